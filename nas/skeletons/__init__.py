@@ -1,0 +1,28 @@
+"""The other half of `search_spaces.FAMILIES`: how each family's network is built and what its fixed parts cost."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nas.operators import Cost
+from nas.skeletons import resnet
+from nas.skeletons.network import Network, Place
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """``build(skeleton, place)`` makes the network; ``cost(skeleton)`` is everything in it but the slots.
+
+    Both take the declaration of their own family.
+    """
+
+    build: Callable[[Any, Place], Network]
+    cost: Callable[[Any], Cost]
+
+
+SKELETONS: Mapping[str, Family] = {
+    "resnet": Family(resnet.build, resnet.cost),
+}
+"""One row a family, the same names as `search_spaces.FAMILIES`; a test holds the two together."""
+
+__all__ = ["SKELETONS", "Family", "Network", "Place"]

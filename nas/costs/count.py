@@ -1,0 +1,22 @@
+"""Parameters and multiply-adds of an architecture, by integer arithmetic alone."""
+
+from nas.operators import OPERATORS, Cost
+from nas.skeletons import SKELETONS
+from search_spaces import Architecture
+from search_spaces.sites import EMPTY
+
+
+def count(architecture: Architecture) -> Cost:
+    """The exact cost of one image of the skeleton's ``image_size``; no tensor is made.
+
+    ``params`` equals the sum of ``numel`` over the built network's parameters. ``macs`` are those of convolutions, linear
+    layers and matrix products, attention's two products included: half of what
+    `torch.utils.flop_counter.FlopCounterMode` counts for one image in evaluation mode.
+    """
+    total = SKELETONS[architecture.skeleton.family].cost(architecture.skeleton)
+    for block in architecture.blocks:
+        chosen = architecture.resolved.get(block.name, {})
+        for slot, site in block.sites.items():
+            option, resolved = chosen.get(slot, (EMPTY[slot], {}))
+            total += OPERATORS[option].cost(site, resolved)
+    return total

@@ -1,0 +1,25 @@
+"""What every skeleton family declares."""
+
+from abc import abstractmethod
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from search_spaces.sites import Block
+
+
+class Skeleton(BaseModel):
+    """A network without its attention: a family's sizes and, through `blocks`, the places that are open.
+
+    Two skeletons are equal exactly when their networks are: fields that follow from others are filled in when one is made.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    family: str
+    image_size: int = Field(ge=1, description="side of the (square) input image in pixels")
+    num_classes: int = Field(ge=2)
+    in_channels: int = Field(default=3, ge=1, description="channels of the input image")
+
+    @abstractmethod
+    def blocks(self) -> tuple[Block, ...]:
+        """The blocks in the order of the forward pass, with every slot that can be chosen."""

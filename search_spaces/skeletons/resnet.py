@@ -1,0 +1,167 @@
+"""ResNet, ResNeXt and the widened ResNet-18: post-activation residual networks.
+
+He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, https://arxiv.org/abs/1512.03385; Xie et al.,
+"Aggregated Residual Transformations for Deep Neural Networks", CVPR 2017, https://arxiv.org/abs/1611.05431.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from search_spaces.sites import Block, Site
+from search_spaces.skeletons.base import Skeleton
+
+EXPANSION = 4
+"""Output channels of a bottleneck over the stage's width."""
+
+_FOUR_STAGES: Mapping[int, tuple[int, ...]] = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
+_BASIC_DEPTHS = (18, 34)
+
+
+@dataclass(frozen=True, slots=True)
+class ResidualUnit:
+    """One residual block in integers: two 3x3 (basic, ``mid_channels == out_channels``) or 1x1, 3x3, 1x1 (bottleneck).
+
+    ``size`` is the side of the input map. ``shortcut`` is how the input reaches the add.
+    """
+
+    stage: str
+    name: str
+    in_channels: int
+    mid_channels: int
+    out_channels: int
+    size: int
+    stride: int
+    shortcut: Literal["identity", "projection", "pool"]
+
+    @property
+    def out_size(self) -> int:
+        """Side of the output map."""
+        return -(-self.size // self.stride)
+
+
+class ResNet(Skeleton):
+    """Depth 18, 34, 50, 101 or 152: four stages. Any other depth 6n+2 (basic) or 9n+2 (bottlenecks): three stages."""
+
+    family: Literal["resnet"] = "resnet"
+    depth: int = Field(
+        description="18, 34 (basic), 50, 101, 152 (bottlenecks): four stages; otherwise 6n+2 from 8 (basic blocks) "
+        "or 9n+2 from 11 (bottlenecks): the three stages used on CIFAR"
+    )
+    stem: Literal["imagenet", "cifar"] = Field(
+        default="imagenet",
+        description="imagenet: 7x7 with stride 2 and a max-pool, cifar: one 3x3; left out, it follows from the depth",
+    )
+    width: int = Field(
+        default=64, ge=1, description="channels of the stem and of layer1; left out: 64 with four stages, 16 with three"
+    )
+    widen: float = Field(default=1.0, gt=0, le=16, description="factor on the channels of the stages, not of the stem")
+    groups: int = Field(default=1, ge=1, description="groups of a bottleneck's 3x3 (cardinality)")
+    width_per_group: int = Field(default=64, ge=1, description="channels of a group of the 3x3 where a stage has 64")
+    stride_on: Literal["first", "3x3"] = Field(
+        default="3x3", description="which convolution of a strided bottleneck strides: the first 1x1 or the 3x3"
+    )
+    shortcut: Literal["projection", "stage", "pool"] = Field(
+        default="projection",
+        description="projection: a 1x1 where the shape changes; stage: a 1x1 in the first block of every stage; "
+        "pool: no parameters, average pool and zero padding where the shape changes",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _follow_the_depth(cls, data: Any) -> Any:  # noqa: ANN401 - whatever the file held
+        if not isinstance(data, Mapping) or not isinstance(data.get("depth"), int):
+            return data
+        four_stages = data["depth"] in _FOUR_STAGES
+        filled = {"stem": "imagenet" if four_stages else "cifar", "width": 64 if four_stages else 16, **data}
+        if _is_basic(data["depth"]):
+            # A basic block strides on its first 3x3: both names say the same.
+            if filled.get("stride_on") in ("first", "3x3"):
+                filled["stride_on"] = "3x3"
+        elif four_stages and filled.get("shortcut") == "stage":
+            # The first bottleneck of every stage changes the shape anyway.
+            filled["shortcut"] = "projection"
+        return filled
+
+    @field_validator("depth")
+    @classmethod
+    def _depth_exists(cls, depth: int) -> int:
+        if depth in _FOUR_STAGES or (depth >= 8 and (depth - 2) % 6 == 0) or (depth >= 11 and (depth - 2) % 9 == 0):
+            return depth
+        raise ValueError(
+            f"no ResNet has depth {depth}; allowed: 18, 34, 50, 101, 152 (four stages), 6n+2 from 8 (8, 14, 20, 26, ...) "
+            "or 9n+2 from 11 (11, 29, 47, ...)"
+        )
+
+    @model_validator(mode="after")
+    def _groups_fit(self) -> "ResNet":
+        if self.is_basic and (self.groups != 1 or self.width_per_group != 64):
+            raise ValueError(
+                f"groups={self.groups}, width_per_group={self.width_per_group} need bottlenecks, and depth {self.depth} "
+                "has basic blocks; leave both out or use depth 50, 101, 152 or 29"
+            )
+        return self
+
+    @property
+    def is_basic(self) -> bool:
+        """Whether the blocks are two 3x3 convolutions rather than bottlenecks."""
+        return _is_basic(self.depth)
+
+    @property
+    def stem_size(self) -> int:
+        """Side of the map that enters layer1."""
+        return -(-self.image_size // 4) if self.stem == "imagenet" else self.image_size
+
+    def units(self) -> tuple[ResidualUnit, ...]:
+        """All residual blocks, in the order of the forward pass."""
+        if self.depth in _FOUR_STAGES:
+            lengths = _FOUR_STAGES[self.depth]
+        else:
+            lengths = ((self.depth - 2) // (6 if self.is_basic else 9),) * 3
+        units: list[ResidualUnit] = []
+        channels, size = self.width, self.stem_size
+        for stage, length in enumerate(lengths):
+            planes = int(self.width * self.widen) * 2**stage
+            mid = planes if self.is_basic else planes * self.width_per_group // 64 * self.groups
+            out = planes if self.is_basic else planes * EXPANSION
+            for index in range(length):
+                stride = 2 if stage > 0 and index == 0 else 1
+                changes = stride != 1 or channels != out
+                shortcut: Literal["identity", "projection", "pool"] = "identity"
+                if changes or (self.shortcut == "stage" and index == 0):
+                    shortcut = "pool" if self.shortcut == "pool" else "projection"
+                name = f"layer{stage + 1}"
+                unit = ResidualUnit(name, f"{name}.{index}", channels, mid, out, size, stride, shortcut)
+                units.append(unit)
+                channels, size = out, unit.out_size
+        return tuple(units)
+
+    def blocks(self) -> tuple[Block, ...]:
+        """``conv``: a bottleneck's 3x3, a basic block's first 3x3; ``conv2``: a basic block's second 3x3."""
+        return tuple(self._block(unit) for unit in self.units())
+
+    def _block(self, unit: ResidualUnit) -> Block:
+        out = unit.out_channels
+        if self.is_basic:
+            sites = {
+                "conv": Site("conv", unit.in_channels, out, unit.size, kernel_size=3, stride=unit.stride),
+                "conv2": Site("conv2", out, out, unit.out_size, kernel_size=3),
+            }
+        else:
+            size, stride = (unit.size, unit.stride) if self.stride_on == "3x3" else (unit.out_size, 1)
+            mid = unit.mid_channels
+            sites = {"conv": Site("conv", mid, mid, size, kernel_size=3, stride=stride, groups=self.groups)}
+        sites |= {slot: Site(slot, out, out, unit.out_size) for slot in ("refine", "after")}
+        return Block(unit.name, unit.stage, sites)
+
+
+def _is_basic(depth: int) -> bool:
+    return depth in _BASIC_DEPTHS or (depth not in _FOUR_STAGES and (depth - 2) % 6 == 0)
