@@ -3,18 +3,25 @@
 One row an operator, no torch. `nas.operators` holds the other half (module and cost); a test holds the two together.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from types import MappingProxyType
+from typing import Protocol
 
 from search_spaces.sites import Site, Slot, Value
+
+ENTRY_POINTS = "nas.operators"
+"""Group of the entry points that add operators. Each loads an object with ``option`` (an `Option`) and ``operator``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Param:
     """A parameter of an option.
 
-    ``default`` fixes the type. A number lies in ``[low, high]``, or in ``(low, high]`` with ``above_low``; a string is one
-    of ``choices``.
+    ``default`` fixes the type. A number lies in ``[low, high]``, or in ``(low, high]`` with ``above_low``; a string is
+    one of ``choices``.
     """
 
     default: Value
@@ -24,14 +31,36 @@ class Param:
     choices: tuple[str, ...] = ()
     doc: str = ""
 
+    @property
+    def allowed(self) -> str:
+        """The values that may stand here, in words."""
+        if isinstance(self.default, bool):
+            return "true or false"
+        if isinstance(self.default, str):
+            return "one of " + ", ".join(self.choices)
+        bounds = [] if self.low is None else [f"{'above' if self.above_low else 'at least'} {self.low:g}"]
+        bounds += [] if self.high is None else [f"at most {self.high:g}"]
+        return f"{'an integer' if isinstance(self.default, int) else 'a number'} {' and '.join(bounds)}".rstrip()
+
+    def allows(self, value: object) -> bool:
+        """Whether ``value`` may stand here. An integer serves as a float; a bool never serves as a number."""
+        if isinstance(self.default, bool) or isinstance(value, bool):
+            return isinstance(self.default, bool) and isinstance(value, bool)
+        if isinstance(self.default, str):
+            return value in self.choices
+        if not isinstance(value, int if isinstance(self.default, int) else int | float):
+            return False
+        above = self.low is None or (value > self.low if self.above_low else value >= self.low)
+        return above and (self.high is None or value <= self.high)
+
 
 @dataclass(frozen=True, slots=True)
 class Option:
     """An option of one or more slots.
 
-    ``resolve(params, site)`` turns complete parameters into the integers that define the operator at that site (d_k, d_v,
-    hidden channels ...). Equal resolved values mean equal networks: fingerprints are made of them. It raises ValueError,
-    naming both values and the remedy, where the operator cannot stand.
+    ``resolve(params, site)`` turns complete parameters into the integers that define the operator at that site (d_k,
+    d_v, hidden channels ...). Equal resolved values mean equal networks: fingerprints are made of them. It raises
+    ValueError, naming both values and the remedy, where the operator cannot stand.
     """
 
     name: str
@@ -39,3 +68,217 @@ class Option:
     summary: str
     resolve: Callable[[Mapping[str, Value], Site], Mapping[str, Value]]
     params: Mapping[str, Param] = field(default_factory=dict)
+
+
+def resolve(option: Option, params: Mapping[str, Value], site: Site) -> Mapping[str, Value]:
+    """Check ``params``, fill in the defaults and resolve them at ``site``.
+
+    Raises ValueError for a slot that the option does not fit, an unknown parameter, a value out of range, and whatever
+    ``option.resolve`` refuses.
+    """
+    if site.slot not in option.slots:
+        raise ValueError(f"{option.name} does not fit slot {site.slot}: it fits {', '.join(sorted(option.slots))}")
+    for name, value in params.items():
+        if name not in option.params:
+            known = ", ".join(option.params) or "none"
+            raise ValueError(f"{option.name} has no parameter {name!r}: it has {known}")
+        if not option.params[name].allows(value):
+            raise ValueError(f"{option.name}: {name} is {value!r}, but must be {option.params[name].allowed}")
+    return option.resolve({name: params.get(name, param.default) for name, param in option.params.items()}, site)
+
+
+class Plugin(Protocol):
+    """What an entry point of `ENTRY_POINTS` loads.
+
+    ``operator`` is a `nas.operators.Operator` or, so that the plug-in's option can be read without torch, the string
+    ``"module:attribute"`` that names one.
+    """
+
+    option: Option
+    operator: object
+
+
+@functools.cache
+def plugins() -> Mapping[str, Plugin]:
+    """Installed plug-ins by the name of their option; see `options`."""
+    found: dict[str, Plugin] = {}
+    for entry in entry_points(group=ENTRY_POINTS):
+        plugin = entry.load()
+        option = getattr(plugin, "option", None)
+        if not isinstance(option, Option) or not hasattr(plugin, "operator"):
+            raise ValueError(
+                f"entry point {entry.name} = {entry.value} must load an object with `option` (a search_spaces.Option) "
+                "and `operator`: correct or uninstall that package"
+            )
+        if option.name in OPTIONS or option.name in found:
+            raise ValueError(f"entry point {entry.value} adds {option.name!r}, which exists: rename its option")
+        found[option.name] = plugin
+    return MappingProxyType(found)
+
+
+def options() -> Mapping[str, Option]:
+    """`OPTIONS` and the options of installed plug-ins (entry point group `ENTRY_POINTS`).
+
+    Raises ValueError when a plug-in has no option or takes a name that is taken.
+    """
+    return MappingProxyType(dict(OPTIONS) | {name: plugin.option for name, plugin in plugins().items()})
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _nothing(_params: Mapping[str, Value], _site: Site) -> Mapping[str, Value]:
+    return {}
+
+
+def _divided(channels: int, reduction: Value, what: str = "channels", name: str = "reduction") -> int:
+    """Width of a bottleneck of ``channels // reduction``."""
+    reduction = int(reduction)
+    if reduction > channels:
+        raise ValueError(f"{name} {reduction} is larger than the {channels} {what}: choose at most {channels}")
+    return channels // reduction
+
+
+def _hidden(params: Mapping[str, Value], site: Site) -> Mapping[str, Value]:
+    """``reduction`` becomes ``hidden``; everything else stays."""
+    rest = {name: value for name, value in params.items() if name != "reduction"}
+    return {"hidden": _divided(site.out_channels, params["reduction"]), **rest}
+
+
+def _aw(params: Mapping[str, Value], site: Site) -> Mapping[str, Value]:
+    if site.groups != 1:
+        raise ValueError(
+            f"aw shares its attention over all {site.in_channels} input channels, but the convolution has "
+            f"{site.groups} groups: place it on a convolution with groups 1"
+        )
+    return {"hidden": _divided(site.out_channels, params["reduction"])}
+
+
+def _round(value: float, multiple: int, *, up: bool = False) -> int:
+    # The fraction of a binary float must not decide: 0.7 * 40 is 27.999999999999996.
+    whole = round(value * 1e6)
+    return (-(-whole // (multiple * 10**6)) if up else whole // (multiple * 10**6)) * multiple
+
+
+def _aa(params: Mapping[str, Value], site: Site) -> Mapping[str, Value]:
+    filters, heads, multiple = site.out_channels, int(params["heads"]), int(params["multiple"])
+    keys = _round(float(params["kappa"]) * filters, multiple, up=params["key_rounding"] == "up")
+    d_k = max(heads * int(params["min_key_width"]), keys)
+    d_v = max(multiple, _round(float(params["upsilon"]) * filters, multiple))
+    for name, width, ratio in (("d_k", d_k, "kappa"), ("d_v", d_v, "upsilon")):
+        if width % heads:
+            raise ValueError(
+                f"{heads} heads do not divide {name} = {width} ({ratio} {params[ratio]} of {filters} filters, rounded "
+                f"to a multiple of {multiple}): choose heads that divide {multiple}, or set multiple to {heads}"
+            )
+    if d_v > filters:
+        raise ValueError(
+            f"d_v = {d_v} is more than the {filters} filters of the convolution: set multiple to {filters} or less"
+        )
+    if (filters - d_v) % site.groups:
+        raise ValueError(
+            f"the convolution keeps {filters} - {d_v} = {filters - d_v} filters, which its {site.groups} groups do not "
+            "divide: choose an upsilon that leaves a multiple of the groups, or a convolution with groups 1"
+        )
+    resolved: dict[str, Value] = {"d_k": d_k, "d_v": d_v, "heads": heads, "position": params["position"]}
+    resolved["poolings"] = int(params["downsample_steps"]) if params["downsample"] else 0
+    size = site.out_size
+    for _ in range(int(resolved["poolings"])):
+        if size == 1:
+            raise ValueError(
+                f"downsample pools {resolved['poolings']} times, but the map is {site.out_size}x{site.out_size} and "
+                "one pixel cannot be pooled: set downsample to false here"
+            )
+        size = -(-size // 2)
+    resolved["qkv_kernel"] = int(params["qkv_kernel"])
+    resolved["aw"] = params["aw"]
+    if params["aw"] != "none":
+        widths = {"conv": filters - d_v, "qkv": 2 * d_k + d_v, "projection": d_v}
+        width = widths[str(params["aw"])]
+        if params["aw"] == "conv" and (width == 0 or site.groups != 1):
+            raise ValueError(
+                f"aw: conv needs a convolution without groups, but upsilon {params['upsilon']} leaves {width} filters "
+                f"and the convolution has {site.groups} groups: choose aw: qkv or a smaller upsilon"
+            )
+        what = f"filters of the {params['aw']} convolution"
+        resolved["aw_hidden"] = _divided(width, params["aw_reduction"], what, "aw_reduction")
+    return resolved
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+_CONV: frozenset[Slot] = frozenset({"conv", "conv2"})
+_MAP: frozenset[Slot] = frozenset({"refine", "after"})
+
+
+def _reduction(default: int = 16) -> Param:
+    return Param(default, low=1, high=4096, doc="channels over hidden channels")
+
+
+OPTIONS: Mapping[str, Option] = MappingProxyType(
+    {
+        option.name: option
+        for option in (
+            Option("plain", _CONV, "the skeleton's own convolution", _nothing),
+            Option("none", _MAP, "nothing", _nothing),
+            Option(
+                "se",
+                _MAP,
+                "squeeze-and-excitation: scale channels by a two-layer function of their means",
+                _hidden,
+                {"reduction": _reduction(), "bias": Param(True, doc="biases of the two linear layers")},
+            ),
+            Option(
+                "cbam",
+                _MAP,
+                "scale channels, then positions, by functions of their means and maxima",
+                _hidden,
+                {
+                    "reduction": _reduction(),
+                    "variant": Param(
+                        "full",
+                        choices=("full", "max_pool", "spatial"),
+                        doc="max_pool: no spatial part; spatial: means only (both from the AW paper)",
+                    ),
+                },
+            ),
+            Option(
+                "aa",
+                _CONV,
+                "attention augmented convolution: some filters become multi-head self-attention over the map",
+                _aa,
+                {
+                    "kappa": Param(0.2, low=0, high=1, above_low=True, doc="key depth d_k over filters"),
+                    "upsilon": Param(
+                        0.1, low=0, high=1, above_low=True, doc="value depth d_v over filters; 1: no convolution"
+                    ),
+                    "heads": Param(8, low=1, high=64, doc="attention heads; must divide d_k and d_v"),
+                    "position": Param(
+                        "relative",
+                        choices=("none", "sine", "coordconv", "relative"),
+                        doc="how queries and keys see positions",
+                    ),
+                    "downsample": Param(False, doc="attend on a map pooled to half its side, then upsample"),
+                    "downsample_steps": Param(1, low=1, high=4, doc="with downsample: how often the side is halved"),
+                    "min_key_width": Param(20, low=1, high=256, doc="d_k is at least this times heads"),
+                    "multiple": Param(8, low=1, high=64, doc="d_k and d_v are rounded to a multiple of this"),
+                    "key_rounding": Param("down", choices=("down", "up"), doc="direction in which d_k is rounded"),
+                    "qkv_kernel": Param(1, low=1, high=3, doc="kernel of the query, key and value convolution: 1 or 3"),
+                    "aw": Param(
+                        "none",
+                        choices=("none", "conv", "qkv", "projection"),
+                        doc="the convolution inside that carries attentional weights (AW-AA 1, 2, 3)",
+                    ),
+                    "aw_reduction": Param(16, low=1, high=4096, doc="with aw: its reduction"),
+                },
+            ),
+            Option(
+                "aw",
+                _CONV,
+                "attentional weights: the kernel is scaled for each image by a function of the pooled input",
+                _aw,
+                {"reduction": _reduction()},
+            ),
+        )
+    }
+)

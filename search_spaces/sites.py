@@ -25,8 +25,9 @@ Value: TypeAlias = bool | int | float | str
 class Site:
     """What an operator must know of its place.
 
-    ``size`` is the side of the (square) input map in pixels. In ``refine`` and ``after`` the operator maps C channels to C
-    channels at the same size: ``in_channels == out_channels``, ``kernel_size == stride == groups == 1``.
+    ``size`` is the side of the (square) input map in pixels; ``bias`` says whether the convolutions have biases. In
+    ``refine`` and ``after`` the operator maps C channels to C channels at the same size: ``in_channels ==
+    out_channels``, ``kernel_size == stride == groups == 1``.
     """
 
     slot: Slot
@@ -36,6 +37,7 @@ class Site:
     kernel_size: int = 1
     stride: int = 1
     groups: int = 1
+    bias: bool = False
 
     @property
     def out_size(self) -> int:

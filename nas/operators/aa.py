@@ -1,0 +1,137 @@
+"""Attention Augmented Convolutional Networks (Bello, Zoph, Vaswani, Shlens, Le; ICCV 2019) - https://arxiv.org/abs/1904.09925
+
+AAConv(x) = concat[conv(x) with F_out - d_v filters, MHA(x) with d_v] (section 3.2).
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nas.operators.aw import AWConv2d, aw_cost
+from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost
+from search_spaces.sites import Site
+
+
+def _offsets(table: Tensor, size: int) -> Tensor:
+    """Embeddings of the (clamped) offsets of a map of ``size``: [2 S - 1, d] -> [size (query), size (key), d]."""
+    reach = (table.shape[0] - 1) // 2
+    position = torch.arange(size, device=table.device)
+    offset = position[None, :] - position[:, None]
+    return table.index_select(0, (offset.clamp(-reach, reach) + reach).flatten()).unflatten(0, (size, size))
+
+
+def attend(qkv: Tensor, heads: int, d_k: int, d_v: int, rel_h: Tensor | None, rel_w: Tensor | None) -> Tensor:
+    """[N, 2 d_k + d_v, H, W] -> [N, d_v, H, W]."""
+    n, _, h, w = qkv.shape
+    q, k, v = torch.split(qkv, [d_k, d_k, d_v], 1)
+    q = q.reshape(n, heads, -1, h, w).permute(0, 1, 3, 4, 2) * (d_k // heads) ** -0.5  # [N, heads, H, W, d]
+    k = k.reshape(n, heads, -1, h * w)
+    v = v.reshape(n, heads, -1, h * w)
+    logits = (q.flatten(2, 3) @ k).float().unflatten(3, (h, w)).unflatten(2, (h, w))
+    if rel_h is not None and rel_w is not None:
+        logits = logits + torch.einsum("nhyxd,xjd->nhyxj", q, _offsets(rel_w, w).to(q.dtype))[:, :, :, :, None, :]
+        logits = logits + torch.einsum("nhyxd,yid->nhyxi", q, _offsets(rel_h, h).to(q.dtype))[:, :, :, :, :, None]
+    weights = logits.flatten(4).flatten(2, 3).softmax(-1).to(v.dtype)
+    return (v @ weights.transpose(2, 3)).reshape(n, d_v, h, w)
+
+
+class AAConv2d(nn.Module):
+    """An attention augmented convolution: [N, C_in, H, W] -> [N, C_out, ceil(H / stride), ceil(W / stride)]."""
+
+    def __init__(self, site: Site, resolved: Resolved) -> None:
+        super().__init__()
+        self.d_k, self.d_v, self.heads = (int(resolved[name]) for name in ("d_k", "d_v", "heads"))
+        self.position = str(resolved["position"])
+        self.poolings = int(resolved["poolings"])
+        self.stride = site.stride
+        inner = str(resolved["aw"])
+        hidden = int(resolved.get("aw_hidden", 0))
+
+        def part(name: str, c_in: int, c_out: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Module:
+            if name == inner:
+                return AWConv2d(c_in, c_out, kernel, stride, hidden, bias=site.bias)
+            return conv(c_in, c_out, kernel, stride, groups, site.bias)
+
+        filters = site.out_channels - self.d_v
+        self.conv = (
+            part("conv", site.in_channels, filters, site.kernel_size, site.stride, site.groups) if filters else None
+        )
+        inputs = site.in_channels + 3 * (self.position == "coordconv")
+        self.qkv = part("qkv", inputs, 2 * self.d_k + self.d_v, int(resolved["qkv_kernel"]))
+        self.projection = part("projection", self.d_v, self.d_v, 1)
+        width = self.d_k // self.heads
+        side = 2 * _attended(site, resolved) - 1
+        relative = self.position == "relative"
+        self.rel_h = nn.Parameter(torch.randn(side, width) * width**-0.5) if relative else None
+        self.rel_w = nn.Parameter(torch.randn(side, width) * width**-0.5) if relative else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C_in, H, W] -> [N, C_out, ceil(H / stride), ceil(W / stride)]."""
+        size = [-(-side // self.stride) for side in x.shape[2:]]
+        pooled = x
+        if self.stride > 1:
+            pooled = F.avg_pool2d(pooled, 3, self.stride, 1, count_include_pad=False)
+        for _ in range(self.poolings):
+            pooled = F.avg_pool2d(pooled, 3, 2, 1, count_include_pad=False)
+        if self.position == "sine":
+            pooled = pooled + _sine(pooled)
+        elif self.position == "coordconv":
+            pooled = torch.cat([pooled, _coordinates(pooled).expand(pooled.shape[0], -1, -1, -1)], 1)
+        out = self.projection(attend(self.qkv(pooled), self.heads, self.d_k, self.d_v, self.rel_h, self.rel_w))
+        if self.poolings:
+            out = F.interpolate(out, size, mode="bilinear", align_corners=False)
+        return out if self.conv is None else torch.cat([self.conv(x), out], 1)
+
+
+def _sine(x: Tensor) -> Tensor:
+    """Sinusoids of 2D positions: [1, C, H, W]; a quarter of the channels each for sin y, cos y, sin x, cos x."""
+    _, channels, h, w = x.shape
+    count = channels // 4
+    scale = 10000.0 ** (-torch.arange(count, device=x.device) / max(count - 1, 1))
+    y = (torch.arange(h, device=x.device)[:, None] * scale).T[:, :, None].expand(-1, -1, w)
+    z = (torch.arange(w, device=x.device)[:, None] * scale).T[:, None, :].expand(-1, h, -1)
+    waves = torch.cat([y.sin(), y.cos(), z.sin(), z.cos()])
+    return F.pad(waves, (0, 0, 0, 0, 0, channels - 4 * count))[None].to(x.dtype)
+
+
+def _coordinates(x: Tensor) -> Tensor:
+    """CoordConv's x, y and r: [1, 3, H, W]; x and y in [-1, 1], r the distance from the middle."""
+    h, w = x.shape[2:]
+    ys = torch.linspace(-1, 1, h, device=x.device)[:, None].expand(h, w)
+    xs = torch.linspace(-1, 1, w, device=x.device)[None, :].expand(h, w)
+    return torch.stack([xs, ys, (xs.square() + ys.square()).sqrt()])[None].to(x.dtype)
+
+
+def _attended(site: Site, resolved: Resolved) -> int:
+    """Side of the map that attends itself."""
+    size = site.out_size
+    for _ in range(int(resolved["poolings"])):
+        size = -(-size // 2)
+    return size
+
+
+def _build(site: Site, resolved: Resolved) -> nn.Module:
+    return AAConv2d(site, resolved)
+
+
+def _cost(site: Site, resolved: Resolved) -> Cost:
+    d_k, d_v, heads = (int(resolved[name]) for name in ("d_k", "d_v", "heads"))
+    side = _attended(site, resolved)
+    position = resolved["position"]
+
+    def part(name: str, c_in: int, c_out: int, kernel: int, out_size: int, groups: int = 1) -> Cost:
+        if name == resolved["aw"]:
+            return aw_cost(c_in, c_out, kernel, out_size, int(resolved["aw_hidden"]), bias=site.bias)
+        return conv_cost(c_in, c_out, kernel, out_size, groups, site.bias)
+
+    inputs = site.in_channels + 3 * (position == "coordconv")
+    rows = 2 * (2 * side - 1) if position == "relative" else 0
+    return (
+        part("conv", site.in_channels, site.out_channels - d_v, site.kernel_size, site.out_size, site.groups)
+        + part("qkv", inputs, 2 * d_k + d_v, int(resolved["qkv_kernel"]), side)
+        + Cost(rows * d_k // heads, rows * d_k * side**2 + (d_k + d_v) * side**4)
+        + part("projection", d_v, d_v, 1, side)
+    )
+
+
+AA = Operator(_build, _cost)

@@ -1,0 +1,64 @@
+"""What every operator is made of: its two functions, its cost, and the layers that several of them share."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from torch import nn
+
+from search_spaces.sites import Site, Value
+
+Resolved: TypeAlias = Mapping[str, Value]
+"""What an option resolved to at a site (`search_spaces.Option.resolve`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Of one image: ``params`` trainable parameters, ``macs`` multiply-adds.
+
+    Multiply-adds are those of convolutions, linear layers and matrix products, attention's two products included: half
+    of what `torch.utils.flop_counter.FlopCounterMode` counts. Costs add.
+    """
+
+    params: int = 0
+    macs: int = 0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(self.params + other.params, self.macs + other.macs)
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """The half of an option that needs torch.
+
+    ``build(site, resolved)`` makes the module, initialised and in training mode: [N, in_channels, H, W] ->
+    [N, out_channels, H', W'] with H' = ceil(H / stride). H and W are ``site.size`` in training, but need not be.
+    ``cost(site, resolved)`` is its exact cost on one image of ``site.size``, in plain integers.
+    """
+
+    build: Callable[[Site, Resolved], nn.Module]
+    cost: Callable[[Site, Resolved], Cost]
+
+
+def conv(
+    in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1, bias: bool = False
+) -> nn.Conv2d:
+    """A convolution with "same" padding, initialised for the ReLU behind it (He et al., 2015; fan-out)."""
+    layer = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=bias)
+    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def conv_cost(
+    in_channels: int, out_channels: int, kernel_size: int, out_size: int, groups: int = 1, bias: bool = False
+) -> Cost:
+    """Of `conv` on a map whose output has side ``out_size``."""
+    weights = in_channels // groups * out_channels * kernel_size**2
+    return Cost(weights + bias * out_channels, weights * out_size**2)
+
+
+def norm_cost(channels: int) -> Cost:
+    """Of a BatchNorm2d with scale and shift; normalising multiplies nothing that FLOP counters count."""
+    return Cost(2 * channels, 0)

@@ -1,0 +1,63 @@
+"""CBAM: Convolutional Block Attention Module (Woo, Park, Lee, Kweon; ECCV 2018) - https://arxiv.org/abs/1807.06521
+
+Channels first, then positions (Eq. 1): x' = x * sigmoid(MLP(mean) + MLP(max)) with one MLP, C -> C/r -> C, on the mean
+and the maximum over positions (Eq. 2); then x' * sigmoid(BN(conv7x7([max; mean]))) on the maximum and the mean over
+channels (Eq. 3).
+
+Consulted: the authors' PyTorch code (Jongchan/attention-module). From it: biases in the MLP, the BN behind the 7x7 (not
+in the paper, but in the papers' parameter figures), the order [max; mean], no bias in the 7x7. Variants of the AW paper
+(https://arxiv.org/abs/2108.08205): ``max_pool`` has no spatial part, ``spatial`` uses means alone in both parts.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost, norm_cost
+from search_spaces.sites import Site
+
+_KERNEL = 7
+
+
+class CBAM(nn.Module):
+    """Scale channels, then positions: [N, C, H, W] -> [N, C, H, W]."""
+
+    def __init__(self, channels: int, hidden: int, variant: str) -> None:
+        super().__init__()
+        self.reduce = conv(channels, hidden, 1, bias=True)
+        self.expand = conv(hidden, channels, 1, bias=True)
+        self.use_max = variant != "spatial"
+        self.spatial = None if variant == "max_pool" else conv(2 if self.use_max else 1, 1, _KERNEL)
+        self.norm = None if variant == "max_pool" else nn.BatchNorm2d(1)
+
+    def _mlp(self, pooled: Tensor) -> Tensor:
+        out: Tensor = self.expand(torch.relu(self.reduce(pooled)))
+        return out
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, C, H, W]."""
+        logits = self._mlp(x.mean((2, 3), keepdim=True))  # [N, C, 1, 1]
+        if self.use_max:
+            logits = logits + self._mlp(x.amax((2, 3), keepdim=True))
+        x = x * torch.sigmoid(logits)
+        if self.spatial is None or self.norm is None:
+            return x
+        mean = x.mean(1, keepdim=True)  # [N, 1, H, W]
+        pooled = torch.cat([x.amax(1, keepdim=True), mean], 1) if self.use_max else mean
+        return x * torch.sigmoid(self.norm(self.spatial(pooled)))
+
+
+def _build(site: Site, resolved: Resolved) -> nn.Module:
+    return CBAM(site.out_channels, int(resolved["hidden"]), str(resolved["variant"]))
+
+
+def _cost(site: Site, resolved: Resolved) -> Cost:
+    channels, hidden, variant = site.out_channels, int(resolved["hidden"]), resolved["variant"]
+    mlp = conv_cost(channels, hidden, 1, 1, bias=True) + conv_cost(hidden, channels, 1, 1, bias=True)
+    if variant != "spatial":
+        mlp += Cost(0, mlp.macs)  # once for the mean, once for the maximum
+    if variant == "max_pool":
+        return mlp
+    return mlp + conv_cost(1 if variant == "spatial" else 2, 1, _KERNEL, site.size) + norm_cost(1)
+
+
+CBAM_OPERATOR = Operator(_build, _cost)
