@@ -1,0 +1,494 @@
+"""The one grammar of spaces and architectures: skeleton, placements, choices.
+
+A placement maps a glob over block names to slots, and a slot to an option: a scalar is decided, a list is a choice.
+Later rules win. `parse` turns a file into a `Spec`, in which every open slot has its offers, or raises `SpaceError`
+with all that is wrong; `rules` goes the other way.
+"""
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import cache, cached_property, lru_cache
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from search_spaces.options import Option, Param, options
+from search_spaces.options import resolve as resolve_option
+from search_spaces.sites import EMPTY, SLOTS, Block, Site, Slot, Value
+from search_spaces.skeletons import FAMILIES, Skeleton
+from search_spaces.yamlfile import Document, FileError, KeyPath, Problem, check, dotted, nearest, show, unknown
+
+SCHEMA = 1
+"""Version of the grammar, the key ``schema`` of every file."""
+
+MAX_ALTERNATIVES = 10_000
+"""Alternatives of one slot: more is a mistake, and every one of them is checked at every block."""
+
+Tie: TypeAlias = Literal["none", "stage", "network"]
+"""Which blocks choose together."""
+
+Resolved: TypeAlias = tuple[str, Mapping[str, Value]]
+"""An option's name and the integers that define it at a site."""
+
+
+class SpaceError(FileError):
+    """A space or an architecture that cannot be used, with all its problems."""
+
+
+# --- values -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """An option with all its parameters, in the option's order. Hashable; `choose` fills in defaults."""
+
+    option: str
+    params: Mapping[str, Value] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "params", MappingProxyType(dict(self.params)))
+
+    def __hash__(self) -> int:
+        return hash((self.option, tuple(self.params.values())))
+
+    def __reduce__(self) -> tuple[type["Choice"], tuple[str, dict[str, Value]]]:
+        return Choice, (self.option, dict(self.params))  # a proxy cannot be pickled
+
+
+@dataclass(frozen=True)
+class Offer:
+    """An option of a list, each of its parameters with the values that it may take. Complete, in the option's order."""
+
+    option: str
+    params: tuple[tuple[str, tuple[Value, ...]], ...] = ()
+
+    @cached_property
+    def choices(self) -> tuple[Choice, ...]:
+        """Every combination of the parameters."""
+        names = [name for name, _ in self.params]
+        values = itertools.product(*(values for _, values in self.params))
+        return tuple(Choice(self.option, dict(zip(names, combination, strict=True))) for combination in values)
+
+
+Offers: TypeAlias = tuple[Offer, ...]
+"""What a slot may hold, as written: one offer is decided (unless its parameters are lists), several are a choice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """A file, read and checked. ``offers`` has every open slot of every block, in order."""
+
+    skeleton: Skeleton
+    name: str | None
+    tie: Tie
+    offers: Mapping[tuple[str, Slot], Offers]
+
+
+@lru_cache(maxsize=256)
+def blocks_of(skeleton: Skeleton) -> tuple[Block, ...]:
+    """The blocks of a skeleton, computed once."""
+    return skeleton.blocks()
+
+
+@lru_cache(maxsize=256)
+def sites_of(skeleton: Skeleton) -> Mapping[tuple[str, Slot], Site]:
+    """Every open slot of a skeleton, block by block in the order of `SLOTS`."""
+    return MappingProxyType(
+        {
+            (block.name, slot): block.sites[slot]
+            for block in blocks_of(skeleton)
+            for slot in SLOTS
+            if slot in block.sites
+        }
+    )
+
+
+@cache
+def known_options() -> Mapping[str, Option]:
+    """`options()`, asked once: plug-ins do not appear while a process runs."""
+    return options()
+
+
+def choose(option: str, params: Mapping[str, Value] = MappingProxyType({})) -> Choice:
+    """A `Choice` with the defaults filled in.
+
+    Raises:
+        ValueError: an unknown option or parameter, or a value out of range.
+    """
+    known = known_options()
+    if option not in known:
+        raise ValueError(unknown("option", option, known))
+    declared = known[option].params
+    for name, value in params.items():
+        if name not in declared:
+            raise ValueError(unknown(f"parameter of {option}", name, declared))
+        if not declared[name].allows(value):
+            raise ValueError(f"{option}.{name} must be {declared[name].allowed}, not {show(value)}")
+    return Choice(option, {name: _typed(param, params.get(name, param.default)) for name, param in declared.items()})
+
+
+def complete(choice: Choice) -> Choice:
+    """``choice`` as `choose` makes it, if it was made by hand."""
+    option = known_options().get(choice.option)
+    if option is not None and len(choice.params) == len(option.params):
+        return choice
+    return choose(choice.option, choice.params)
+
+
+def _typed(param: Param, value: Value) -> Value:
+    """``kappa: 1`` is the number 1.0: equal choices must be equal in every form."""
+    if isinstance(param.default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    return value
+
+
+@lru_cache(maxsize=1 << 16)
+def resolve(choice: Choice, site: Site) -> Resolved:
+    """What ``choice`` is at ``site``. Raises ValueError where it cannot stand."""
+    option = known_options()[choice.option]
+    return choice.option, MappingProxyType(dict(resolve_option(option, choice.params, site)))
+
+
+def is_empty(slot: Slot, choice: Choice) -> bool:
+    """Whether ``choice`` leaves the skeleton as it is."""
+    return choice.option == EMPTY[slot]
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+class _File(BaseModel):
+    """The top level of a file; what is below ``skeleton`` and ``placements`` is checked by `parse`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: Literal[1] = Field(alias="schema", description=f"version of the grammar, schema: {SCHEMA}")
+    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,99}$")
+    skeleton: dict[str, Any] = Field(description="a family and its fields, {family: resnet, depth: 50, ...}")
+    placements: dict[str, Any] = {}
+    tie: Tie = "none"
+
+
+def parse(document: Document, *, decided: bool = False) -> Spec:
+    """The space that a document describes, or with ``decided`` the architecture: a space without a choice.
+
+    Raises:
+        SpaceError: with all problems of the document.
+    """
+    file, problems = check(document, _File)
+    skeleton: Skeleton | None = None
+    rules: list[_Rule] = []
+    if document.readable and isinstance(document.data, dict):
+        if isinstance(document.get(("skeleton",)), dict):
+            skeleton, found = _read_skeleton(document)
+            problems += found
+        placements = document.get(("placements",))
+        if isinstance(placements, dict):
+            reader = _PlacementReader(document, problems)
+            rules = reader.rules(placements, skeleton)
+    offers: dict[tuple[str, Slot], Offers] = {}
+    if skeleton is not None:
+        winners = {(block, rule.slot): rule for rule in rules for block in rule.blocks}
+        sites = sites_of(skeleton)
+        offers = {place: winners[place].offers if place in winners else _empty(place[1]) for place in sites}
+        for rule in rules:
+            in_force = [block for block in rule.blocks if winners[block, rule.slot] is rule]
+            problems += _impossible(document, skeleton, rule, in_force)
+            if decided and in_force:
+                problems += _undecided(document, rule)
+    problems = [*document.problems, *problems]
+    if problems or file is None or skeleton is None:
+        raise SpaceError(problems)
+    return Spec(skeleton, file.name, file.tie, MappingProxyType(offers))
+
+
+def _read_skeleton(document: Document) -> tuple[Skeleton | None, list[Problem]]:
+    at: KeyPath = ("skeleton", "family")
+    family = document.get(at)
+    if family is None:
+        return None, [document.problem(at, f"is missing: one of {', '.join(FAMILIES)}")]
+    if not isinstance(family, str) or family not in FAMILIES:
+        name = family if isinstance(family, str) else show(family)
+        return None, [document.problem(at, unknown("family", name, FAMILIES))]
+    skeleton, problems = check(document, FAMILIES[family], at=("skeleton",))
+    return skeleton, problems
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """One slot of one placement that could be read."""
+
+    at: KeyPath
+    slot: Slot
+    offers: Offers
+    decided: bool
+    """Whether the option was written as a scalar."""
+    blocks: tuple[str, ...]
+    """The matched blocks that have the slot open."""
+
+
+@dataclass(frozen=True, slots=True)
+class _PlacementReader:
+    document: Document
+    problems: list[Problem]
+
+    def rules(self, placements: Mapping[str, Any], skeleton: Skeleton | None) -> list[_Rule]:
+        rules = []
+        for glob, slots in placements.items():
+            at: KeyPath = ("placements", glob)
+            matched = self.matched(at, glob, skeleton)
+            if not isinstance(slots, dict):
+                self.problem(at, f"must be a mapping of slots ({', '.join(SLOTS)}) to options, not {show(slots)}")
+                continue
+            for slot, written in slots.items():
+                if slot not in SLOTS:
+                    self.problem((*at, slot), unknown("slot", slot, SLOTS))
+                    continue
+                if (offers := self.offers((*at, slot), slot, written)) is None:
+                    continue
+                names = tuple(block.name for block in matched if slot in block.sites)
+                if skeleton is not None and matched and not names:
+                    open_slots = [name for name in SLOTS if any(name in block.sites for block in matched)]
+                    self.problem(
+                        (*at, slot),
+                        f"slot {slot} is not open at {spans(skeleton, [block.name for block in matched])}; "
+                        f"open there: {', '.join(open_slots)}",
+                    )
+                rules.append(_Rule((*at, slot), slot, offers, not isinstance(written, list), names))
+        return rules
+
+    def matched(self, at: KeyPath, glob: str, skeleton: Skeleton | None) -> list[Block]:
+        if skeleton is None:
+            return []
+        blocks = blocks_of(skeleton)
+        matched = [block for block in blocks if fnmatchcase(block.name, glob)]
+        if not matched:
+            hint = nearest(glob, [block.name for block in blocks])
+            if any(fnmatchcase(block.stage, glob) for block in blocks):
+                hint = f"; did you mean '{glob}.*'?"
+            everything = spans(skeleton, [block.name for block in blocks])
+            self.problem(at, f"matches no block{hint}; blocks: {everything}")
+        return matched
+
+    def offers(self, at: KeyPath, slot: Slot, written: Any) -> Offers | None:  # noqa: ANN401 - whatever the file held
+        """The offers of one slot, None if anything is wrong with them."""
+        if not isinstance(written, list):
+            offer = self.offer(at, slot, written, at)
+            return None if offer is None else (offer,)
+        if not written:
+            self.problem(at, f"is an empty list; write {EMPTY[slot]} to leave the slot as it is")
+            return None
+        read = [self.offer((*at, index), slot, item, at) for index, item in enumerate(written)]
+        offers = tuple(offer for offer in read if offer is not None)
+        for index, offer in enumerate(read):
+            if offer is not None and offer.option in [other.option for other in read[:index] if other is not None]:
+                self.problem(
+                    (*at, index),
+                    f"{offer.option} is listed twice; list it once, with lists of values for its parameters",
+                    key=f"{dotted(at)}.{offer.option}",
+                )
+                return None
+        count = sum(math.prod(len(values) for _, values in offer.params) for offer in offers)
+        if count > MAX_ALTERNATIVES:
+            self.problem(at, f"has {count} alternatives; at most {MAX_ALTERNATIVES}: list fewer values")
+            return None
+        return offers if len(offers) == len(read) else None
+
+    def offer(self, at: KeyPath, slot: Slot, written: Any, slot_at: KeyPath) -> Offer | None:  # noqa: ANN401
+        """One option, as ``name`` or as ``{name: {parameter: value or list}}``."""
+        key = dotted(slot_at)
+        params: Any = {}
+        name = written
+        if isinstance(written, dict):
+            if len(written) != 1:
+                names = ", ".join(written) or "nothing"
+                self.problem(
+                    at, f"an option is name or {{name: {{parameters}}}}, one a list item, not {{{names}}}", key=key
+                )
+                return None
+            ((name, params),) = written.items()
+        elif written is None:
+            self.problem(at, f"is empty; write {EMPTY[slot]} to leave the slot as it is", key=key)
+            return None
+        if not isinstance(name, str):
+            self.problem(at, f"must be the name of an option, not {show(name)}", key=key)
+            return None
+        known = known_options()
+        fitting = [option.name for option in known.values() if slot in option.slots]
+        if name not in known:
+            self.problem(at, f"{unknown('option', name, fitting)}", key=key)
+            return None
+        option = known[name]
+        if slot not in option.slots:
+            fits = ", ".join(other for other in SLOTS if other in option.slots)
+            self.problem(at, f"{name} fits {fits}, not {slot}; allowed: {', '.join(fitting)}", key=key)
+            return None
+        key = f"{key}.{name}"
+        if params is None:
+            params = {}
+        if not isinstance(params, dict):
+            self.problem(at, f"must be a mapping of parameters to values, not {show(params)}", key=key)
+            return None
+        values_at = (*at, name)
+        good = True
+        for parameter in params:
+            if parameter not in option.params:
+                message = unknown("parameter", parameter, option.params)
+                self.problem(
+                    (*values_at, parameter), message if option.params else f"{name} has no parameters", key=key
+                )
+                good = False
+        complete: list[tuple[str, tuple[Value, ...]]] = []
+        for parameter, param in option.params.items():
+            if parameter not in params:
+                complete.append((parameter, (param.default,)))
+                continue
+            values = self.values((*values_at, parameter), param, params[parameter], f"{key}.{parameter}")
+            if values is None:
+                good = False
+            else:
+                complete.append((parameter, values))
+        return Offer(name, tuple(complete)) if good else None
+
+    def values(self, at: KeyPath, param: Param, written: Any, key: str) -> tuple[Value, ...] | None:  # noqa: ANN401
+        """The values of one parameter, None if any of them is wrong."""
+        items = written if isinstance(written, list) else [written]
+        if not items:
+            self.problem(at, f"is an empty list; must be {param.allowed}", key=key)
+            return None
+        good = True
+        values: list[Value] = []
+        for index, item in enumerate(items):
+            place = (*at, index) if isinstance(written, list) else at
+            if not param.allows(item):
+                near = nearest(item, param.choices) if isinstance(item, str) else ""
+                self.problem(place, f"must be {param.allowed}, not {show(item)}{near}", key=key)
+                good = False
+                continue
+            value = _typed(param, item)
+            if value in values:
+                self.problem(place, f"{show(item)} is listed twice", key=key)
+                good = False
+            values.append(value)
+        return tuple(values) if good else None
+
+    def problem(self, at: KeyPath, message: str, *, key: str | None = None) -> None:
+        self.problems.append(self.document.problem(at, message, key=key))
+
+
+def _empty(slot: Slot) -> Offers:
+    return (Offer(EMPTY[slot]),)
+
+
+def _impossible(document: Document, skeleton: Skeleton, rule: _Rule, blocks: Sequence[str]) -> Iterator[Problem]:
+    """The options of a rule that cannot stand where it is in force: one problem an option, however many the blocks."""
+    for index, offer in enumerate(rule.offers):
+        failures: list[tuple[str, Choice, str]] = []
+        for block in blocks:
+            for choice in offer.choices:
+                try:
+                    resolve(choice, sites_of(skeleton)[block, rule.slot])
+                except ValueError as error:
+                    failures.append((block, choice, str(error)))
+                    break
+        if not failures:
+            continue
+        block, choice, message = failures[0]
+        others = spans(skeleton, [name for name, _, _ in failures[1:]])
+        also = f" (and {others})" if others else ""
+        chosen = ", ".join(f"{name} {show(choice.params[name])}" for name, values in offer.params if len(values) > 1)
+        when = f" with {chosen}" if chosen else ""
+        at = rule.at if rule.decided else (*rule.at, index)
+        key = f"{dotted(rule.at)}.{offer.option}"
+        narrow = "" if len(rule.blocks) == 1 else "; or narrow the glob"
+        yield document.problem(at, f"at {block}{also}{when}: {message}{narrow}", key=key)
+
+
+def _undecided(document: Document, rule: _Rule) -> Iterator[Problem]:
+    """That a rule of an architecture leaves a choice."""
+    if len(rule.offers) > 1:
+        names = ", ".join(offer.option for offer in rule.offers)
+        yield document.problem(rule.at, f"is still a choice ({names}); an architecture has one option in every slot")
+        return
+    (offer,) = rule.offers
+    at = (*rule.at, offer.option) if rule.decided else (*rule.at, 0, offer.option)
+    for name, values in offer.params:
+        if len(values) > 1:
+            key = f"{dotted(rule.at)}.{offer.option}.{name}"
+            listed = ", ".join(map(show, values))
+            message = f"is still a choice ({listed}); an architecture has one value for every parameter"
+            yield document.problem((*at, name), message, key=key)
+
+
+def spans(skeleton: Skeleton, names: Iterable[str], *, to: str = " to ", comma: str = ", ") -> str:
+    """Block names, runs of neighbours in a stage as ``first to last``."""
+    wanted = set(names)
+    parts = []
+    for _, stage in itertools.groupby(blocks_of(skeleton), key=lambda block: block.stage):
+        for is_in, run in itertools.groupby(stage, key=lambda block: block.name in wanted):
+            if is_in:
+                found = [block.name for block in run]
+                parts.append(found[0] if len(found) == 1 else f"{found[0]}{to}{found[-1]}")
+    return comma.join(parts)
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def rules(skeleton: Skeleton, offers: Mapping[tuple[str, Slot], Offers]) -> dict[str, dict[str, Any]]:
+    """``placements`` that give ``offers``, shortest first: what most blocks have, then stages, then single blocks."""
+    sites = sites_of(skeleton)
+    blocks = blocks_of(skeleton)
+    current = {place: _empty(place[1]) for place in sites}
+    wanted = {place: offers.get(place, current[place]) for place in sites}
+    globs = {"*": [block.name for block in blocks]}
+    for stage in dict.fromkeys(block.stage for block in blocks):
+        in_stage = [block.name for block in blocks if block.stage == stage]
+        # A stage can be named by a glob only where the glob matches it and nothing else.
+        if [block.name for block in blocks if fnmatchcase(block.name, f"{stage}.*")] == in_stage:
+            globs[f"{stage}.*"] = in_stage
+    globs |= {block.name: [block.name] for block in blocks}
+    written: dict[str, dict[str, Any]] = {}
+    for glob, names in globs.items():
+        for slot in SLOTS:
+            places: list[tuple[str, Slot]] = [(name, slot) for name in names if (name, slot) in sites]
+            if not places or all(current[place] == wanted[place] for place in places):
+                continue
+            most, count = Counter(wanted[place] for place in places).most_common(1)[0]
+            if 2 * count <= len(places) or all(current[place] == most for place in places):
+                continue  # what is left is said by narrower globs
+            current |= dict.fromkeys(places, most)
+            written.setdefault(glob, {})[slot] = _write_offers(most)
+    return written
+
+
+def _write_offers(offers: Offers) -> Any:  # noqa: ANN401 - plain YAML data
+    items = [_write_offer(offer) for offer in offers]
+    return items[0] if len(items) == 1 else items
+
+
+def _write_offer(offer: Offer) -> Any:  # noqa: ANN401 - plain YAML data
+    if not offer.params:
+        return offer.option
+    return {offer.option: {name: values[0] if len(values) == 1 else list(values) for name, values in offer.params}}
+
+
+def header(name: str | None, skeleton: Skeleton) -> dict[str, Any]:
+    """The keys that every file begins with."""
+    named = {} if name is None else {"name": name}
+    return {"schema": SCHEMA, **named, "skeleton": skeleton.model_dump(mode="json")}
+
+
+def write_choice(choice: Choice) -> Any:  # noqa: ANN401 - plain YAML data
+    """A decided slot in the grammar."""
+    return {choice.option: dict(choice.params)} if choice.params else choice.option
+
+
+def all_choices(offers: Offers) -> Iterator[Choice]:
+    """Every alternative of a slot."""
+    return itertools.chain.from_iterable(offer.choices for offer in offers)

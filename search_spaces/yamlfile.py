@@ -1,0 +1,634 @@
+"""YAML with positions, and errors that a person can act on.
+
+`read_yaml` keeps the line of every value and refuses what a configuration never needs: tags, repeated keys, aliases
+that unfold without end. `validate` checks a document against a pydantic model. Both collect problems rather than stop
+at the first, so a file is reported whole: one `Problem` a line, ``file:line: key: what is wrong, what is allowed``.
+
+Plain scalars follow YAML 1.2, where PyYAML follows 1.1: ``no`` and ``off`` are text, ``1e-3`` is a number and ``12:30``
+is not.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NoReturn, TypeAlias, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+MAX_BYTES = 1 << 20
+MAX_NODES = 20_000
+"""Values in a document, those that aliases repeat included."""
+MAX_DEPTH = 32
+
+Scalar: TypeAlias = bool | int | float | str | None
+KeyPath: TypeAlias = tuple[str | int, ...]
+"""The way to a value: keys of mappings and indices of lists."""
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong in one place. ``file`` is a path, or ``--set key=value`` for what the command line gave."""
+
+    file: str
+    line: int | None
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        return ": ".join(part for part in (place, self.key, self.message) if part)
+
+
+class FileError(ValueError):
+    """A file that cannot be used, with all its problems. Its text has one line a problem."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(sorted(problems, key=lambda problem: (problem.file, problem.line or 0)))
+        assert self.problems, "an error needs a problem"
+        super().__init__("\n".join(map(str, self.problems)))
+
+    def __reduce__(self) -> tuple[type["FileError"], tuple[tuple[Problem, ...]]]:
+        return type(self), (self.problems,)
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """A value and where it stands. An entry of a mapping has its key's line too: a block's value starts below it."""
+
+    value: "Scalar | list[_Node] | dict[str, _Node]"
+    file: str
+    line: int | None
+    key_line: int | None = None
+    size: int = 1
+
+    def plain(self) -> Any:  # noqa: ANN401 - whatever the file holds
+        if isinstance(self.value, dict):
+            return {key: child.plain() for key, child in self.value.items()}
+        if isinstance(self.value, list):
+            return [child.plain() for child in self.value]
+        return self.value
+
+    def child(self, key: str | int) -> "_Node | None":
+        if isinstance(self.value, dict):
+            return self.value.get(str(key))
+        if isinstance(self.value, list) and isinstance(key, int) and -1 < key < len(self.value):
+            return self.value[key]
+        return None
+
+
+@dataclass(frozen=True)
+class Document:
+    """What a file holds, with the place of every value and the problems met while reading.
+
+    ``readable`` is False where there is nothing to check further: a missing file, broken syntax.
+    """
+
+    source: str
+    root: _Node
+    problems: tuple[Problem, ...] = ()
+    readable: bool = True
+
+    @cached_property
+    def data(self) -> Any:  # noqa: ANN401 - whatever the file holds
+        """The document as plain dicts, lists and scalars; of a key written twice, the first."""
+        return self.root.plain()
+
+    def get(self, path: KeyPath) -> Any:  # noqa: ANN401 - whatever the file holds
+        """The value at ``path``, None if there is none."""
+        node: _Node | None = self.root
+        for key in path:
+            node = node.child(key) if node is not None else None
+        return None if node is None else node.plain()
+
+    def place(self, path: KeyPath) -> tuple[str, int | None]:
+        """File and line of the deepest part of ``path`` that is there."""
+        node = self.root
+        file, line = node.file, node.line
+        for key in path:
+            child = node.child(key)
+            if child is None:
+                break
+            node = child
+            file, line = node.file, node.key_line or node.line
+        return file, line
+
+    def problem(self, path: KeyPath, message: str, *, key: str | None = None) -> Problem:
+        """A problem with the value at ``path``; ``key`` if the path reads better otherwise."""
+        file, line = self.place(path)
+        return Problem(file, line, dotted(path) if key is None else key, message)
+
+    def with_overrides(self, assignments: Iterable[str]) -> "Document":
+        """This document with ``key.path=value`` set, in turn. The values are YAML; missing mappings are made."""
+        root, problems = self.root, list(self.problems)
+        for assignment in assignments:
+            file = f"--set {assignment}"
+            key, equals, text = assignment.partition("=")
+            path = tuple(part.strip() for part in key.split("."))
+            if not equals or not all(path):
+                problems.append(Problem(file, None, "", "write key=value, with dots for nested keys: trainer.epochs=3"))
+                continue
+            value = _read_text(text, file, lines=False, may_be_empty=True)
+            problems += value.problems
+            if value.readable:
+                changed = _assign(root, path, value.root, file)
+                if isinstance(changed, Problem):
+                    problems.append(changed)
+                else:
+                    root = changed
+        return replace(self, root=root, problems=tuple(problems))
+
+
+def read_yaml(path_or_text: Path | str, source: str | None = None) -> Document:
+    """Read one YAML document: a `Path` is opened, a ``str`` is the text itself.
+
+    ``source`` names it in problems (default: the path). Nothing is raised for what is wrong with the file; the
+    document's ``problems`` say it.
+    """
+    name = source if source is not None else str(path_or_text) if isinstance(path_or_text, Path) else "<string>"
+    if isinstance(path_or_text, str):
+        return _read_text(path_or_text, name)
+    try:
+        with path_or_text.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        return _unreadable(name, None, "no such file")
+    except IsADirectoryError:
+        return _unreadable(name, None, "is a directory; name a YAML file")
+    except (OSError, ValueError) as error:  # ValueError: a path with a null byte
+        return _unreadable(name, None, f"cannot be read: {getattr(error, 'strerror', None) or error}")
+    try:
+        return _read_text(raw.decode("utf-8-sig"), name)
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        return _unreadable(name, line, f"byte {raw[error.start]:#04x} is not UTF-8; save the file as UTF-8")
+
+
+def _read_text(text: str, name: str, *, lines: bool = True, may_be_empty: bool = False) -> Document:
+    if len(text.encode("utf-8", "replace")) > MAX_BYTES:
+        return _unreadable(name, None, f"is larger than {MAX_BYTES >> 20} MiB; no configuration is")
+    reader = _Reader(name, lines)
+    try:
+        root = reader.read(text)
+    except _StopReadingError as stop:
+        return replace(stop.document, problems=(*reader.problems, *stop.document.problems))
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1 if lines else None
+        document = _unreadable(name, line, f"character {error.character:#04x} is not allowed in YAML")
+        return replace(document, problems=(*reader.problems, *document.problems))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark is not None and lines else None
+        document = _unreadable(name, line, _syntax_message(error))
+        return replace(document, problems=(*reader.problems, *document.problems))
+    if root is None:
+        if not may_be_empty:
+            return _unreadable(name, None, "is empty")
+        root = _Node(None, name, None)
+    return Document(name, root, tuple(reader.problems))
+
+
+def _unreadable(name: str, line: int | None, message: str) -> Document:
+    return Document(name, _Node(None, name, line), (Problem(name, line, "", message),), readable=False)
+
+
+class _StopReadingError(Exception):
+    """Reading on would be of no use, or dangerous."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+
+
+@dataclass
+class _Open:
+    """A collection whose end has not been read yet. ``key`` is set between a mapping's key and its value."""
+
+    items: "list[_Node] | dict[str, _Node]"
+    line: int | None
+    anchor: str | None
+    key: str | None = None
+    key_line: int | None = None
+    repeats: bool = False
+
+
+@dataclass
+class _Reader:
+    """Builds nodes from PyYAML's events, one loop and no recursion: depth and size are bounded while reading."""
+
+    name: str
+    lines: bool
+    problems: list[Problem] = field(default_factory=list)
+    stack: list[_Open] = field(default_factory=list)
+    anchors: dict[str, _Node | None] = field(default_factory=dict)
+    count: int = 0
+    root: _Node | None = None
+
+    def read(self, text: str) -> _Node | None:
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            assert event.start_mark is not None
+            line = event.start_mark.line + 1 if self.lines else None
+            match event:
+                case yaml.DocumentStartEvent() if self.root is not None:
+                    self.stop(line, "a second document starts here; keep one document in a file")
+                case yaml.AliasEvent(anchor=str(anchor)):
+                    self.add(self.aliased(anchor, line), line)
+                case yaml.ScalarEvent():
+                    self.no_tag(event.tag, line)
+                    plain = event.implicit[0] and event.style is None
+                    node = _Node(_scalar(event.value) if plain else event.value, self.name, line)
+                    if event.anchor is not None:
+                        self.anchors[event.anchor] = node
+                    self.add(node, line)
+                case yaml.SequenceStartEvent() | yaml.MappingStartEvent():
+                    self.no_tag(event.tag, line)
+                    if len(self.stack) >= MAX_DEPTH:
+                        self.stop(line, f"is nested deeper than {MAX_DEPTH} levels")
+                    if event.anchor is not None:
+                        self.anchors[event.anchor] = None
+                    items: list[_Node] | dict[str, _Node] = [] if isinstance(event, yaml.SequenceStartEvent) else {}
+                    self.stack.append(_Open(items, line, event.anchor))
+                case yaml.SequenceEndEvent() | yaml.MappingEndEvent():
+                    done = self.stack.pop()
+                    children = done.items if isinstance(done.items, list) else done.items.values()
+                    node = _Node(done.items, self.name, done.line, size=1 + sum(child.size for child in children))
+                    if done.anchor is not None:
+                        self.anchors[done.anchor] = node
+                    self.add(node, done.line, counted=True)
+        return self.root
+
+    def add(self, node: _Node, line: int | None, *, counted: bool = False) -> None:
+        """Put a finished node where the innermost open collection expects it."""
+        self.count += 1 if counted else node.size
+        if self.count > MAX_NODES:
+            self.stop(line, f"holds more than {MAX_NODES} values once its aliases are unfolded")
+        if not self.stack:
+            self.root = node
+            return
+        top = self.stack[-1]
+        if isinstance(top.items, list):
+            top.items.append(node)
+        elif top.key is None:
+            self.start_entry(top, node, line)
+        else:
+            if not top.repeats:
+                top.items[top.key] = replace(node, key_line=top.key_line)
+            top.key = None
+
+    def start_entry(self, top: _Open, node: _Node, line: int | None) -> None:
+        assert isinstance(top.items, dict)
+        if isinstance(node.value, dict | list):
+            self.stop(line, "a list or a mapping cannot be a key; keys are names (quote one that starts with [ or {)")
+        # A key is a name whatever it looks like: `1:` and `null:` are "1" and "null".
+        top.key, top.key_line = _key_text(node.value), line
+        top.repeats = top.key in top.items
+        if top.repeats:
+            first = top.items[top.key].key_line
+            where = "" if first is None else f"; it is first written in line {first}"
+            path = (*(open_.key for open_ in self.stack if open_.key is not None),)
+            self.problems.append(Problem(self.name, line, dotted(path), f"this key is written twice{where}; keep one"))
+
+    def aliased(self, anchor: str, line: int | None) -> _Node:
+        if anchor not in self.anchors:
+            self.stop(line, f"*{anchor} refers to nothing; a name that begins with * must be quoted")
+        node = self.anchors[anchor]
+        if node is None:
+            self.stop(line, f"*{anchor} refers to a value that holds it")
+        return node
+
+    def no_tag(self, tag: str | None, line: int | None) -> None:
+        if tag is not None:
+            shown = tag.replace("tag:yaml.org,2002:", "!!")
+            path = tuple(open_.key for open_ in self.stack if open_.key is not None)
+            self.problems.append(Problem(self.name, line, dotted(path), f"tags are not allowed; remove {shown}"))
+
+    def stop(self, line: int | None, message: str) -> NoReturn:
+        raise _StopReadingError(_unreadable(self.name, line, message))
+
+
+_INT = re.compile(r"[-+]?[0-9][0-9_]*")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_WORDS: Mapping[str, Scalar] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+    **dict.fromkeys((".inf", "+.inf"), float("inf")),
+    "-.inf": float("-inf"),
+    ".nan": float("nan"),
+}
+
+
+def _scalar(text: str) -> Scalar:
+    """What a plain (unquoted) scalar means."""
+    if text in _WORDS:
+        return _WORDS[text]
+    # Nobody means a number of a thousand digits, and Python refuses to convert one.
+    if len(text) <= 64:
+        if _INT.fullmatch(text):
+            return int(text.rstrip("_").replace("_", ""))
+        if _FLOAT.fullmatch(text):
+            return float(text.replace("_", ""))
+    return text
+
+
+def _key_text(value: Scalar) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _syntax_message(error: yaml.MarkedYAMLError) -> str:
+    """PyYAML's finding in words for someone who does not know its grammar."""
+    problem, context = error.problem or "", error.context or ""
+    if context == "while scanning an alias":
+        return 'a name that begins with * must be quoted: "*"'
+    if context == "while scanning an anchor":
+        return "a name that begins with & must be quoted"
+    if "found character '\\t'" in problem:
+        return "a tab cannot indent; use spaces"
+    if "cannot start any token" in problem:
+        character = problem.removeprefix("found character ").removesuffix(" that cannot start any token")
+        return f"a value cannot begin with {character}; quote it"
+    opened = "" if error.context_mark is None else f" (opened in line {error.context_mark.line + 1})"
+    if context.startswith("while parsing a flow"):
+        close, kind = ("]", "list") if "sequence" in context else ("}", "mapping")
+        return f"the {kind} in brackets{opened} lacks a comma or its closing {close}"
+    if context == "while scanning a quoted scalar":
+        return f"the quoted text{opened} has no closing quote"
+    if problem == "mapping values are not allowed here":
+        return "a ':' that is not expected here; check the indentation above, and quote a text that holds ': '"
+    if context in ("while parsing a block mapping", "while parsing a block collection"):
+        return "the indentation does not fit the lines above; keys of one mapping start in the same column"
+    if context == "while scanning a simple key":
+        return "a key without its ':'; write key: value"
+    return f"not valid YAML: {', '.join(filter(None, (context, problem)))}"
+
+
+def _assign(node: _Node, path: Sequence[str], value: _Node, file: str) -> "_Node | Problem":
+    """A copy of ``node`` with ``value`` at ``path``; nodes off the path are shared."""
+    if not path:
+        return replace(value, key_line=None)
+    head, rest = path[0], path[1:]
+    if node.value is None:
+        node = _Node({}, file, None)
+    if isinstance(node.value, dict):
+        below = node.value.get(head, _Node(None, file, None))
+        child = _assign(below, rest, value, file)
+        if isinstance(child, Problem):
+            return replace(child, key=f"{head}.{child.key}" if child.key else head)
+        return replace(node, value={**node.value, head: child})
+    if isinstance(node.value, list):
+        if not head.isdecimal() or int(head) >= len(node.value):
+            return Problem(file, None, "", f"is a list of {len(node.value)}; name an index from 0, not {show(head)}")
+        index = int(head)
+        child = _assign(node.value[index], rest, value, file)
+        if isinstance(child, Problem):
+            return replace(child, key=f"{head}.{child.key}" if child.key else head)
+        return replace(node, value=[*node.value[:index], child, *node.value[index + 1 :]])
+    return Problem(file, None, "", f"is {show(node.value)}, which has no key {show(head)}")
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what `read_yaml` would not take for text: PyYAML thinks of YAML 1.1, where ``1e3`` is text."""
+
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - PyYAML's signature
+        return True
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = None if _scalar(text) == text else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+def write_yaml(data: object) -> str:
+    """The YAML of plain data, in its order, for `read_yaml`. Innermost collections stand on one line."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
+
+
+# --- checking ---------------------------------------------------------------------------------------------------------
+
+
+def validate(document: Document, model: type[ModelT], *, error: type[FileError] = FileError) -> ModelT:
+    """``document`` as ``model``.
+
+    Values are taken as written: ``"3"`` is no number and 3 is no text, but a list may become a tuple and text a path or
+    an enum, as in pydantic's strict JSON mode.
+
+    Raises:
+        FileError: of the type ``error``, with the problems of reading and those of the model together.
+    """
+    value, problems = check(document, model)
+    if value is None or document.problems:
+        raise error((*document.problems, *problems))
+    return value
+
+
+def check(document: Document, model: type[ModelT], at: KeyPath = ()) -> tuple[ModelT | None, list[Problem]]:
+    """The part of ``document`` at ``at`` as ``model``, or None and what is wrong there."""
+    if not document.readable:
+        return None, []
+    data = document.get(at)
+    try:
+        # Through JSON: in its strict mode lists may become tuples, and nothing else changes type.
+        return model.model_validate_json(json.dumps(data), strict=True), []
+    except ValidationError as error:
+        found: dict[KeyPath, list[_Finding]] = {}
+        for detail in error.errors(include_url=False):
+            finding = _explain(detail, model, data)
+            found.setdefault(finding.path, []).append(finding)
+        return None, [document.problem((*at, *path), _merge(findings)) for path, findings in found.items()]
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    path: KeyPath
+    message: str = ""
+    expected: str = ""
+    value: Any = None
+
+
+def _merge(findings: Sequence[_Finding]) -> str:
+    """One message for a value; a union of types reports every member that the value is not."""
+    expected = list(dict.fromkeys(finding.expected for finding in findings if finding.expected))
+    if expected:
+        near = ""
+        if isinstance(findings[0].value, str):
+            near = nearest(findings[0].value, re.findall(r"'([^']*)'", " ".join(expected)))
+        return f"must be {' or '.join(expected)}, not {show(findings[0].value)}{near}"
+    return "; ".join(dict.fromkeys(finding.message for finding in findings))
+
+
+_EXPECTED: Mapping[str, str] = {
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "text",
+    "path_type": "a path",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "set_type": "a list",
+    "frozen_set_type": "a list",
+    "dict_type": "a mapping (key: value)",
+    "model_type": "a mapping (key: value)",
+    "model_attributes_type": "a mapping (key: value)",
+    "none_required": "left empty",
+    "literal_error": "{expected}",
+    "enum": "{expected}",
+    "union_tag_invalid": "{expected_tags}",
+    "greater_than": "greater than {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "less than {lt}",
+    "less_than_equal": "at most {le}",
+    "multiple_of": "a multiple of {multiple_of}",
+    "string_too_short": "text of at least {min_length} characters",
+    "string_too_long": "text of at most {max_length} characters",
+    "string_pattern_mismatch": "text that matches {pattern}",
+    "too_short": "a list of at least {min_length}",
+    "too_long": "a list of at most {max_length}",
+}
+"""pydantic's kind of error -> what it would have accepted."""
+
+
+def _explain(detail: Mapping[str, Any], model: type[BaseModel], data: Any) -> _Finding:  # noqa: ANN401 - any document
+    kind, context, value = detail["type"], detail.get("ctx", {}), detail["input"]
+    keep_last = kind in ("missing", "extra_forbidden")
+    path = _document_path(detail["loc"], data, keep_last=keep_last)
+    match kind:
+        case "missing":
+            field_info = _fields(model, detail["loc"][:-1]).get(str(path[-1]))
+            doc = getattr(field_info, "description", None)
+            return _Finding(path, f"is missing: {doc}" if doc else "is missing")
+        case "extra_forbidden":
+            return _Finding(path, unknown("key", str(path[-1]), _fields(model, detail["loc"][:-1])))
+        case "union_tag_invalid" | "union_tag_not_found":
+            key = context["discriminator"].strip("'")
+            tags = context.get("expected_tags") or ", ".join(map(repr, _tags(model, detail["loc"], key)))
+            if kind == "union_tag_not_found":
+                return _Finding((*path, key), f"is missing: one of {tags}")
+            return _Finding((*path, key), expected=_any_of(tags), value=value.get(key))
+        case "value_error" | "assertion_error":
+            return _Finding(path, str(context["error"]))
+        case _ if kind in _EXPECTED:
+            return _Finding(path, expected=_any_of(_EXPECTED[kind].format_map(context)), value=value)
+        case _:
+            message = str(detail["msg"])
+            return _Finding(path, f"{message[:1].lower()}{message[1:]}, not {show(value)}")
+
+
+def _any_of(choices: str) -> str:
+    """``'a', 'b'`` as ``'a' or 'b'``: pydantic joins tags by commas and literals by "or"."""
+    if " or " in choices or ", " not in choices:
+        return choices
+    head, _, last = choices.rpartition(", ")
+    return f"{head} or {last}"
+
+
+def _document_path(loc: Sequence[str | int], data: Any, *, keep_last: bool) -> KeyPath:  # noqa: ANN401 - any document
+    """pydantic's location without the names of union members, which are no keys of the document."""
+    path: list[str | int] = []
+    for index, part in enumerate(loc):
+        in_mapping = isinstance(data, dict) and part in data
+        in_list = isinstance(data, list) and isinstance(part, int) and part < len(data)
+        if in_mapping or in_list:
+            data = data[part]
+            path.append(part)
+        elif keep_last and index == len(loc) - 1:
+            path.append(part)
+    return tuple(path)
+
+
+def _fields(model: type[BaseModel], loc: Sequence[str | int]) -> Mapping[str, Any]:
+    """The fields that pydantic's location ``loc`` may have, by the name used in files."""
+    return {
+        info.alias or name: info
+        for candidate in _walk(model, loc)
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel)
+        for name, info in candidate.model_fields.items()
+    }
+
+
+def _tags(model: type[BaseModel], loc: Sequence[str | int], key: str) -> list[str]:
+    members = [member for member in _walk(model, loc) if isinstance(member, type) and issubclass(member, BaseModel)]
+    return [str(tag) for member in members for tag in get_args(member.model_fields[key].annotation)]
+
+
+def _walk(annotation: Any, loc: Sequence[str | int]) -> list[Any]:  # noqa: ANN401 - any annotation
+    """The types that an annotation allows at ``loc``."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _walk(arguments[0], loc)
+    if origin in (Union, UnionType):
+        return [found for argument in arguments if argument is not NoneType for found in _walk(argument, loc)]
+    if not loc:
+        return [annotation]
+    head, rest = loc[0], loc[1:]
+    if origin is not None and origin is not Literal:
+        return [found for argument in arguments if argument is not Ellipsis for found in _walk(argument, rest)]
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        for name, info in annotation.model_fields.items():
+            if head in (name, info.alias):
+                return _walk(info.annotation, rest)
+            if head in get_args(info.annotation):
+                # A tagged union puts the tag of the member between its key and the member's own.
+                return _walk(annotation, rest)
+    return []
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+
+def dotted(path: Sequence[str | int | None]) -> str:
+    """A key path as users write it: ``objectives[0].name``."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def show(value: object) -> str:
+    """A value as a file would have it, short."""
+    match value:
+        case None:
+            return "empty"
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return repr(value if len(value) <= 40 else f"{value[:37]}...")
+        case Mapping():
+            return "a mapping"
+        case list() | tuple():
+            return "a list"
+        case _:
+            return str(value)
+
+
+def unknown(kind: str, name: str, names: Iterable[str]) -> str:
+    """That ``name`` is no ``kind``, what it may have meant, and what there is."""
+    names = list(names)
+    known = f"; allowed: {', '.join(names)}" if names else ""
+    return f"unknown {kind} {show(name)}{nearest(name, names)}{known}"
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"``, or nothing where no name is near."""
+    by_lower = {candidate.lower(): candidate for candidate in names}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
+    return f"; did you mean {by_lower[close[0]]!r}?" if close else ""
