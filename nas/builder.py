@@ -18,8 +18,8 @@ def build_model(architecture: Architecture, *, device: torch.device | str | None
         device: where parameters are made. On ``"meta"`` nothing is allocated or initialised.
 
     Returns:
-        A module in training mode: [batch, in_channels, H, W] -> logits [batch, num_classes]. H and W may differ from the
-        skeleton's ``image_size``. ``features(images)`` returns the output of every stage by name.
+        A module in training mode: [batch, in_channels, H, W] -> logits [batch, num_classes]. H and W may differ from
+        the skeleton's ``image_size``. ``features(images)`` returns the output of every stage by name.
     """
     sites = {block.name: block.sites for block in architecture.blocks}
 

@@ -9,9 +9,9 @@ from search_spaces.sites import EMPTY
 def count(architecture: Architecture) -> Cost:
     """The exact cost of one image of the skeleton's ``image_size``; no tensor is made.
 
-    ``params`` equals the sum of ``numel`` over the built network's parameters. ``macs`` are those of convolutions, linear
-    layers and matrix products, attention's two products included: half of what
-    `torch.utils.flop_counter.FlopCounterMode` counts for one image in evaluation mode.
+    ``params`` equals the sum of ``numel`` over the built network's parameters. ``macs`` are those of convolutions,
+    linear layers and matrix products, attention's two products included: half of what
+    `torch.utils.flop_counter.FlopCounterMode` counts for one image.
     """
     total = SKELETONS[architecture.skeleton.family].cost(architecture.skeleton)
     for block in architecture.blocks:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nas.operators import Cost
-from nas.skeletons import resnet
+from nas.skeletons import bn_inception, mnasnet, mobilenet_v1, preresnet, resnet, vgg16, wide_resnet
 from nas.skeletons.network import Network, Place
 
 
@@ -22,6 +22,12 @@ class Family:
 
 SKELETONS: Mapping[str, Family] = {
     "resnet": Family(resnet.build, resnet.cost),
+    "wide_resnet": Family(wide_resnet.build, wide_resnet.cost),
+    "preresnet": Family(preresnet.build, preresnet.cost),
+    "mnasnet": Family(mnasnet.build, mnasnet.cost),
+    "mobilenet_v1": Family(mobilenet_v1.build, mobilenet_v1.cost),
+    "vgg16": Family(vgg16.build, vgg16.cost),
+    "bn_inception": Family(bn_inception.build, bn_inception.cost),
 }
 """One row a family, the same names as `search_spaces.FAMILIES`; a test holds the two together."""
 

@@ -1,19 +1,21 @@
-"""The network that every family builds, and its fixed parts: each beside its cost in integers."""
+"""The network that every family builds, and the fixed parts that several families share, each beside its cost."""
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas.operators import Cost
+from nas.operators import Cost, conv, conv_cost, norm_cost
 from search_spaces.sites import Slot
 
 
 class Place(Protocol):
-    """Builds what the architecture has put in a slot of a block; a skeleton asks once for every slot it opens."""
+    """Builds what the architecture has put in a slot of a block; a skeleton asks once for every slot that it opens."""
 
-    def __call__(self, block: str, slot: Slot) -> nn.Module: ...
+    def __call__(self, block: str, slot: Slot) -> nn.Module:
+        """``("layer2.0", "refine")`` -> the operator's module, or the skeleton's own."""
 
 
 class Network(nn.Module):
@@ -26,13 +28,13 @@ class Network(nn.Module):
         self.head = head
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
-        """The output of every stage by its name, the last one as the head takes it.
+        """The output of every stage by its name; the last one is what the head takes.
 
         Args:
             images: [batch, in_channels, H, W]; H and W need not be the skeleton's ``image_size``.
         """
-        maps = {}
         x = self.stem(images)
+        maps = {}
         for name, stage in self.stages.items():
             x = maps[name] = stage(x)
         return maps
@@ -50,39 +52,28 @@ def stages(blocks: Iterable[tuple[str, nn.Module]]) -> dict[str, nn.Module]:
     """Blocks by name (``layer2.0``) -> stages by name, each a Sequential of its blocks in order."""
     grouped: dict[str, OrderedDict[str, nn.Module]] = {}
     for name, block in blocks:
-        stage, _, index = name.partition(".")
-        grouped.setdefault(stage, OrderedDict())[index] = block
+        stage, _, member = name.partition(".")
+        grouped.setdefault(stage, OrderedDict())[member] = block
     return {stage: nn.Sequential(members) for stage, members in grouped.items()}
 
 
-def conv(
-    in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1, bias: bool = False
-) -> nn.Conv2d:
-    """A convolution with "same" padding, initialised for the ReLU behind it (He et al., 2015; fan-out)."""
-    layer = nn.Conv2d(
-        in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=bias
+def conv_norm_relu(
+    in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, *, groups: int = 1
+) -> nn.Sequential:
+    """Convolution without bias, BN, ReLU: [N, C_in, H, W] -> [N, C_out, ceil(H / stride), ceil(W / stride)]."""
+    return nn.Sequential(
+        conv(in_channels, out_channels, kernel_size, stride, groups),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
     )
-    if not layer.weight.is_meta:
-        nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-        if layer.bias is not None:
-            nn.init.zeros_(layer.bias)
-    return layer
 
 
-def conv_cost(
-    in_channels: int, out_channels: int, kernel_size: int, out_size: int, groups: int = 1, bias: bool = False
-) -> Cost:
-    """Of `conv` on a map whose output has side ``out_size``."""
-    weights = in_channels // groups * out_channels * kernel_size**2
-    return Cost(weights + bias * out_channels, weights * out_size**2)
+def conv_norm_cost(in_channels: int, out_channels: int, kernel_size: int, out_size: int, *, groups: int = 1) -> Cost:
+    """Of a convolution without bias and its BN, on a map whose output has side ``out_size``."""
+    return conv_cost(in_channels, out_channels, kernel_size, out_size, groups) + norm_cost(out_channels)
 
 
-def norm_cost(channels: int) -> Cost:
-    """Of a BatchNorm2d with scale and shift; normalising multiplies nothing that FLOP counters count."""
-    return Cost(2 * channels, 0)
-
-
-def pooled_classifier(in_channels: int, num_classes: int) -> nn.Sequential:
+def classifier(in_channels: int, num_classes: int) -> nn.Sequential:
     """Global average pool and a linear layer: [batch, C, H, W] -> [batch, num_classes]."""
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(1), nn.Linear(in_channels, num_classes))
 
@@ -90,3 +81,18 @@ def pooled_classifier(in_channels: int, num_classes: int) -> nn.Sequential:
 def linear_cost(in_features: int, out_features: int) -> Cost:
     """Of a linear layer with bias, applied once."""
     return Cost((in_features + 1) * out_features, in_features * out_features)
+
+
+class PoolShortcut(nn.Module):
+    """Average pool by the stride and zeros for the channels that the input lacks: no parameters."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.missing = out_channels - in_channels
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, in_channels, H, W] -> [N, out_channels, ceil(H / stride), ceil(W / stride)]."""
+        if self.stride != 1:
+            x = F.avg_pool2d(x, self.stride, ceil_mode=True)
+        return F.pad(x, (0, 0, 0, 0, 0, self.missing))

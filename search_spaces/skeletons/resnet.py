@@ -5,16 +5,20 @@ He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, https://ar
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from search_spaces.sites import Block, Site
+from search_spaces.sites import Block
 from search_spaces.skeletons.base import Skeleton
-
-EXPANSION = 4
-"""Output channels of a bottleneck over the stage's width."""
+from search_spaces.skeletons.residual import (
+    EXPANSION,
+    ResidualUnit,
+    StrideOn,
+    basic_block,
+    bottleneck_block,
+    residual_units,
+)
 
 _FOUR_STAGES: Mapping[int, tuple[int, ...]] = {
     18: (2, 2, 2, 2),
@@ -24,28 +28,6 @@ _FOUR_STAGES: Mapping[int, tuple[int, ...]] = {
     152: (3, 8, 36, 3),
 }
 _BASIC_DEPTHS = (18, 34)
-
-
-@dataclass(frozen=True, slots=True)
-class ResidualUnit:
-    """One residual block in integers: two 3x3 (basic, ``mid_channels == out_channels``) or 1x1, 3x3, 1x1 (bottleneck).
-
-    ``size`` is the side of the input map. ``shortcut`` is how the input reaches the add.
-    """
-
-    stage: str
-    name: str
-    in_channels: int
-    mid_channels: int
-    out_channels: int
-    size: int
-    stride: int
-    shortcut: Literal["identity", "projection", "pool"]
-
-    @property
-    def out_size(self) -> int:
-        """Side of the output map."""
-        return -(-self.size // self.stride)
 
 
 class ResNet(Skeleton):
@@ -66,7 +48,7 @@ class ResNet(Skeleton):
     widen: float = Field(default=1.0, gt=0, le=16, description="factor on the channels of the stages, not of the stem")
     groups: int = Field(default=1, ge=1, description="groups of a bottleneck's 3x3 (cardinality)")
     width_per_group: int = Field(default=64, ge=1, description="channels of a group of the 3x3 where a stage has 64")
-    stride_on: Literal["first", "3x3"] = Field(
+    stride_on: StrideOn = Field(
         default="3x3", description="which convolution of a strided bottleneck strides: the first 1x1 or the 3x3"
     )
     shortcut: Literal["projection", "stage", "pool"] = Field(
@@ -97,16 +79,16 @@ class ResNet(Skeleton):
         if depth in _FOUR_STAGES or (depth >= 8 and (depth - 2) % 6 == 0) or (depth >= 11 and (depth - 2) % 9 == 0):
             return depth
         raise ValueError(
-            f"no ResNet has depth {depth}; allowed: 18, 34, 50, 101, 152 (four stages), 6n+2 from 8 (8, 14, 20, 26, ...) "
-            "or 9n+2 from 11 (11, 29, 47, ...)"
+            f"no ResNet has depth {depth}; allowed: 18, 34, 50, 101, 152 (four stages), 6n+2 from 8 (8, 14, 20, ...) or "
+            "9n+2 from 11 (11, 29, 47, ...)"
         )
 
     @model_validator(mode="after")
     def _groups_fit(self) -> "ResNet":
         if self.is_basic and (self.groups != 1 or self.width_per_group != 64):
             raise ValueError(
-                f"groups={self.groups}, width_per_group={self.width_per_group} need bottlenecks, and depth {self.depth} "
-                "has basic blocks; leave both out or use depth 50, 101, 152 or 29"
+                f"groups={self.groups}, width_per_group={self.width_per_group} need bottlenecks, and depth {self.depth} has "
+                "basic blocks; leave both out or use depth 50, 101, 152 or 29"
             )
         return self
 
@@ -126,41 +108,27 @@ class ResNet(Skeleton):
             lengths = _FOUR_STAGES[self.depth]
         else:
             lengths = ((self.depth - 2) // (6 if self.is_basic else 9),) * 3
-        units: list[ResidualUnit] = []
-        channels, size = self.width, self.stem_size
-        for stage, length in enumerate(lengths):
-            planes = int(self.width * self.widen) * 2**stage
-            mid = planes if self.is_basic else planes * self.width_per_group // 64 * self.groups
-            out = planes if self.is_basic else planes * EXPANSION
-            for index in range(length):
-                stride = 2 if stage > 0 and index == 0 else 1
-                changes = stride != 1 or channels != out
-                shortcut: Literal["identity", "projection", "pool"] = "identity"
-                if changes or (self.shortcut == "stage" and index == 0):
-                    shortcut = "pool" if self.shortcut == "pool" else "projection"
-                name = f"layer{stage + 1}"
-                unit = ResidualUnit(name, f"{name}.{index}", channels, mid, out, size, stride, shortcut)
-                units.append(unit)
-                channels, size = out, unit.out_size
-        return tuple(units)
+        widths = []
+        for stage in range(len(lengths)):
+            width = int(self.width * self.widen) * 2**stage
+            mid = width if self.is_basic else width * self.width_per_group // 64 * self.groups
+            widths.append((mid, width if self.is_basic else width * EXPANSION))
+        return tuple(
+            residual_units(
+                lengths,
+                widths,
+                in_channels=self.width,
+                size=self.stem_size,
+                on_change="pool" if self.shortcut == "pool" else "projection",
+                project_every_stage=self.shortcut == "stage",
+            )
+        )
 
     def blocks(self) -> tuple[Block, ...]:
         """``conv``: a bottleneck's 3x3, a basic block's first 3x3; ``conv2``: a basic block's second 3x3."""
-        return tuple(self._block(unit) for unit in self.units())
-
-    def _block(self, unit: ResidualUnit) -> Block:
-        out = unit.out_channels
         if self.is_basic:
-            sites = {
-                "conv": Site("conv", unit.in_channels, out, unit.size, kernel_size=3, stride=unit.stride),
-                "conv2": Site("conv2", out, out, unit.out_size, kernel_size=3),
-            }
-        else:
-            size, stride = (unit.size, unit.stride) if self.stride_on == "3x3" else (unit.out_size, 1)
-            mid = unit.mid_channels
-            sites = {"conv": Site("conv", mid, mid, size, kernel_size=3, stride=stride, groups=self.groups)}
-        sites |= {slot: Site(slot, out, out, unit.out_size) for slot in ("refine", "after")}
-        return Block(unit.name, unit.stage, sites)
+            return tuple(basic_block(unit) for unit in self.units())
+        return tuple(bottleneck_block(unit, self.stride_on, self.groups) for unit in self.units())
 
 
 def _is_basic(depth: int) -> bool:
