@@ -2,23 +2,31 @@
 
 A skeleton has blocks, a block has slots, and a slot holds an option. `load_space` and `load_architecture` read the YAML
 in which both are written; `OPTIONS` and `FAMILIES` say what it may hold.
+
+Importing the package is cheap: what needs pydantic or yaml is loaded when one of its names is first used.
 """
 
-from search_spaces.architecture import Architecture
-from search_spaces.files import (
-    load_architecture,
-    load_space,
-    parse_architecture,
-    parse_space,
-    preset_names,
-    zoo_names,
-)
-from search_spaces.grammar import Choice, Offer, SpaceError, choose
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from search_spaces.options import OPTIONS, Option, Param, options
 from search_spaces.sites import EMPTY, SLOTS, Block, Site, Slot, Value
-from search_spaces.skeletons import FAMILIES, Skeleton
-from search_spaces.space import Group, Parameter, SearchSpace, Trial
-from search_spaces.yamlfile import FileError, Problem
+
+if TYPE_CHECKING:
+    from search_spaces.architecture import Architecture
+    from search_spaces.files import (
+        load_architecture,
+        load_space,
+        parse_architecture,
+        parse_space,
+        preset_names,
+        zoo_names,
+    )
+    from search_spaces.grammar import Choice, Offer, SpaceError, choose
+    from search_spaces.schema import json_schema
+    from search_spaces.skeletons import FAMILIES, Skeleton
+    from search_spaces.space import Group, Parameter, SearchSpace, Trial
+    from search_spaces.yamlfile import FileError, Problem
 
 __all__ = [
     "EMPTY",
@@ -43,6 +51,7 @@ __all__ = [
     "Trial",
     "Value",
     "choose",
+    "json_schema",
     "load_architecture",
     "load_space",
     "options",
@@ -51,3 +60,29 @@ __all__ = [
     "preset_names",
     "zoo_names",
 ]
+
+_HOME = {
+    name: module
+    for module, names in {
+        "architecture": "Architecture",
+        "files": "load_architecture load_space parse_architecture parse_space preset_names zoo_names",
+        "grammar": "Choice Offer SpaceError choose",
+        "schema": "json_schema",
+        "skeletons": "FAMILIES Skeleton",
+        "space": "Group Parameter SearchSpace Trial",
+        "yamlfile": "FileError Problem",
+    }.items()
+    for name in names.split()
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

@@ -7,6 +7,7 @@ with all that is wrong; `rules` goes the other way.
 
 import itertools
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from functools import cache, cached_property, lru_cache
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from search_spaces.options import Option, Param, options
 from search_spaces.options import resolve as resolve_option
@@ -28,6 +29,8 @@ SCHEMA = 1
 
 MAX_ALTERNATIVES = 10_000
 """Alternatives of one slot: more is a mistake, and every one of them is checked at every block."""
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 Tie: TypeAlias = Literal["none", "stage", "network"]
 """Which blocks choose together."""
@@ -167,11 +170,18 @@ class _File(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    version: Literal[1] = Field(alias="schema", description=f"version of the grammar, schema: {SCHEMA}")
-    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,99}$")
+    version: Literal[1] = Field(alias="schema", description=f"the version of the grammar, {SCHEMA}")
+    name: str | None = None
     skeleton: dict[str, Any] = Field(description="a family and its fields, {family: resnet, depth: 50, ...}")
     placements: dict[str, Any] = {}
     tie: Tie = "none"
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_file(cls, name: str | None) -> str | None:
+        if name is not None and not NAME.fullmatch(name):
+            raise ValueError(f"must be letters, digits and . _ + - (files are named after it), not {show(name)}")
+        return name
 
 
 def parse(document: Document, *, decided: bool = False) -> Spec:
@@ -268,30 +278,25 @@ class _PlacementReader:
         blocks = blocks_of(skeleton)
         matched = [block for block in blocks if fnmatchcase(block.name, glob)]
         if not matched:
-            hint = nearest(glob, [block.name for block in blocks])
-            if any(fnmatchcase(block.stage, glob) for block in blocks):
-                hint = f"; did you mean '{glob}.*'?"
+            is_stage = any(fnmatchcase(block.stage, glob) for block in blocks)
+            hint = f" (did you mean '{glob}.*'?)" if is_stage else ""
             everything = spans(skeleton, [block.name for block in blocks])
             self.problem(at, f"matches no block{hint}; blocks: {everything}")
         return matched
 
     def offers(self, at: KeyPath, slot: Slot, written: Any) -> Offers | None:  # noqa: ANN401 - whatever the file held
         """The offers of one slot, None if anything is wrong with them."""
-        if not isinstance(written, list):
-            offer = self.offer(at, slot, written, at)
-            return None if offer is None else (offer,)
-        if not written:
+        items = written if isinstance(written, list) else [written]
+        if not items:
             self.problem(at, f"is an empty list; write {EMPTY[slot]} to leave the slot as it is")
             return None
-        read = [self.offer((*at, index), slot, item, at) for index, item in enumerate(written)]
+        places = [(*at, index) for index in range(len(items))] if isinstance(written, list) else [at]
+        read = [self.offer(place, slot, item, at) for place, item in zip(places, items, strict=True)]
         offers = tuple(offer for offer in read if offer is not None)
         for index, offer in enumerate(read):
             if offer is not None and offer.option in [other.option for other in read[:index] if other is not None]:
-                self.problem(
-                    (*at, index),
-                    f"{offer.option} is listed twice; list it once, with lists of values for its parameters",
-                    key=f"{dotted(at)}.{offer.option}",
-                )
+                message = "is listed twice; list it once, with lists of values for its parameters"
+                self.problem(places[index], message, key=f"{dotted(at)}.{offer.option}")
                 return None
         count = sum(math.prod(len(values) for _, values in offer.params) for offer in offers)
         if count > MAX_ALTERNATIVES:
@@ -326,7 +331,7 @@ class _PlacementReader:
         option = known[name]
         if slot not in option.slots:
             fits = ", ".join(other for other in SLOTS if other in option.slots)
-            self.problem(at, f"{name} fits {fits}, not {slot}; allowed: {', '.join(fitting)}", key=key)
+            self.problem(at, f"{name} does not fit slot {slot}, it fits {fits}; allowed: {', '.join(fitting)}", key=key)
             return None
         key = f"{key}.{name}"
         if params is None:
@@ -426,14 +431,14 @@ def _undecided(document: Document, rule: _Rule) -> Iterator[Problem]:
 
 
 def spans(skeleton: Skeleton, names: Iterable[str], *, to: str = " to ", comma: str = ", ") -> str:
-    """Block names, runs of neighbours in a stage as ``first to last``."""
+    """Block names, three or more neighbours in a stage as ``first to last``."""
     wanted = set(names)
     parts = []
     for _, stage in itertools.groupby(blocks_of(skeleton), key=lambda block: block.stage):
         for is_in, run in itertools.groupby(stage, key=lambda block: block.name in wanted):
             if is_in:
                 found = [block.name for block in run]
-                parts.append(found[0] if len(found) == 1 else f"{found[0]}{to}{found[-1]}")
+                parts += found if len(found) < 3 else [f"{found[0]}{to}{found[-1]}"]
     return comma.join(parts)
 
 

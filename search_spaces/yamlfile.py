@@ -139,7 +139,9 @@ class Document:
                 problems.append(Problem(file, None, "", "write key=value, with dots for nested keys: trainer.epochs=3"))
                 continue
             value = _read_text(text, file, lines=False, may_be_empty=True)
-            problems += value.problems
+            problems += [
+                replace(problem, key=dotted((*path, *filter(None, [problem.key])))) for problem in value.problems
+            ]
             if value.readable:
                 changed = _assign(root, path, value.root, file)
                 if isinstance(changed, Problem):
@@ -187,7 +189,8 @@ def _read_text(text: str, name: str, *, lines: bool = True, may_be_empty: bool =
         document = _unreadable(name, line, f"character {error.character:#04x} is not allowed in YAML")
         return replace(document, problems=(*reader.problems, *document.problems))
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
+        in_quotes = error.context == "while scanning a quoted scalar"
+        mark = error.context_mark if in_quotes else error.problem_mark or error.context_mark
         line = mark.line + 1 if mark is not None and lines else None
         document = _unreadable(name, line, _syntax_message(error))
         return replace(document, problems=(*reader.problems, *document.problems))
@@ -356,12 +359,13 @@ def _syntax_message(error: yaml.MarkedYAMLError) -> str:
     if "cannot start any token" in problem:
         character = problem.removeprefix("found character ").removesuffix(" that cannot start any token")
         return f"a value cannot begin with {character}; quote it"
-    opened = "" if error.context_mark is None else f" (opened in line {error.context_mark.line + 1})"
     if context.startswith("while parsing a flow"):
         close, kind = ("]", "list") if "sequence" in context else ("}", "mapping")
-        return f"the {kind} in brackets{opened} lacks a comma or its closing {close}"
+        begins = error.context_mark.line + 1 if error.context_mark is not None else 0
+        here = "" if error.problem_mark is None or error.problem_mark.line + 1 == begins else f" of line {begins}"
+        return f"the {kind} in brackets{here} lacks a comma or its closing {close}"
     if context == "while scanning a quoted scalar":
-        return f"the quoted text{opened} has no closing quote"
+        return "a text in quotes begins here and has no closing quote"
     if problem == "mapping values are not allowed here":
         return "a ':' that is not expected here; check the indentation above, and quote a text that holds ': '"
     if context in ("while parsing a block mapping", "while parsing a block collection"):
@@ -464,6 +468,8 @@ def _merge(findings: Sequence[_Finding]) -> str:
     """One message for a value; a union of types reports every member that the value is not."""
     expected = list(dict.fromkeys(finding.expected for finding in findings if finding.expected))
     if expected:
+        if "a number" in expected and "a whole number" in expected:
+            expected.remove("a whole number")
         near = ""
         if isinstance(findings[0].value, str):
             near = nearest(findings[0].value, re.findall(r"'([^']*)'", " ".join(expected)))
@@ -628,7 +634,7 @@ def unknown(kind: str, name: str, names: Iterable[str]) -> str:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """``"; did you mean 'x'?"``, or nothing where no name is near."""
+    """``" (did you mean 'x'?)"``, or nothing where no name is near."""
     by_lower = {candidate.lower(): candidate for candidate in names}
     close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
-    return f"; did you mean {by_lower[close[0]]!r}?" if close else ""
+    return f" (did you mean {by_lower[close[0]]!r}?)" if close else ""
