@@ -1,0 +1,35 @@
+"""What to train next: samplers, budget, duplicates, early stopping, finalists; and a journal that outlives crashes."""
+
+from nas.search.config import SearchConfig
+from nas.search.engine import Engine, Summary
+from nas.search.journal import Journal, JournalError, RunLockedError, read_study, settings_of
+from nas.search.records import (
+    ACCURACY,
+    EpochRecord,
+    Job,
+    Objective,
+    Outcome,
+    TrialRecord,
+    read_trials,
+)
+from nas.search.samplers import Known, make_sampler
+
+__all__ = [
+    "ACCURACY",
+    "Engine",
+    "EpochRecord",
+    "Job",
+    "Journal",
+    "JournalError",
+    "Known",
+    "Objective",
+    "Outcome",
+    "RunLockedError",
+    "SearchConfig",
+    "Summary",
+    "TrialRecord",
+    "make_sampler",
+    "read_study",
+    "read_trials",
+    "settings_of",
+]

@@ -1,0 +1,516 @@
+"""Decides what to train next, for how long, and what becomes of it; the journal is its only memory.
+
+The engine knows neither Ray nor trainers: a driver asks for jobs (`Engine.next`), has them trained however it likes,
+and tells epochs and ends (`Engine.report`, `Engine.finish`). One thread at a time.
+
+The crash protocol (docs/architecture.md, "The journal") in short: the attribute ``architecture`` on a trial says that
+it was launched, `tell` says that it ended, one attribute an epoch says what was trained. Whatever is not in the
+journal did not happen; whatever is, is never done again. All other state is rebuilt from it, so resuming is opening
+the journal.
+"""
+
+import itertools
+import math
+import random
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import optuna
+
+from nas.search import records
+from nas.search.config import SearchConfig
+from nas.search.journal import Journal
+from nas.search.ledger import Entry, Estimate, Ledger, Verdict
+from nas.search.pareto import Points, hypervolume, is_front, minimised, spread_order
+from nas.search.records import ACCURACY, EpochRecord, Job, Objective, Outcome
+from nas.search.rungs import choose_bracket, in_better_half, ladders, promotable
+from nas.search.samplers import Known, learns_from_complete_only, make_sampler
+from search_spaces import Architecture, SearchSpace, Value
+
+_PROPOSALS_PER_CALL = 20
+_REPEATS_BEFORE_FALLBACK = 3
+_REJECTIONS_IN_A_ROW = 500
+_LOSSES_IN_A_ROW = 3
+_TRIES_AT_RANDOM = 100
+_REFERENCE = "reference"
+
+
+class Costs(Protocol):
+    """Where costs come from; `nas.costs.CostModel`."""
+
+    def estimate(self, architecture: Architecture, measure: str) -> Estimate: ...  # noqa: D102
+
+
+class Limits(Protocol):
+    """What must not be exceeded; `nas.costs.Budget`."""
+
+    @property
+    def limits(self) -> Mapping[str, float]: ...  # noqa: D102
+    def check(self, architecture: Architecture) -> Verdict: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Where a run stands.
+
+    ``target``: trials asked for; ``waiting``: at a rung, or due to go on; ``stopped``: early; ``rejected``: by the
+    stage that did it; ``finalists``: repetitions, launched or to come; ``epochs``: trained in all; ``best``: the
+    highest accuracy of a complete trial; ``hypervolume``: of the front, as a share of the box below
+    `Engine.reference`; ``exhausted``: why proposals ended before the target.
+    """
+
+    target: int
+    launched: int
+    complete: int
+    running: int
+    waiting: int
+    stopped: int
+    failed: int
+    rejected: Mapping[str, int]
+    duplicates: int
+    finalists: int
+    finalists_complete: int
+    epochs: int
+    best: float | None
+    front: int
+    hypervolume: float
+    exhausted: str | None
+
+
+class Engine:
+    """A search over a space.
+
+    Args:
+        journal: The run, new or to be gone on with.
+        space: What can be proposed.
+        config: How it is searched.
+        objectives: What is optimised, in the order and the directions that the journal was created with.
+        epochs: The proxy's full length.
+        costs: Figures for the objectives other than accuracy.
+        budget: What is over it is never trained. None: everything is within it.
+        hand: Placements that are always tried, first and to full length, in the space or not. None: the space's own.
+
+    Raises:
+        ValueError: The objectives do not fit the journal's directions, or `config.min_epochs` exceeds `epochs`.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        space: SearchSpace,
+        config: SearchConfig,
+        *,
+        objectives: Sequence[Objective],
+        epochs: int,
+        costs: Costs,
+        budget: Limits | None = None,
+        hand: Mapping[str, Architecture] | None = None,
+    ) -> None:
+        self._objectives = tuple(objectives)
+        self._directions = [objective.direction for objective in objectives]
+        created_for = [direction.name.lower() for direction in journal.study.directions]
+        if created_for != self._directions:
+            raise ValueError(
+                f"the objectives' directions are {self._directions}, the journal was made for {created_for}"
+            )
+        self._journal = journal
+        self._space = space
+        self._config = config
+        self._epochs = epochs
+        self._costs = costs
+        self._budget = budget
+        self._hand = dict(space.hand_placements() if hand is None else hand)
+        self._brackets = ladders(config.stopping, epochs, config.min_epochs, config.eta)
+        self._ledger = Ledger(journal)
+        self._study = journal.study
+        self._study.sampler = make_sampler(config.sampler, config.seed, space=space, known=self._known)
+
+        self._repeats = 0
+        self._rejections = 0
+        self._exhausted: str | None = None
+        self._finalists: list[tuple[Entry, int]] | None = None
+        self._unexplored = _architectures(space)
+        self._best_at: dict[tuple[int, int], list[int]] = {}
+        self.reference = self._load_reference()
+        for entry in list(self._ledger.active.values()):
+            if entry.last_epoch >= entry.stop_epoch:
+                # Its driver died between the epoch and the decision.
+                self._reached(entry)
+
+    # --- what a driver calls
+
+    def next(self) -> Job | None:
+        """What to train next.
+
+        None: nothing can start now; unless `done`, ask again after a `finish`. A call looks at a bounded number of
+        proposals, so it can return None although nothing runs: ask again then, too.
+        """
+        entry = self._due()
+        if entry is None:
+            return None
+        entry.state = "running"
+        return Job(
+            number=entry.number,
+            architecture=entry.architecture,
+            start_epoch=entry.last_epoch,
+            stop_epoch=entry.stop_epoch,
+            epochs=self._epochs,
+            seed=entry.seed,
+        )
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing will ever come."""
+        return not self._ledger.active and not self._proposing and self._finalists == []
+
+    def report(self, job: Job, record: EpochRecord) -> None:
+        """Takes an epoch's result. Of one that is told twice the later stands; of a trial that ended it is ignored."""
+        entry = self._ledger.active.get(job.number)
+        if entry is not None:
+            self._ledger.record(entry, record)
+
+    def finish(self, job: Job, outcome: Outcome) -> None:
+        """Takes a job's end. Of a job that does not run (told twice, or lost and given to another) it is ignored.
+
+        Raises:
+            ValueError: It says ``reached``, but not every epoch up to the job's last was reported.
+        """
+        entry = self._ledger.active.get(job.number)
+        if entry is None or entry.state != "running" or entry.stop_epoch != job.stop_epoch:
+            return
+        match outcome.kind:
+            case "reached":
+                if entry.last_epoch < job.stop_epoch:
+                    raise ValueError(
+                        f"trial {job.number} is said to have reached epoch {job.stop_epoch}, but its last reported "
+                        f"epoch is {entry.last_epoch}; report every epoch before finish"
+                    )
+                self._reached(entry)
+            case "lost":
+                entry.losses += 1
+                if entry.losses < _LOSSES_IN_A_ROW:
+                    entry.state = "queued"
+                else:
+                    self._ledger.fail(entry, f"lost {entry.losses} times in a row: {outcome.reason}", outcome.detail)
+            case "failed":
+                self._ledger.fail(entry, outcome.reason, outcome.detail)
+            case "out_of_memory":
+                self._ledger.out_of_memory(entry, outcome.reason, self._infeasible_values(entry.costs))
+
+    def live(self) -> set[int]:
+        """The trials that may still be continued, whose checkpoints must stay."""
+        return set(self._ledger.active)
+
+    def summary(self) -> Summary:
+        """Counts and figures for a display."""
+        ledger = self._ledger
+        states = Counter(entry.state for entry in ledger.entries.values())
+        complete = self._complete()
+        points = self._points(complete, self._epochs)
+        repetitions = [entry for entry in ledger.entries.values() if entry.finalist]
+        return Summary(
+            target=self._config.trials,
+            launched=ledger.searched,
+            complete=len(complete),
+            running=states["running"],
+            waiting=states["waiting"] + states["queued"],
+            stopped=states["stopped"],
+            failed=states["failed"],
+            rejected=dict(ledger.rejected),
+            duplicates=ledger.duplicates,
+            finalists=len(repetitions) + len(self._finalists or ()),
+            finalists_complete=sum(entry.state == "complete" for entry in repetitions),
+            epochs=sum(len(entry.epochs) for entry in ledger.entries.values()),
+            best=max((entry.epochs[self._epochs].val_top1 for entry in complete), default=None),
+            front=int(is_front(points).sum()) if complete else 0,
+            hypervolume=relative_hypervolume(points, self.reference, self._objectives) if complete else 0.0,
+            exhausted=self._exhausted,
+        )
+
+    # --- what is due
+
+    @property
+    def _proposing(self) -> bool:
+        hand_left = any(name not in self._ledger.hand for name in self._hand)
+        return hand_left or (self._exhausted is None and self._ledger.searched < self._config.trials)
+
+    def _due(self) -> Entry | None:
+        active = self._ledger.active.values()
+        queued = next((entry for entry in active if entry.state == "queued"), None)
+        if queued is not None:
+            return queued
+        promoted = self._promote()
+        if promoted is not None:
+            return promoted
+        if self._proposing:
+            return self._propose()
+        if any(entry.state == "running" for entry in active):
+            return None
+        # No further result can promote those that still wait.
+        self._ledger.stop(list(active))
+        return self._next_finalist()
+
+    def _promote(self) -> Entry | None:
+        """The best trial that waits and has earned more epochs, at the highest rung first."""
+        waiting: dict[tuple[int, int], set[int]] = {}
+        for entry in self._ledger.active.values():
+            if entry.state == "waiting":
+                waiting.setdefault((entry.stop_epoch, entry.bracket), set()).add(entry.number)
+        for (rung, bracket), numbers in sorted(waiting.items(), reverse=True):
+            best = self._best_at.get((rung, bracket))
+            if best is None:
+                points = self._points_at(rung, bracket)
+                best = self._best_at[rung, bracket] = promotable(points, points.keys() - numbers, self._config.eta)
+            for number in best:
+                if number in numbers:
+                    entry = self._ledger.entries[number]
+                    self._climb(entry)
+                    return entry
+        return None
+
+    def _reached(self, entry: Entry) -> None:
+        self._best_at.clear()
+        if not math.isfinite(entry.epochs[entry.stop_epoch].val_top1):
+            self._ledger.fail(entry, f"its accuracy at epoch {entry.stop_epoch} is not a number")
+        elif entry.stop_epoch >= self._epochs:
+            self._ledger.complete(entry, self._values(entry, self._epochs))
+        elif self._config.stopping != "median":
+            entry.state = "waiting"
+        elif in_better_half(self._points_at(entry.stop_epoch, entry.bracket), entry.number):
+            self._climb(entry)
+        else:
+            self._ledger.stop([entry])
+
+    def _climb(self, entry: Entry) -> None:
+        ladder = self._brackets[entry.bracket]
+        self._ledger.climb(entry, ladder[ladder.index(entry.stop_epoch) + 1])
+
+    def _points_at(self, rung: int, bracket: int) -> dict[int, list[float]]:
+        """Objectives, to be made small, of all that have reached a rung: the bracket's own, and the hand placements."""
+        reached = [
+            entry
+            for entry in self._ledger.entries.values()
+            if rung in entry.epochs
+            and entry.state not in ("failed", "rejected")
+            and (entry.hand or (entry.bracket == bracket and not entry.finalist))
+        ]
+        return dict(zip((entry.number for entry in reached), self._points(reached, rung).tolist(), strict=True))
+
+    # --- finalists
+
+    def _next_finalist(self) -> Entry | None:
+        if self._finalists is None:
+            self._finalists = self._choose_finalists()
+        if not self._finalists:
+            return None
+        entry, seed = self._finalists.pop(0)
+        with self._journal.group():
+            return self._launch(self._ledger.ask(), entry.architecture, f"{records.FINALIST}{entry.number}", seed, None)
+
+    def _choose_finalists(self) -> list[tuple[Entry, int]]:
+        """The members of the front, or those that cover it best, each with every seed that it has not had."""
+        complete = self._complete()
+        if not complete:
+            return []
+        points = self._points(complete, self._epochs)
+        members = np.flatnonzero(is_front(points))
+        chosen = [complete[members[index]] for index in spread_order(points[members])[: self._config.finalists]]
+        launched = {(entry.origin, entry.seed) for entry in self._ledger.entries.values()}
+        return [
+            (entry, self._config.seed + offset)
+            for offset in range(1, self._config.finalist_seeds + 1)
+            for entry in sorted(chosen, key=lambda entry: entry.number)
+            if (f"{records.FINALIST}{entry.number}", self._config.seed + offset) not in launched
+        ]
+
+    # --- proposals
+
+    def _propose(self) -> Entry | None:
+        for _ in range(_PROPOSALS_PER_CALL):
+            if not self._proposing:
+                return None
+            with self._journal.group():
+                entry = self._propose_hand() or self._propose_new()
+            if entry is not None:
+                return entry
+        return None
+
+    def _propose_hand(self) -> Entry | None:
+        for name, architecture in self._hand.items():
+            if name not in self._ledger.hand:
+                inside = self._space.contains(architecture)
+                params = self._space.encode(architecture) if inside else None
+                trial, asked = self._ask(params) if params else (self._ledger.ask(), architecture)
+                entry = self._judge(trial, asked, records.HAND + name)
+                if entry is not None:
+                    return entry
+        return None
+
+    def _propose_new(self) -> Entry | None:
+        if not self._proposing:
+            return None
+        if self._config.repeat or self._repeats < _REPEATS_BEFORE_FALLBACK:
+            return self._judge(*self._ask(), records.SAMPLER)
+        unseen = self._unseen()
+        if unseen is None:
+            self._exhausted = f"all {self._space.size} architectures of the space are known"
+            return None
+        return self._judge(*self._ask(self._space.encode(unseen)), records.FALLBACK)
+
+    def _ask(self, params: Mapping[str, Value] | None = None) -> tuple[optuna.Trial, Architecture]:
+        trial = self._ledger.ask(params)
+        return trial, self._space.suggest(trial)
+
+    def _judge(self, trial: optuna.Trial, architecture: Architecture, origin: str) -> Entry | None:
+        """Launches a proposal, or tells the study why not."""
+        ledger, fingerprint = self._ledger, architecture.fingerprint
+        launches = ledger.launches[fingerprint]
+        if fingerprint in ledger.first and (not launches or not self._config.repeat):
+            self._repeats += 1
+            ledger.repeat(trial, fingerprint, origin=origin)
+            return None
+        verdict = None if self._budget is None else self._budget.check(architecture)
+        if verdict is None or verdict.feasible:
+            self._repeats = self._rejections = 0
+            return self._launch(trial, architecture, origin, self._config.seed + launches, verdict)
+        estimates = self._estimates(architecture, verdict)
+        values = self._infeasible_values({measure: estimate.value for measure, estimate in estimates.items()})
+        ledger.reject(trial, architecture, origin=origin, estimates=estimates, verdict=verdict, values=values)
+        self._rejections += 1
+        if self._rejections >= _REJECTIONS_IN_A_ROW:
+            self._exhausted = f"{self._rejections} proposals in a row were over the budget"
+        return None
+
+    def _launch(
+        self, trial: optuna.Trial, architecture: Architecture, origin: str, seed: int, verdict: Verdict | None
+    ) -> Entry:
+        if origin.startswith((records.HAND, records.FINALIST)):
+            bracket, stop_epoch = len(self._brackets), self._epochs
+        else:
+            counts = [self._ledger.brackets[index] for index in range(len(self._brackets))]
+            bracket = choose_bracket(counts, self._brackets, self._config.eta)
+            stop_epoch = self._brackets[bracket][0]
+        return self._ledger.launch(
+            trial,
+            architecture,
+            origin=origin,
+            seed=seed,
+            bracket=bracket,
+            stop_epoch=stop_epoch,
+            estimates=self._estimates(architecture, verdict),
+            verdict=verdict,
+        )
+
+    def _unseen(self) -> Architecture | None:
+        """An architecture that is not known: near the front, else anywhere, else the next in order.
+
+        None: there is none.
+        """
+        if self._ledger.known_in_space >= self._space.size:
+            return None
+        rng = random.Random(f"{self._config.seed}:{self._ledger.duplicates}")
+        complete = self._complete()
+        parents = [
+            entry
+            for entry, member in zip(complete, is_front(self._points(complete, self._epochs)), strict=True)
+            if member and self._space.contains(entry.architecture)
+        ]
+        for attempt in range(_TRIES_AT_RANDOM):
+            if parents and attempt % 2:
+                candidate = self._space.mutate(rng.choice(parents).architecture, rng)
+            else:
+                candidate = self._space.sample(rng)
+            if candidate.fingerprint not in self._ledger.first:
+                return candidate
+        return next((found for found in self._unexplored if found.fingerprint not in self._ledger.first), None)
+
+    # --- figures
+
+    def _complete(self) -> list[Entry]:
+        """Trials of the search that were trained to full length, without the finalists' repetitions."""
+        return [entry for entry in self._ledger.entries.values() if entry.state == "complete" and not entry.finalist]
+
+    def _values(self, entry: Entry, epoch: int) -> list[float]:
+        return [
+            entry.epochs[epoch].val_top1 if objective.metric == ACCURACY else entry.costs[objective.metric]
+            for objective in self._objectives
+        ]
+
+    def _points(self, entries: Sequence[Entry], epoch: int) -> Points:
+        return minimised([self._values(entry, epoch) for entry in entries], self._directions)
+
+    def _estimates(self, architecture: Architecture, verdict: Verdict | None) -> dict[str, Estimate]:
+        estimates = dict(verdict.estimates) if verdict is not None else {}
+        for objective in self._objectives:
+            if objective.metric != ACCURACY and objective.metric not in estimates:
+                estimates[objective.metric] = self._costs.estimate(architecture, objective.metric)
+        return estimates
+
+    def _known(self, architecture: Architecture) -> Known:
+        """What the sampler may know of an architecture before it is trained."""
+        return Known(
+            values=tuple(
+                None if objective.metric == ACCURACY else self._costs.estimate(architecture, objective.metric).value
+                for objective in self._objectives
+            ),
+            seen=not self._config.repeat and architecture.fingerprint in self._ledger.first,
+        )
+
+    def _infeasible_values(self, costs: Mapping[str, float]) -> list[float] | None:
+        """What is told of an architecture over budget: None if the sampler learns from its constraints alone.
+
+        NSGA-II and GP look at complete trials only. They get the costs as they are, and an accuracy that says nothing:
+        the mean of those known.
+        """
+        if not learns_from_complete_only(self._config.sampler):
+            return None
+        accuracies = [entry.epochs[self._epochs].val_top1 for entry in self._complete()]
+        neutral = sum(accuracies) / len(accuracies) if accuracies else 0.0
+        return [costs.get(objective.metric, neutral) for objective in self._objectives]
+
+    def _load_reference(self) -> dict[str, float]:
+        """The corner that hypervolumes are taken from: accuracy 0; a cost at its limit, or twice the plain network's.
+
+        Kept in the journal: it stays what it was, and readers need no cost model.
+        """
+        stored: dict[str, float] | None = self._study.user_attrs.get(_REFERENCE)
+        if stored is not None:
+            return stored
+        limits = {} if self._budget is None else self._budget.limits
+        reference = {
+            objective.metric: 0.0
+            if objective.metric == ACCURACY
+            else limits.get(objective.metric, 2 * self._costs.estimate(self._space.plain(), objective.metric).value)
+            for objective in self._objectives
+        }
+        with self._journal.commit():
+            self._study.set_user_attr(_REFERENCE, reference)
+        return reference
+
+
+def relative_hypervolume(points: Points, reference: Mapping[str, float], objectives: Sequence[Objective]) -> float:
+    """Hypervolume of points [n, m] (to be made small) as a share of the box from the ideal corner to `reference`.
+
+    The ideal corner is accuracy 1 and cost 0.
+    """
+    directions = [objective.direction for objective in objectives]
+    corner = minimised([reference[objective.metric] for objective in objectives], directions)[0]
+    ideal = np.array([-1.0 if objective.metric == ACCURACY else 0.0 for objective in objectives])
+    return hypervolume(points, corner) / float(np.prod(corner - ideal))
+
+
+def _architectures(space: SearchSpace) -> Iterator[Architecture]:
+    """Every architecture of a space, one group's alternatives after another's; equal networks may come repeatedly."""
+    for choices in itertools.product(*(group.alternatives for group in space.groups)):
+        params: dict[str, Value] = {}
+        for group, choice in zip(space.groups, choices, strict=True):
+            if len(group.offers) > 1:
+                params[group.name] = choice.option
+            offer = next(offer for offer in group.offers if offer.option == choice.option)
+            params.update(
+                (group.parameter(offer, name), choice.params[name]) for name, values in offer.params if len(values) > 1
+            )
+        yield space.decode(params)

@@ -1,0 +1,388 @@
+"""The journal of a run: one Optuna journal file, one writer, any number of readers.
+
+``RUN/journal.log`` is Optuna's own format (JSON lines, `optuna.storages.JournalStorage`), so ``optuna-dashboard`` opens
+it as it is. What differs is the way it is written:
+
+* One driver at a time. The run is locked by ``flock``, which the kernel releases however the driver ends.
+* Writes are grouped. Optuna appends and syncs every parameter on its own (5 ms each); here what belongs together is one
+  write, and a write waits for the disk only where the protocol needs it (`Journal.commit`).
+* An append that fails (a full disk) leaves the file as it was, and its lines are kept for the next attempt.
+
+Nothing is ever read by pickle.
+"""
+
+import json
+import os
+import socket
+import time
+import warnings
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import filelock
+import optuna
+from optuna.storages.journal import BaseJournalBackend, JournalFileSymlinkLock
+
+JOURNAL_NAME = "journal.log"
+STUDY_NAME = "nas"
+
+_LOCK_NAME = "driver.lock"
+_HOLDER_NAME = "driver.json"
+_OPTUNA_LOCK_SUFFIX = ".lock"
+_SETTINGS = "settings"
+
+
+class JournalError(RuntimeError):
+    """A run that cannot be opened or written, in one or two lines that a user can act on."""
+
+
+class RunLockedError(JournalError):
+    """Another driver is at work on the run."""
+
+
+class Journal:
+    """A run opened for writing. Use it as a context manager, or `close` it.
+
+    Raises:
+        RunLockedError: Another driver holds the run.
+        JournalError: The folder cannot be written, there is no run to resume, one is there already, or the journal is
+            damaged elsewhere than at its end.
+    """
+
+    def __init__(self, run: Path, backend: "_Writer", lock: filelock.BaseFileLock, study: optuna.Study) -> None:
+        self.run = run
+        self.study = study
+        self._backend = backend
+        self._lock = lock
+
+    @classmethod
+    def create(
+        cls,
+        run: Path,
+        directions: Sequence[Literal["minimize", "maximize"]],
+        metrics: Sequence[str],
+        settings: Mapping[str, Any],
+    ) -> "Journal":
+        """Starts a run.
+
+        Args:
+            run: The run's folder; made if need be.
+            directions: ``maximize`` or ``minimize``, one an objective.
+            metrics: Names of the objectives, as ``optuna-dashboard`` shows them.
+            settings: All that decides what the run does, JSON-able. Kept as the study's user attribute ``settings``.
+        """
+        lock = _take(run)
+        with _released_on_error(lock):
+            path = run / JOURNAL_NAME
+            if path.exists() and _cut_torn_tail(path):
+                if _holds_run(path):
+                    raise JournalError(f"{run} already holds a run: resume it, or choose another folder")
+                os.truncate(path, 0)
+            backend = _Writer(path)
+            storage = optuna.storages.JournalStorage(backend)
+            with backend.held():
+                study = optuna.create_study(storage=storage, study_name=STUDY_NAME, directions=list(directions))
+                with warnings.catch_warnings():
+                    # Experimental in Optuna 5; the dashboard reads it.
+                    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                    study.set_metric_names(list(metrics))
+                study.set_user_attr(_SETTINGS, dict(settings))
+            backend.flush(sync=True)
+            _sync_folder(run)
+            return cls(run, backend, lock, study)
+
+    @classmethod
+    def open(cls, run: Path) -> "Journal":
+        """Opens a run to go on with it: locks it, clears what a dead driver left, cuts a torn last line."""
+        path = run / JOURNAL_NAME
+        if not path.is_file():
+            raise JournalError(f"{run} holds no run: {JOURNAL_NAME} is not there")
+        lock = _take(run)
+        with _released_on_error(lock):
+            if not _cut_torn_tail(path) or not _holds_run(path):
+                raise JournalError(f"{run} holds no run: its driver died while it began; start it again")
+            backend = _Writer(path)
+            return cls(run, backend, lock, _load(backend, path))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What `create` was given."""
+        return settings_of(self.study)
+
+    @contextmanager
+    def group(self) -> Iterator[None]:
+        """Writes made inside go to the file together at the end, without waiting for the disk.
+
+        They survive the death of the process, not that of the machine. If the block raises, what it wrote so far is
+        still written: Optuna has it in memory already, and the file must not fall behind.
+        """
+        with self._backend.held():
+            yield
+
+    @contextmanager
+    def commit(self) -> Iterator[None]:
+        """As `group`, and the file is on the disk when the block is left."""
+        with self._backend.held():
+            yield
+        self._backend.flush(sync=True)
+
+    def close(self) -> None:
+        """Writes what is left and lets the run go."""
+        try:
+            self._backend.flush(sync=True)
+        finally:
+            _release(self.run, self._lock)
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read_study(run: Path) -> optuna.Study:
+    """The study of a run as it is now, while a driver may be at work on it. Nothing is written; a torn tail is ignored.
+
+    Raises:
+        JournalError: There is no run, or the journal is damaged elsewhere than at its end.
+    """
+    path = run / JOURNAL_NAME
+    if not path.is_file():
+        raise JournalError(f"{run} holds no run: {JOURNAL_NAME} is not there")
+    return _load(_Reader(path), path)
+
+
+def settings_of(study: optuna.Study) -> dict[str, Any]:
+    """The settings that the run was created with."""
+    return dict(study.user_attrs[_SETTINGS])
+
+
+def _load(backend: BaseJournalBackend, path: Path) -> optuna.Study:
+    try:
+        return optuna.load_study(study_name=STUDY_NAME, storage=optuna.storages.JournalStorage(backend))
+    except KeyError:
+        raise JournalError(f"{path} is not a journal of this program: it holds no study named {STUDY_NAME!r}") from None
+
+
+def _holds_run(path: Path) -> bool:
+    """Whether the beginning of a run is complete: its study and its settings, which are written last."""
+    return _SETTINGS in _load(_Reader(path), path).user_attrs
+
+
+class _Reader(BaseJournalBackend):
+    """Delivers the file's complete lines, each once and in order; never writes."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+        self._delivered = 0
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        assert log_number_from == self._delivered, "a backend serves one storage"
+        for log in self._new_lines():
+            self._delivered += 1
+            yield log
+
+    def _new_lines(self) -> Iterator[dict[str, Any]]:
+        if self._path.stat().st_size == self._offset:
+            return
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                try:
+                    log = json.loads(line)
+                except ValueError:
+                    if file.read(1):
+                        raise JournalError(
+                            f"{self._path}: byte {self._offset} starts a line that is not JSON, with others behind it; "
+                            "restore the file from a copy"
+                        ) from None
+                    return
+                self._offset += len(line)
+                yield log
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:  # noqa: ARG002
+        raise JournalError(f"{self._path} is opened for reading only")
+
+
+class _Writer(_Reader):
+    """Adds grouped, synced appends to `_Reader`.
+
+    Optuna applies a record to its memory by reading it back, so a record that waits to be written is delivered from
+    here and skipped when the file is read. Others (a dashboard that stores a note) may append between: theirs are
+    delivered as they are found, and Optuna's own lock file keeps both from writing at once.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        path.touch()
+        self._lock = JournalFileSymlinkLock(str(path))
+        self._holds = 0
+        self._waiting: list[bytes] = []
+        self._undelivered: deque[dict[str, Any]] = deque()
+        self._unsynced = False
+
+    def _new_lines(self) -> Iterator[dict[str, Any]]:
+        while self._undelivered:
+            yield self._undelivered.popleft()
+        yield from super()._new_lines()
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        for log in logs:
+            line = json.dumps(log, separators=(",", ":")).encode() + b"\n"
+            self._waiting.append(line)
+            # Read back what was written, as any other reader will see it.
+            self._undelivered.append(json.loads(line))
+        if not self._holds:
+            self.flush(sync=True)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        self._holds += 1
+        try:
+            yield
+        finally:
+            self._holds -= 1
+            if not self._holds:
+                self.flush(sync=False)
+
+    def flush(self, *, sync: bool) -> None:
+        """Appends the lines that wait; with `sync`, returns when they are on the disk."""
+        if not self._waiting and not (sync and self._unsynced):
+            return
+        text = b"".join(self._waiting)
+        try:
+            if text:
+                self._lock.acquire()
+            try:
+                self._append(text, sync)
+            finally:
+                if text:
+                    self._lock.release()
+        except OSError as error:
+            raise JournalError(
+                f"cannot write {self._path}: {error.strerror}; nothing finished is lost, mend it and resume the run"
+            ) from error
+        self._waiting.clear()
+        self._unsynced = not sync
+
+    def _append(self, text: bytes, sync: bool) -> None:
+        fd = os.open(self._path, os.O_WRONLY | os.O_APPEND)
+        try:
+            size = os.fstat(fd).st_size
+            if text and size != self._offset:
+                self._undelivered.extend(_Reader._new_lines(self))
+                if size != self._offset:
+                    # We hold the lock that its writer held: whoever left half a line is dead.
+                    os.ftruncate(fd, self._offset)
+                    size = self._offset
+            try:
+                rest = memoryview(text)
+                while rest:
+                    rest = rest[os.write(fd, rest) :]
+                if sync:
+                    os.fsync(fd)
+            except OSError:
+                # Half a line would join the next one into nonsense.
+                os.ftruncate(fd, size)
+                raise
+            self._offset += len(text)
+        finally:
+            os.close(fd)
+
+
+def _take(run: Path) -> filelock.BaseFileLock:
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(run / _LOCK_NAME, timeout=0, thread_local=False)
+        lock.acquire()
+    except filelock.Timeout:
+        raise RunLockedError(f"{run} is being worked on by {_holder(run)}; stop that driver first") from None
+    except OSError as error:
+        raise JournalError(f"cannot write in {run}: {error.strerror or error}") from error
+    with _released_on_error(lock):
+        try:
+            holder = {"pid": os.getpid(), "host": socket.gethostname()}
+            (run / _HOLDER_NAME).write_text(json.dumps(holder))
+            _clear_stale_optuna_lock(run / (JOURNAL_NAME + _OPTUNA_LOCK_SUFFIX))
+        except OSError as error:
+            raise JournalError(f"cannot write in {run}: {error.strerror or error}") from error
+    return lock
+
+
+def _release(run: Path, lock: filelock.BaseFileLock) -> None:
+    (run / _HOLDER_NAME).unlink(missing_ok=True)
+    lock.release()
+
+
+@contextmanager
+def _released_on_error(lock: filelock.BaseFileLock) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _holder(run: Path) -> str:
+    try:
+        holder = json.loads((run / _HOLDER_NAME).read_text())
+        return f"process {holder['pid']} on {holder['host']}"
+    except (OSError, ValueError, KeyError):
+        return "another process"
+
+
+def _clear_stale_optuna_lock(path: Path) -> None:
+    """Optuna's own lock is held for one append. One that stays is a dead driver's: Optuna would wait 30 s for it."""
+    until = time.monotonic() + 0.5
+    while path.is_symlink() or path.exists():
+        if time.monotonic() > until:
+            with suppress(FileNotFoundError):
+                path.unlink()
+            return
+        time.sleep(0.02)
+
+
+def _cut_torn_tail(path: Path) -> int:
+    """Cuts the file behind its last complete record and returns what is left of it, in bytes.
+
+    A kill leaves half a line; a power failure can leave a line of zeros.
+    """
+    with path.open("r+b") as file:
+        data = file.read()
+        end = len(data)
+        while end:
+            end = data.rfind(b"\n", 0, end) + 1
+            start = data.rfind(b"\n", 0, max(end - 1, 0)) + 1
+            if end and _is_record(data[start:end]):
+                break
+            end = start
+        if not end and b"\n" in data:
+            raise JournalError(f"{path} is not a journal: no line of it is a JSON record")
+        if end < len(data):
+            file.truncate(end)
+            os.fsync(file.fileno())
+    return end
+
+
+def _is_record(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def _sync_folder(run: Path) -> None:
+    fd = os.open(run, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,350 @@
+"""What an engine knows of its trials, in memory and in the journal at once.
+
+Every method that changes a trial writes it. What is in memory is rebuilt from the journal when a run is opened, so the
+two cannot disagree for longer than a process lives.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, Protocol, TypeAlias
+
+import optuna
+from optuna.trial import TrialState
+
+from nas.search import records
+from nas.search.journal import Journal
+from nas.search.records import EpochRecord, Status, TrialRecord, read_trials
+from search_spaces import Architecture, Value
+
+EntryState: TypeAlias = Literal["queued", "running", "waiting", "complete", "stopped", "failed", "rejected"]
+
+_STATE_OF: Mapping[Status, EntryState] = {
+    "active": "queued",
+    "complete": "complete",
+    "stopped": "stopped",
+    "failed": "failed",
+    "rejected": "rejected",
+}
+
+
+class Estimate(Protocol):
+    """A cost with what is known of its error; `nas.costs.CostEstimate`."""
+
+    @property
+    def value(self) -> float: ...  # noqa: D102
+    @property
+    def lower(self) -> float: ...  # noqa: D102
+    @property
+    def upper(self) -> float: ...  # noqa: D102
+    @property
+    def unit(self) -> str: ...  # noqa: D102
+    @property
+    def source(self) -> str: ...  # noqa: D102
+
+
+class Verdict(Protocol):
+    """What a budget says of an architecture; `nas.costs.Verdict`."""
+
+    @property
+    def feasible(self) -> bool: ...  # noqa: D102
+    @property
+    def stage(self) -> str: ...  # noqa: D102
+    @property
+    def estimates(self) -> Mapping[str, Estimate]: ...  # noqa: D102
+    @property
+    def violations(self) -> Mapping[str, float]: ...  # noqa: D102
+
+
+@dataclass
+class Entry:
+    """A launched trial. ``queued``: due to be trained up to `stop_epoch`; ``waiting``: at that rung."""
+
+    number: int
+    plan: Mapping[str, Any]
+    fingerprint: str
+    origin: str
+    seed: int
+    bracket: int
+    stop_epoch: int
+    costs: Mapping[str, float]
+    state: EntryState
+    epochs: dict[int, EpochRecord] = field(default_factory=dict)
+    losses: int = 0
+
+    @cached_property
+    def architecture(self) -> Architecture:
+        """Built when it is needed: of most finished trials it never is."""
+        return Architecture.from_dict(self.plan)
+
+    @property
+    def active(self) -> bool:
+        """Whether it has not ended."""
+        return self.state in ("queued", "running", "waiting")
+
+    @property
+    def hand(self) -> bool:
+        """Whether it is a hand placement."""
+        return self.origin.startswith(records.HAND)
+
+    @property
+    def finalist(self) -> bool:
+        """Whether it repeats a member of the front with another seed."""
+        return self.origin.startswith(records.FINALIST)
+
+    @property
+    def last_epoch(self) -> int:
+        """The highest epoch up to which all are recorded."""
+        last = 0
+        while last + 1 in self.epochs:
+            last += 1
+        return last
+
+
+class Ledger:
+    """The trials of a run. Attributes are for reading; `entries` and `active` are by trial number, in its order."""
+
+    def __init__(self, journal: Journal) -> None:
+        """Rebuilds everything from the journal, and ends what a dead driver left half done."""
+        self.study = journal.study
+        self.entries: dict[int, Entry] = {}
+        self.active: dict[int, Entry] = {}
+        self.first: dict[str, int] = {}
+        """Fingerprint -> the first trial that had it, launched or over budget."""
+        self.launches: Counter[str] = Counter()
+        self.brackets: Counter[int] = Counter()
+        self.hand: set[str] = set()
+        self.rejected: Counter[str] = Counter()
+        self.duplicates = 0
+        self.searched = 0
+        self.known_in_space = 0
+        self._journal = journal
+        with journal.commit():
+            for trial in read_trials(self.study):
+                self._restore(trial)
+
+    # --- proposals
+
+    def ask(self, params: Mapping[str, Value] | None = None) -> optuna.Trial:
+        """A new trial, its parameters fixed to `params` if given."""
+        if params is not None:
+            self.study.enqueue_trial(dict(params))
+        return self.study.ask()
+
+    def launch(
+        self,
+        trial: optuna.Trial,
+        architecture: Architecture,
+        *,
+        origin: str,
+        seed: int,
+        bracket: int,
+        stop_epoch: int,
+        estimates: Mapping[str, Estimate],
+        verdict: Verdict | None,
+    ) -> Entry:
+        """Makes a proposal a trial that is due. When this returns, it is on the disk."""
+        plan = architecture.to_dict()
+        with self._journal.commit():
+            self._describe(trial, architecture.fingerprint, origin, estimates, verdict)
+            trial.set_user_attr(records.SEED, seed)
+            trial.set_user_attr(records.BRACKET, bracket)
+            trial.set_user_attr(records.STOP_EPOCH, stop_epoch)
+            # Last: with it the trial counts as launched.
+            trial.set_user_attr(records.ARCHITECTURE, plan)
+        entry = Entry(
+            number=trial.number,
+            plan=plan,
+            fingerprint=architecture.fingerprint,
+            origin=origin,
+            seed=seed,
+            bracket=bracket,
+            stop_epoch=stop_epoch,
+            costs={measure: estimate.value for measure, estimate in estimates.items()},
+            state="queued",
+        )
+        self._remember(entry, in_space=bool(trial.params))
+        return entry
+
+    def reject(
+        self,
+        trial: optuna.Trial,
+        architecture: Architecture,
+        *,
+        origin: str,
+        estimates: Mapping[str, Estimate],
+        verdict: Verdict,
+        values: Sequence[float] | None,
+    ) -> None:
+        """Records a proposal that is over budget: told as complete with `values`, or as pruned if None."""
+        self._describe(trial, architecture.fingerprint, origin, estimates, verdict)
+        trial.set_user_attr(records.REJECTED, verdict.stage)
+        self._tell_infeasible(trial.number, values)
+        self._know(architecture.fingerprint, trial.number, in_space=bool(trial.params))
+        self._count_origin(origin)
+        self.rejected[verdict.stage] += 1
+
+    def repeat(self, trial: optuna.Trial, fingerprint: str, *, origin: str) -> None:
+        """Records a proposal that is known: its result, if there is one, is told again at no cost."""
+        first = self.first[fingerprint]
+        known = self.study.get_trials(deepcopy=False)[first]
+        trial.set_user_attr(records.FINGERPRINT, fingerprint)
+        trial.set_user_attr(records.ORIGIN, origin)
+        trial.set_user_attr(records.DUPLICATE_OF, first)
+        for measure, violation in known.constraints.items():
+            trial.set_constraint(measure, violation)
+        if known.state.is_finished():
+            self.study.tell(trial, known.values if known.state == TrialState.COMPLETE else None, known.state)
+        else:
+            # Nothing to tell yet; samplers ignore what failed.
+            self.study.tell(trial, state=TrialState.FAIL)
+        self._count_origin(origin)
+        self.duplicates += 1
+
+    # --- training
+
+    def record(self, entry: Entry, record: EpochRecord) -> None:
+        """Adds an epoch; one that is there already is replaced."""
+        entry.epochs[record.epoch] = record
+        entry.losses = 0
+        with self._journal.group():
+            self._set(entry.number, *records.epoch_attribute(record))
+
+    def climb(self, entry: Entry, stop_epoch: int) -> None:
+        """Lets a trial go on to its next rung."""
+        entry.stop_epoch = stop_epoch
+        entry.state = "queued"
+        with self._journal.group():
+            self._set(entry.number, records.STOP_EPOCH, stop_epoch)
+
+    def complete(self, entry: Entry, values: Sequence[float]) -> None:
+        """Ends a trial that was trained to full length."""
+        with self._journal.commit():
+            self.study.tell(entry.number, list(values))
+        self._end(entry, "complete")
+
+    def stop(self, entries: Sequence[Entry]) -> None:
+        """Ends trials early."""
+        with self._journal.commit():
+            for entry in entries:
+                self.study.tell(entry.number, state=TrialState.PRUNED)
+        for entry in entries:
+            self._end(entry, "stopped")
+
+    def fail(self, entry: Entry, reason: str, detail: str = "") -> None:
+        """Ends a trial that cannot be trained."""
+        with self._journal.commit():
+            self._set(entry.number, records.REASON, reason)
+            if detail:
+                self._set(entry.number, records.DETAIL, detail)
+            self.study.tell(entry.number, state=TrialState.FAIL)
+        self._end(entry, "failed")
+
+    def out_of_memory(self, entry: Entry, reason: str, values: Sequence[float] | None) -> None:
+        """Ends a trial that turned out to be over the memory budget; `values` as in `reject`."""
+        with self._journal.commit():
+            self._set(entry.number, records.REASON, reason)
+            self._set(entry.number, records.REJECTED, records.BY_TRAINING)
+            optuna.Trial(self.study, self._trial_id(entry.number)).set_constraint("out_of_memory", 1.0)
+            self._tell_infeasible(entry.number, values)
+        self.rejected[records.BY_TRAINING] += 1
+        self._end(entry, "rejected")
+
+    # --- writing
+
+    def _describe(
+        self,
+        trial: optuna.Trial,
+        fingerprint: str,
+        origin: str,
+        estimates: Mapping[str, Estimate],
+        verdict: Verdict | None,
+    ) -> None:
+        trial.set_user_attr(records.FINGERPRINT, fingerprint)
+        trial.set_user_attr(records.ORIGIN, origin)
+        trial.set_user_attr(records.COSTS, {measure: _plain(estimate) for measure, estimate in estimates.items()})
+        if verdict is not None:
+            violations = dict(verdict.violations)
+            budget = {"feasible": verdict.feasible, "stage": verdict.stage, "violations": violations}
+            trial.set_user_attr(records.BUDGET, budget)
+            for measure, violation in violations.items():
+                trial.set_constraint(measure, violation)
+
+    def _tell_infeasible(self, number: int, values: Sequence[float] | None) -> None:
+        if values is None:
+            self.study.tell(number, state=TrialState.PRUNED)
+        else:
+            self.study.tell(number, list(values), TrialState.COMPLETE)
+
+    def _set(self, number: int, name: str, value: Any) -> None:  # noqa: ANN401  # JSON
+        # By the storage: `optuna.Trial` of a number would call the sampler's `before_trial` again.
+        self.study._storage.set_trial_user_attr(self._trial_id(number), name, value)
+
+    def _trial_id(self, number: int) -> int:
+        return self.study._storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
+
+    # --- memory
+
+    def _remember(self, entry: Entry, *, in_space: bool) -> None:
+        self.entries[entry.number] = entry
+        if entry.active:
+            self.active[entry.number] = entry
+        self._know(entry.fingerprint, entry.number, in_space=in_space)
+        self._count_origin(entry.origin)
+        self.launches[entry.fingerprint] += 1
+        self.brackets[entry.bracket] += 1
+        self.searched += not entry.finalist
+
+    def _know(self, fingerprint: str, number: int, *, in_space: bool) -> None:
+        if fingerprint not in self.first:
+            self.first[fingerprint] = number
+            self.known_in_space += in_space
+
+    def _count_origin(self, origin: str) -> None:
+        if origin.startswith(records.HAND):
+            self.hand.add(origin.removeprefix(records.HAND))
+
+    def _end(self, entry: Entry, state: EntryState) -> None:
+        entry.state = state
+        del self.active[entry.number]
+
+    def _restore(self, trial: TrialRecord) -> None:
+        if not trial.ended and trial.status != "active":
+            # Its driver died before it told how the proposal ended.
+            if trial.status == "unlaunched":
+                self._set(trial.number, records.REASON, "its driver died before it was launched")
+            self.study.tell(trial.number, state=TrialState.PRUNED if trial.status == "rejected" else TrialState.FAIL)
+        if trial.status == "duplicate":
+            self._count_origin(trial.origin)
+            self.duplicates += 1
+            return
+        if trial.status == "rejected":
+            self.rejected[records.BY_TRAINING if trial.plan else trial.budget["stage"]] += 1
+        if trial.plan is not None:
+            entry = Entry(
+                number=trial.number,
+                plan=trial.plan,
+                fingerprint=trial.fingerprint,
+                origin=trial.origin,
+                seed=trial.seed,
+                bracket=trial.bracket,
+                stop_epoch=trial.stop_epoch,
+                costs={measure: estimate["value"] for measure, estimate in trial.costs.items()},
+                state=_STATE_OF[trial.status],
+                epochs=dict(trial.epochs),
+            )
+            self._remember(entry, in_space=bool(trial.params))
+        elif trial.status == "rejected":
+            self._know(trial.fingerprint, trial.number, in_space=bool(trial.params))
+            self._count_origin(trial.origin)
+
+
+def _plain(estimate: Estimate) -> dict[str, Any]:
+    return {
+        "value": estimate.value,
+        "lower": estimate.lower,
+        "upper": estimate.upper,
+        "unit": estimate.unit,
+        "source": estimate.source,
+    }

@@ -1,0 +1,182 @@
+"""Fronts, layers, spread and hypervolume of points in objective space.
+
+Every function takes points as an array [n, m] of n points and m objectives, all to be made small (`minimised` turns
+them so). NaN is an error: it compares with nothing, so a point that has one would stand on every front.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Points: TypeAlias = NDArray[np.float64]
+
+
+def minimised(values: ArrayLike, directions: Sequence[str]) -> Points:
+    """The values [n, m] with the objectives that are maximised negated; an empty list gives [0, m]."""
+    points = np.asarray(values, dtype=np.float64).reshape(-1, len(directions))
+    signs = np.array([-1.0 if direction == "maximize" else 1.0 for direction in directions])
+    product: Points = points * signs
+    return product
+
+
+def layers(points: ArrayLike) -> NDArray[np.int64]:
+    """The layer [n] that each point lies in: 0 is the front, 1 the front of what is left without it, and so on.
+
+    A point dominates another that is nowhere smaller and somewhere larger; equal points share their layer.
+    """
+    array = _checked(points)
+    unique, inverse = np.unique(array, axis=0, return_inverse=True)
+    of_unique = _layers_2d(unique) if unique.shape[1] == 2 else _layers_any(unique)
+    return of_unique[inverse.reshape(-1)]
+
+
+def is_front(points: ArrayLike) -> NDArray[np.bool_]:
+    """Which points [n] no other dominates."""
+    array = _checked(points)
+    unique, inverse = np.unique(array, axis=0, return_inverse=True)
+    return _front_of_sorted(unique)[inverse.reshape(-1)]
+
+
+def spread_order(points: ArrayLike) -> list[int]:
+    """The points' indices such that every beginning of the list covers the set well: an epsilon-net, made greedily.
+
+    First the point that is best in the first objective, then always the one farthest from those chosen, each objective
+    scaled to its range in the set (Gonzalez, Clustering to minimize the maximum intercluster distance, 1985).
+    """
+    array = _checked(points)
+    if not len(array):
+        return []
+    scaled = _scaled(array)
+    chosen = [int(np.lexsort(array.T[::-1])[0])]
+    distance = np.full(len(array), np.inf)
+    while len(chosen) < len(array):
+        distance = np.minimum(distance, np.linalg.norm(scaled - scaled[chosen[-1]], axis=1))
+        distance[chosen[-1]] = -1.0
+        chosen.append(int(np.argmax(distance)))
+    return chosen
+
+
+def ranking(points: ArrayLike) -> list[int]:
+    """The points' indices, best first: by layer, within a layer by `spread_order`.
+
+    The order by which MO-ASHA promotes: Schmucker et al., Multi-objective Asynchronous Successive Halving, 2021,
+    arXiv:2106.12639, section 3.2 ("non-dominated sorting" with "EpsNet").
+    """
+    array = _checked(points)
+    layer = layers(array)
+    order: list[int] = []
+    for index in range(int(layer.max(initial=-1)) + 1):
+        members = np.flatnonzero(layer == index)
+        order += [int(members[i]) for i in spread_order(array[members])]
+    return order
+
+
+def hypervolume(points: ArrayLike, reference: ArrayLike) -> float:
+    """The volume that the points dominate within the box below `reference` [m]. Points outside the box add nothing."""
+    array = _checked(points)
+    corner = np.asarray(reference, dtype=np.float64)
+    if array.size and array.shape[1] != len(corner):
+        raise ValueError(f"points have {array.shape[1]} objectives, the reference has {len(corner)}")
+    inside = array[(array < corner).all(axis=1)] if array.size else np.empty((0, len(corner)))
+    return _volume(np.unique(inside, axis=0), corner)
+
+
+def knee(points: ArrayLike) -> int:
+    """The index of the point that gives most for least: the lowest sum of objectives, each scaled to the front's range.
+
+    With two objectives it is the point farthest from the line through the front's ends (Das, On characterizing the
+    "knee" of the Pareto curve, 1999). Only points on the front are looked at.
+
+    Raises:
+        ValueError: There are no points.
+    """
+    array = _checked(points)
+    if not len(array):
+        raise ValueError("no points: a knee needs at least one")
+    members = np.flatnonzero(is_front(array))
+    return int(members[np.argmin(_scaled(array[members]).sum(axis=1))])
+
+
+def _checked(points: ArrayLike) -> Points:
+    array = np.asarray(points, dtype=np.float64)
+    if array.ndim != 2:
+        if array.size:
+            raise ValueError(f"points must be an array [n, m], not of shape {array.shape}")
+        array = array.reshape(0, 1)
+    if np.isnan(array).any():
+        raise ValueError(f"point {int(np.flatnonzero(np.isnan(array).any(axis=1))[0])} has a NaN")
+    return array
+
+
+def _scaled(array: Points) -> Points:
+    low = array.min(axis=0)
+    span = array.max(axis=0) - low
+    scaled: Points = (array - low) / np.where(span > 0, span, 1.0)
+    return scaled
+
+
+def _front_of_sorted(unique: Points) -> NDArray[np.bool_]:
+    """As `is_front`, for distinct points in lexicographic order: none is dominated by a later one."""
+    if unique.shape[1] <= 2:
+        best = np.minimum.accumulate(unique[:, -1])
+        front = np.zeros(len(unique), np.bool_)
+        front[:1] = True
+        if unique.shape[1] == 2:
+            front[1:] = unique[1:, 1] < best[:-1]
+        return front
+    front = np.zeros(len(unique), np.bool_)
+    kept = np.empty((0, unique.shape[1]))
+    for index, point in enumerate(unique):
+        if not (kept <= point).all(axis=1).any():
+            front[index] = True
+            kept = np.vstack([kept, point])
+    return front
+
+
+def _layers_2d(unique: Points) -> NDArray[np.int64]:
+    """Each point, in lexicographic order, goes to the first layer none of whose members is as low as it: O(n log n)."""
+    lowest: list[float] = []
+    result = np.empty(len(unique), np.int64)
+    for index, value in enumerate(unique[:, 1].tolist()):
+        layer = bisect_right(lowest, value)
+        result[index] = layer
+        if layer == len(lowest):
+            lowest.append(value)
+        else:
+            lowest[layer] = value
+    return result
+
+
+def _layers_any(unique: Points) -> NDArray[np.int64]:
+    result = np.full(len(unique), -1, np.int64)
+    left = np.arange(len(unique))
+    layer = 0
+    while len(left):
+        front = _front_of_sorted(unique[left])
+        result[left[front]] = layer
+        left = left[~front]
+        layer += 1
+    return result
+
+
+def _volume(points: Points, corner: NDArray[Any]) -> float:
+    """Slices along the last objective; distinct points strictly inside the box, in lexicographic order."""
+    if not len(points):
+        return 0.0
+    if points.shape[1] == 1:
+        return float(corner[0] - points[0, 0])
+    if points.shape[1] == 2:
+        front = points[_front_of_sorted(points)]
+        heights = np.concatenate([[corner[1]], front[:-1, 1]]) - front[:, 1]
+        return float(((corner[0] - front[:, 0]) * heights).sum())
+    order = np.argsort(points[:, -1], kind="stable")
+    depth = np.append(points[order, -1], corner[-1])
+    total = 0.0
+    for index in range(len(points)):
+        thickness = depth[index + 1] - depth[index]
+        if thickness > 0:
+            total += thickness * _volume(np.unique(points[order[: index + 1], :-1], axis=0), corner[:-1])
+    return float(total)

@@ -1,0 +1,209 @@
+"""What the engine hands out and takes back, and how a trial reads in the journal.
+
+A trial's user attributes are the protocol of docs/architecture.md; their names stand here and nowhere else.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any, Literal, TypeAlias
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from search_spaces import Architecture
+
+ACCURACY = "top1"
+"""The objective that only training tells: validation top-1 of the last epoch, in [0, 1]."""
+
+Direction: TypeAlias = Literal["maximize", "minimize"]
+OutcomeKind: TypeAlias = Literal["reached", "failed", "out_of_memory", "lost"]
+Status: TypeAlias = Literal["complete", "stopped", "failed", "rejected", "duplicate", "active", "unlaunched"]
+
+HAND = "hand:"
+FINALIST = "finalist:"
+SAMPLER = "sampler"
+FALLBACK = "fallback"
+
+ARCHITECTURE = "architecture"
+BRACKET = "bracket"
+BUDGET = "budget"
+COSTS = "costs"
+DETAIL = "detail"
+DUPLICATE_OF = "duplicate_of"
+FINGERPRINT = "fingerprint"
+ORIGIN = "origin"
+REASON = "reason"
+REJECTED = "rejected"
+SEED = "seed"
+STOP_EPOCH = "stop_epoch"
+BY_TRAINING = "training"
+"""The stage at which an architecture is rejected that ran out of memory."""
+
+_EPOCH = "epoch:"
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """What is optimised: `ACCURACY`, or a measure of `nas.costs`."""
+
+    metric: str
+    direction: Direction
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Training that is due: from `start_epoch`'s checkpoint (0: from scratch) to the end of `stop_epoch`.
+
+    `epochs` is the full length, which a schedule of the learning rate needs to know. A checkpoint may lie ahead of
+    `start_epoch`, when the driver died before it heard of an epoch: the worker then reports what the checkpoint knows
+    instead of training again.
+    """
+
+    number: int
+    architecture: Architecture
+    start_epoch: int
+    stop_epoch: int
+    epochs: int
+    seed: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able; the architecture by its own `to_dict`."""
+        return {
+            "number": self.number,
+            "architecture": self.architecture.to_dict(),
+            "start_epoch": self.start_epoch,
+            "stop_epoch": self.stop_epoch,
+            "epochs": self.epochs,
+            "seed": self.seed,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRecord:
+    """What one epoch gave. ``epoch`` counts from 1, ``val_top1`` lies in [0, 1], ``worker`` is a process."""
+
+    epoch: int
+    train_loss: float
+    val_loss: float
+    val_top1: float
+    lr: float
+    seconds: float
+    worker: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a job ended.
+
+    ``reached``: its stop epoch, with a checkpoint. ``failed``: it can never be trained (diverged, cannot be built).
+    ``out_of_memory``: over the memory budget, as it turned out. ``lost``: its worker died; it goes on elsewhere.
+    """
+
+    kind: OutcomeKind
+    reason: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial of the journal.
+
+    ``status``: ``complete`` (trained to full length), ``stopped`` (early, by a rung), ``failed``, ``rejected`` (over
+    budget, never trained, or out of memory), ``duplicate`` (of `duplicate_of`; its values are that trial's), ``active``
+    (launched and not ended: it runs, waits at a rung, or its driver died) or ``unlaunched``.
+
+    ``plan`` is the architecture as `Architecture.to_dict` has it, None if it was never launched; ``ended``: the study
+    was told.
+
+    ``costs``: measure -> ``{"value", "lower", "upper", "unit", "source"}``. ``budget``: ``{"feasible", "stage",
+    "violations"}``, or empty without a budget. ``values``: the objectives, only of what is complete or a duplicate of
+    it.
+    """
+
+    number: int
+    status: Status
+    ended: bool
+    origin: str
+    fingerprint: str
+    seed: int
+    bracket: int
+    stop_epoch: int
+    epochs: Mapping[int, EpochRecord]
+    costs: Mapping[str, Mapping[str, Any]]
+    budget: Mapping[str, Any]
+    values: tuple[float, ...] | None
+    duplicate_of: int | None
+    reason: str
+    params: Mapping[str, Any]
+    plan: Mapping[str, Any] | None = field(repr=False)
+
+    @cached_property
+    def architecture(self) -> Architecture:
+        """Of a trial that was launched.
+
+        Raises:
+            ValueError: It was not.
+        """
+        if self.plan is None:
+            raise ValueError(f"trial {self.number} was never launched: the journal has no architecture for it")
+        return Architecture.from_dict(self.plan)
+
+    @property
+    def last_epoch(self) -> int:
+        """The highest epoch up to which all are recorded."""
+        last = 0
+        while last + 1 in self.epochs:
+            last += 1
+        return last
+
+
+def read_trials(study: optuna.Study) -> list[TrialRecord]:
+    """All trials of a run, by number."""
+    return [record_of(trial) for trial in study.get_trials(deepcopy=False)]
+
+
+def record_of(trial: FrozenTrial) -> TrialRecord:
+    """A trial as the journal has it."""
+    attrs = trial.user_attrs
+    return TrialRecord(
+        number=trial.number,
+        status=_status(trial),
+        ended=trial.state.is_finished(),
+        origin=attrs.get(ORIGIN, ""),
+        fingerprint=attrs.get(FINGERPRINT, ""),
+        seed=attrs.get(SEED, 0),
+        bracket=attrs.get(BRACKET, 0),
+        stop_epoch=attrs.get(STOP_EPOCH, 0),
+        epochs={
+            (record := EpochRecord(**value)).epoch: record for key, value in attrs.items() if key.startswith(_EPOCH)
+        },
+        costs=attrs.get(COSTS, {}),
+        budget=attrs.get(BUDGET, {}),
+        values=tuple(trial.values) if trial.state == TrialState.COMPLETE and REJECTED not in attrs else None,
+        duplicate_of=attrs.get(DUPLICATE_OF),
+        reason=attrs.get(REASON, ""),
+        params=trial.params,
+        plan=attrs.get(ARCHITECTURE),
+    )
+
+
+def epoch_attribute(record: EpochRecord) -> tuple[str, dict[str, Any]]:
+    """Name and value of the user attribute that holds an epoch."""
+    return f"{_EPOCH}{record.epoch}", asdict(record)
+
+
+def _status(trial: FrozenTrial) -> Status:
+    attrs = trial.user_attrs
+    if DUPLICATE_OF in attrs:
+        return "duplicate"
+    if REJECTED in attrs:
+        return "rejected"
+    match trial.state:
+        case TrialState.COMPLETE:
+            return "complete"
+        case TrialState.PRUNED:
+            return "stopped"
+        case TrialState.FAIL:
+            return "failed"
+    return "active" if ARCHITECTURE in attrs else "unlaunched"

@@ -1,0 +1,124 @@
+"""The samplers by name. Every one is a plain Optuna `BaseSampler` that keeps no state between trials.
+
+What a sampler does for trial n depends on the seed, n and the study alone, so a resumed run goes on as it would have.
+"""
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, TypeAlias
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from search_spaces import Architecture, SearchSpace
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of an architecture before it is trained.
+
+    ``values``: of each objective, in the study's order; None where only training tells. ``seen``: it was tried already.
+    """
+
+    values: tuple[float | None, ...]
+    seen: bool = False
+
+
+KnownOf: TypeAlias = Callable[[Architecture], Known]
+
+
+def make_sampler(
+    name: str, seed: int, space: SearchSpace | None = None, *, known: KnownOf | None = None
+) -> BaseSampler:
+    """A sampler for any Optuna study.
+
+    Args:
+        name: ``default``, ``tpe``, ``nsga2``, ``gp``, ``random`` or ``regularized_evolution``.
+        seed: Of all that it draws.
+        space: Lets ``default`` use the space's structure; without it, it learns the parameters from the study's trials.
+        known: Costs that need no training, for ``default``; only with `space`.
+
+    Raises:
+        ValueError: There is no sampler of that name, or ``gp`` without scipy installed.
+    """
+    if name not in _MAKERS:
+        raise ValueError(f"there is no sampler {name!r}; choose one of {', '.join(_MAKERS)}")
+    return _MAKERS[name](seed, space, known)
+
+
+def learns_from_complete_only(name: str) -> bool:
+    """Whether a sampler ignores pruned trials, so that it must be told of an infeasible one as complete."""
+    return name in ("nsga2", "gp")
+
+
+def trial_seed(seed: int, number: int) -> int:
+    """The seed of trial `number`, 32 bits, unlike those of its neighbours."""
+    return int.from_bytes(sha256(f"{seed}:{number}".encode()).digest()[:4], "big")
+
+
+class _Reseeded(BaseSampler):
+    """Makes a fresh sampler for every trial, seeded by its number: restarts do not change what it draws."""
+
+    def __init__(self, make: Callable[[int], BaseSampler], seed: int) -> None:
+        self._make = make
+        self._seed = seed
+        self._current: tuple[int, BaseSampler] | None = None
+
+    def _of(self, trial: FrozenTrial) -> BaseSampler:
+        if self._current is None or self._current[0] != trial.number:
+            self._current = (trial.number, self._make(trial_seed(self._seed, trial.number)))
+        return self._current[1]
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._of(trial).infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self._of(trial).sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:  # noqa: ANN401  # Optuna's signature
+        return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        self._of(trial).before_trial(study, trial)
+
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        self._of(trial).after_trial(study, trial, state, values)
+
+
+def _random(seed: int, space: SearchSpace | None, known: KnownOf | None) -> BaseSampler:  # noqa: ARG001
+    return _Reseeded(lambda trial: optuna.samplers.RandomSampler(seed=trial), seed)
+
+
+def _tpe(seed: int, space: SearchSpace | None, known: KnownOf | None) -> BaseSampler:  # noqa: ARG001
+    return _Reseeded(lambda trial: optuna.samplers.TPESampler(seed=trial), seed)
+
+
+def _nsga2(seed: int, space: SearchSpace | None, known: KnownOf | None) -> BaseSampler:  # noqa: ARG001
+    return _Reseeded(lambda trial: optuna.samplers.NSGAIISampler(population_size=20, seed=trial), seed)
+
+
+def _gp(seed: int, space: SearchSpace | None, known: KnownOf | None) -> BaseSampler:  # noqa: ARG001
+    if importlib.util.find_spec("scipy") is None:
+        raise ValueError(
+            "the sampler gp needs scipy, which is not installed: pip install scipy, or choose another sampler"
+        )
+    return _Reseeded(lambda trial: optuna.samplers.GPSampler(seed=trial), seed)
+
+
+_MAKERS: dict[str, Callable[[int, SearchSpace | None, KnownOf | None], BaseSampler]] = {
+    "default": _random,
+    "tpe": _tpe,
+    "nsga2": _nsga2,
+    "gp": _gp,
+    "random": _random,
+}
