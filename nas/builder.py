@@ -1,8 +1,13 @@
 """From an architecture to its network."""
 
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
 
 import torch
+from torch import Tensor
+from torch.nn import init
+from torch.overrides import TorchFunctionMode
 
 from nas.operators import OPERATORS
 from nas.skeletons import SKELETONS, Network
@@ -27,5 +32,38 @@ def build_model(architecture: Architecture, *, device: torch.device | str | None
         option, resolved = architecture.resolved.get(block, {}).get(slot, (EMPTY[slot], {}))
         return OPERATORS[option].build(sites[block][slot], resolved)
 
-    with torch.device(device) if device is not None else nullcontext():
+    with ExitStack() as contexts:
+        if device is not None:
+            contexts.enter_context(torch.device(device))
+            if torch.device(device).type == "meta":
+                contexts.enter_context(_NoValues())
         return SKELETONS[architecture.skeleton.family].build(architecture.skeleton, place)
+
+
+class _NoValues(TorchFunctionMode):
+    """Leaves out initialisation: a meta tensor has no values, yet drawing them takes a millisecond a layer."""
+
+    _initialisers = frozenset(
+        {
+            init.kaiming_normal_,
+            init.kaiming_uniform_,
+            init.uniform_,
+            init.normal_,
+            Tensor.normal_,
+            Tensor.uniform_,
+            Tensor.zero_,
+            Tensor.fill_,
+        }
+    )
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        _types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401 - whatever torch's function returns
+        kwargs = kwargs or {}
+        if func in self._initialisers:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)

@@ -1,8 +1,8 @@
 """VGG-16 with batch normalisation.
 
 Paper: Simonyan and Zisserman, "Very Deep Convolutional Networks", ICLR 2015, https://arxiv.org/abs/1409.1556,
-configuration D. Deviations: BN behind every convolution, as in the SE paper's re-implementation, and therefore no biases
-in them; no dropout. The classifier sees 7x7 whatever the input's size.
+configuration D. Deviations: BN behind every convolution, as in the SE paper's re-implementation, and therefore no
+biases in them; no dropout. The classifier sees 7x7 whatever the input's size.
 
 Nothing is added here, so ``refine`` and ``after`` stand at the same place, behind the ReLU: refine first.
 """

@@ -1,9 +1,9 @@
 """Wide-ResNet: pre-activation basic blocks in three wide stages.
 
 Paper: Zagoruyko and Komodakis, "Wide Residual Networks", BMVC 2016, https://arxiv.org/abs/1605.07146. Consulted: the
-authors' wide-resnet, and tensorflow/models' autoaugment for the shortcuts without parameters that the AA paper's network
-has. Deviations: no dropout between the convolutions; with ``shortcut: pool`` no additional shortcuts around whole stages
-and around the network, and the first block's shortcut takes the input itself, not its activation.
+authors' wide-resnet, and tensorflow/models' autoaugment for the shortcuts without parameters that the AA paper's
+network has. Deviations: no dropout between the convolutions; with ``shortcut: pool`` no additional shortcuts around
+whole stages and around the network, and the first block's shortcut takes the input itself, not its activation.
 """
 
 from torch import nn

@@ -10,8 +10,7 @@ from search_spaces.sites import Block
 class Skeleton(BaseModel):
     """A network without its attention: a family's sizes and, through `blocks`, the places that are open.
 
-    Two skeletons are equal exactly when their networks are: fields that follow from others are filled in when one is
-    made.
+    Fields that follow from others are filled in when one is made, so that equal networks are written alike.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)

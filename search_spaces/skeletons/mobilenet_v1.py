@@ -8,13 +8,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from search_spaces.sites import Block, Site
+from search_spaces.sites import Block, Site, Slot
 from search_spaces.skeletons.base import Skeleton
 
 
 @dataclass(frozen=True, slots=True)
 class Separable:
-    """Half of a separable convolution: a depthwise 3x3 (``kind == "dw"``), which strides, or a pointwise 1x1 (``"pw"``).
+    """Half of a separable convolution: a depthwise 3x3, which strides (``dw``), or a pointwise 1x1 (``pw``).
 
     ``size`` is the side of the input map.
     """
@@ -69,7 +69,9 @@ class MobileNetV1(Skeleton):
 
 
 def _block(unit: Separable) -> Block:
-    sites = {slot: Site(slot, unit.out_channels, unit.out_channels, unit.out_size) for slot in ("refine", "after")}
+    sites: dict[Slot, Site] = {}
     if unit.kind == "pw":
         sites["conv"] = Site("conv", unit.in_channels, unit.out_channels, unit.size)
+    sites["refine"] = Site("refine", unit.out_channels, unit.out_channels, unit.out_size)
+    sites["after"] = Site("after", unit.out_channels, unit.out_channels, unit.out_size)
     return Block(unit.name, unit.stage, sites)

@@ -64,13 +64,8 @@ class ResNet(Skeleton):
             return data
         four_stages = data["depth"] in _FOUR_STAGES
         filled = {"stem": "imagenet" if four_stages else "cifar", "width": 64 if four_stages else 16, **data}
-        if _is_basic(data["depth"]):
-            # A basic block strides on its first 3x3: both names say the same.
-            if filled.get("stride_on") in ("first", "3x3"):
-                filled["stride_on"] = "3x3"
-        elif four_stages and filled.get("shortcut") == "stage":
-            # The first bottleneck of every stage changes the shape anyway.
-            filled["shortcut"] = "projection"
+        if _is_basic(data["depth"]) and filled.get("stride_on") == "first":
+            filled["stride_on"] = "3x3"  # a basic block's first convolution is a 3x3
         return filled
 
     @field_validator("depth")
@@ -79,17 +74,29 @@ class ResNet(Skeleton):
         if depth in _FOUR_STAGES or (depth >= 8 and (depth - 2) % 6 == 0) or (depth >= 11 and (depth - 2) % 9 == 0):
             return depth
         raise ValueError(
-            f"no ResNet has depth {depth}; allowed: 18, 34, 50, 101, 152 (four stages), 6n+2 from 8 (8, 14, 20, ...) or "
-            "9n+2 from 11 (11, 29, 47, ...)"
+            f"no ResNet has depth {depth}; allowed: 18, 34, 50, 101, 152 (four stages), 6n+2 from 8 (8, 14, 20, ...) "
+            "or 9n+2 from 11 (11, 29, 47, ...)"
         )
 
     @model_validator(mode="after")
-    def _groups_fit(self) -> "ResNet":
+    def _sizes_fit(self) -> "ResNet":
         if self.is_basic and (self.groups != 1 or self.width_per_group != 64):
             raise ValueError(
-                f"groups={self.groups}, width_per_group={self.width_per_group} need bottlenecks, and depth {self.depth} has "
-                "basic blocks; leave both out or use depth 50, 101, 152 or 29"
+                f"groups={self.groups}, width_per_group={self.width_per_group} need bottlenecks, and depth "
+                f"{self.depth} has basic blocks; leave both out or use depth 50, 101, 152 or 29"
             )
+        if self.units()[0].mid_channels == 0:
+            raise ValueError(
+                f"width={self.width}, widen={self.widen:g}, width_per_group={self.width_per_group} leave no channels in "
+                "layer1; choose larger ones"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_name_for_one_network(self) -> "ResNet":
+        first = self.units()[0]
+        if self.shortcut == "stage" and first.in_channels != first.out_channels:
+            object.__setattr__(self, "shortcut", "projection")  # every stage's first block changes the shape anyway
         return self
 
     @property
