@@ -52,12 +52,15 @@ class Choice:
 
     option: str
     params: Mapping[str, Value] = field(default_factory=dict)
+    _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "params", MappingProxyType(dict(self.params)))
+        # Kept: choices are looked up some hundred times for every architecture.
+        object.__setattr__(self, "_hash", hash((self.option, frozenset(self.params.items()))))
 
     def __hash__(self) -> int:
-        return hash((self.option, tuple(self.params.values())))
+        return self._hash
 
     def __reduce__(self) -> tuple[type["Choice"], tuple[str, dict[str, Value]]]:
         return Choice, (self.option, dict(self.params))  # a proxy cannot be pickled

@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -13,7 +13,6 @@ from search_spaces.grammar import (
     Choice,
     Offer,
     Offers,
-    Resolved,
     Spec,
     Tie,
     all_choices,
@@ -153,15 +152,26 @@ class SearchSpace:
     @cached_property
     def _outcomes(self) -> tuple[Mapping[Outcome, tuple[Choice, ...]], ...]:
         """For each group, its alternatives by what they come to."""
-        sites = sites_of(self.skeleton)
         found = []
         for group in self.groups:
-            by_outcome: dict[Outcome, tuple[Choice, ...]] = {}
+            by_outcome: dict[Outcome, list[Choice]] = {}
             for choice in group.alternatives:
-                outcome = _outcome(resolve(choice, sites[block, group.slot]) for block in group.blocks)
-                by_outcome[outcome] = (*by_outcome.get(outcome, ()), choice)
-            found.append(by_outcome)
+                by_outcome.setdefault(self._outcome(group, [choice] * len(group.blocks)), []).append(choice)
+            found.append({outcome: tuple(alike) for outcome, alike in by_outcome.items()})
         return tuple(found)
+
+    @cached_property
+    def _alike(self) -> tuple[Mapping[Choice, tuple[Choice, ...]], ...]:
+        """For each group, every alternative with those that make the same network, itself included."""
+        return tuple({choice: alike for alike in outcomes.values() for choice in alike} for outcomes in self._outcomes)
+
+    def _outcome(self, group: Group, choices: Sequence[Choice]) -> Outcome:
+        """What a choice for each block of a group comes to."""
+        sites = sites_of(self.skeleton)
+        resolved = (
+            resolve(choice, sites[block, group.slot]) for block, choice in zip(group.blocks, choices, strict=True)
+        )
+        return tuple((option, tuple(values.items())) for option, values in resolved)
 
     @cached_property
     def _decided(self) -> dict[tuple[str, Slot], Choice]:
@@ -202,7 +212,7 @@ class SearchSpace:
         if not movable:
             raise ValueError("the space holds a single architecture; nothing can be changed")
         index = rng.choice(movable)
-        same = next(alike for alike in self._outcomes[index].values() if choices[index] in alike)
+        same = self._alike[index][choices[index]]
         others: dict[str, list[Choice]] = {}
         for choice in self.groups[index].alternatives:
             if choice not in same:
@@ -283,17 +293,21 @@ class SearchSpace:
             raise _OutsideError("the skeletons differ")
         sites = sites_of(self.skeleton)
         for (block, slot), decided in self._decided.items():
-            if _at(architecture, block, slot) != resolve(decided, sites[block, slot]):
-                found = _at(architecture, block, slot)[0]
-                raise _OutsideError(f"{slot} of {block} is {found}; the space has {decided.option} there")
+            held = _held(architecture, block, slot)
+            if held != decided and resolve(held, sites[block, slot]) != resolve(decided, sites[block, slot]):
+                raise _OutsideError(f"{slot} of {block} is {held.option}; the space has {decided.option} there")
         choices = []
-        for group, outcomes in zip(self.groups, self._outcomes, strict=True):
-            outcome = _outcome(_at(architecture, block, group.slot) for block in group.blocks)
+        for group, outcomes, alike in zip(self.groups, self._outcomes, self._alike, strict=True):
+            first, *others = (_held(architecture, block, group.slot) for block in group.blocks)
+            if first in alike and all(other == first for other in others):
+                choices.append(first)
+                continue
+            # Other parameters may come to the same network.
+            outcome = self._outcome(group, (first, *others))
             if outcome not in outcomes:
                 where = f"{group.slot} of {spans(self.skeleton, group.blocks)}"
                 raise _OutsideError(f"{where} holds none of the space's alternatives")
-            own = architecture.placements.get(group.blocks[0], {}).get(group.slot)
-            choices.append(own if own in outcomes[outcome] else outcomes[outcome][0])
+            choices.append(outcomes[outcome][0])
         return choices
 
     # --- known placements ---------------------------------------------------------------------------------------------
@@ -359,9 +373,8 @@ def _stands(choice: Choice, site: Site) -> bool:
     return True
 
 
-def _outcome(resolved: Iterable[Resolved]) -> Outcome:
-    return tuple((option, tuple(values.items())) for option, values in resolved)
+_EMPTY_CHOICE = MappingProxyType({slot: Choice(option) for slot, option in EMPTY.items()})
 
 
-def _at(architecture: Architecture, block: str, slot: Slot) -> Resolved:
-    return architecture.resolved.get(block, {}).get(slot) or (EMPTY[slot], {})
+def _held(architecture: Architecture, block: str, slot: Slot) -> Choice:
+    return architecture.placements.get(block, {}).get(slot) or _EMPTY_CHOICE[slot]
