@@ -315,9 +315,7 @@ class _PlacementReader:
         if isinstance(written, dict):
             if len(written) != 1:
                 names = ", ".join(written) or "nothing"
-                self.problem(
-                    at, f"an option is name or {{name: {{parameters}}}}, one a list item, not {{{names}}}", key=key
-                )
+                self.problem(at, f"must be one option, as name or {{name: {{parameters}}}}, not {{{names}}}", key=key)
                 return None
             ((name, params),) = written.items()
         elif written is None:
@@ -346,10 +344,8 @@ class _PlacementReader:
         good = True
         for parameter in params:
             if parameter not in option.params:
-                message = unknown("parameter", parameter, option.params)
-                self.problem(
-                    (*values_at, parameter), message if option.params else f"{name} has no parameters", key=key
-                )
+                message = unknown("parameter", parameter, option.params) if option.params else "has no parameters"
+                self.problem((*values_at, parameter), message, key=f"{key}.{parameter}" if option.params else key)
                 good = False
         complete: list[tuple[str, tuple[Value, ...]]] = []
         for parameter, param in option.params.items():

@@ -22,7 +22,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 MAX_BYTES = 1 << 20
-MAX_NODES = 20_000
+MAX_NODES = 10_000
 """Values in a document, those that aliases repeat included."""
 MAX_DEPTH = 32
 
@@ -419,7 +419,7 @@ _Dumper.add_representer(str, _represent_text)
 
 def write_yaml(data: object) -> str:
     """The YAML of plain data, in its order, for `read_yaml`. Innermost collections stand on one line."""
-    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120)
 
 
 # --- checking ---------------------------------------------------------------------------------------------------------
@@ -533,7 +533,8 @@ def _explain(detail: Mapping[str, Any], model: type[BaseModel], data: Any) -> _F
         case "value_error" | "assertion_error":
             return _Finding(path, str(context["error"]))
         case _ if kind in _EXPECTED:
-            return _Finding(path, expected=_any_of(_EXPECTED[kind].format_map(context)), value=value)
+            bounds = {name: f"{bound:g}" if isinstance(bound, float) else bound for name, bound in context.items()}
+            return _Finding(path, expected=_any_of(_EXPECTED[kind].format_map(bounds)), value=value)
         case _:
             message = str(detail["msg"])
             return _Finding(path, f"{message[:1].lower()}{message[1:]}, not {show(value)}")
