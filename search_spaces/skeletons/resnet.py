@@ -87,8 +87,8 @@ class ResNet(Skeleton):
             )
         if self.units()[0].mid_channels == 0:
             raise ValueError(
-                f"width={self.width}, widen={self.widen:g}, width_per_group={self.width_per_group} leave no channels in "
-                "layer1; choose larger ones"
+                f"width={self.width}, widen={self.widen:g}, width_per_group={self.width_per_group} leave no channels "
+                "in layer1; choose larger ones"
             )
         return self
 

@@ -1,0 +1,1 @@
+"""One architecture a file: the networks of the papers' tables."""
