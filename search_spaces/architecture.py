@@ -17,16 +17,15 @@ from search_spaces.grammar import (
     blocks_of,
     choose,
     complete,
-    header,
     is_empty,
     resolve,
-    rules,
     sites_of,
-    write_choice,
+    write_file,
+    write_skeleton,
 )
 from search_spaces.sites import SLOTS, Block, Slot, Value
 from search_spaces.skeletons import FAMILIES, Skeleton
-from search_spaces.yamlfile import unknown, write_yaml
+from search_spaces.yamlfile import unknown
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,8 +53,8 @@ class Architecture:
             if block not in self.placements or slot not in self.placements[block]:
                 continue
             given += 1
-            choice = complete(self.placements[block][slot])
             try:
+                choice = complete(self.placements[block][slot])
                 value = resolve(choice, sites[block, slot])
             except ValueError as error:
                 raise ValueError(f"{block}.{slot}: {error}") from None
@@ -89,9 +88,8 @@ class Architecture:
             block: {slot: [option, dict(values)] for slot, (option, values) in slots.items()}
             for block, slots in self.resolved.items()
         }
-        text = json.dumps(
-            {"skeleton": _dump_skeleton(self.skeleton), "resolved": resolved}, sort_keys=True, separators=(",", ":")
-        )
+        network = {"skeleton": dict(write_skeleton(self.skeleton)), "resolved": resolved}
+        text = json.dumps(network, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def __eq__(self, other: object) -> bool:
@@ -104,21 +102,22 @@ class Architecture:
         return Architecture.from_dict, (self.to_dict(),)
 
     def dump(self) -> str:
-        """YAML in the one grammar, every parameter written out: parsed again, the same network."""
+        """YAML in the one grammar, without what has its default: parsed again, the same network."""
         offers = {
             (block, slot): (Offer(choice.option, tuple((name, (value,)) for name, value in choice.params.items())),)
             for block, slots in self.placements.items()
             for slot, choice in slots.items()
         }
-        return write_yaml({**header(self.name, self.skeleton), "placements": rules(self.skeleton, offers)})
+        return write_file(self.name, self.skeleton, offers)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able, in the one grammar, for journals: `from_dict` reads it."""
+        """JSON-able, in the one grammar, every parameter written out, for journals: `from_dict` reads it."""
         placements = {
-            block: {slot: write_choice(choice) for slot, choice in slots.items()}
+            block: {slot: {choice.option: dict(choice.params)} for slot, choice in slots.items()}
             for block, slots in self.placements.items()
         }
-        return {**header(self.name, self.skeleton), "placements": placements}
+        named = {} if self.name is None else {"name": self.name}
+        return {"schema": SCHEMA, **named, "skeleton": self.skeleton.model_dump(mode="json"), "placements": placements}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Architecture":
@@ -147,11 +146,6 @@ class Architecture:
 
 def _frozen(nested: Mapping[str, Mapping[Slot, Any]]) -> Mapping[str, Mapping[Slot, Any]]:
     return MappingProxyType({block: MappingProxyType(slots) for block, slots in nested.items()})
-
-
-@lru_cache(maxsize=256)
-def _dump_skeleton(skeleton: Skeleton) -> dict[str, Any]:
-    return skeleton.model_dump(mode="json")
 
 
 @lru_cache(maxsize=256)

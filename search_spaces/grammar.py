@@ -6,6 +6,7 @@ with all that is wrong; `rules` goes the other way.
 """
 
 import itertools
+import json
 import math
 import re
 from collections import Counter
@@ -16,13 +17,24 @@ from functools import cache, cached_property, lru_cache
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from search_spaces.options import Option, Param, options
 from search_spaces.options import resolve as resolve_option
 from search_spaces.sites import EMPTY, SLOTS, Block, Site, Slot, Value
 from search_spaces.skeletons import FAMILIES, Skeleton
-from search_spaces.yamlfile import Document, FileError, KeyPath, Problem, check, dotted, nearest, show, unknown
+from search_spaces.yamlfile import (
+    Document,
+    FileError,
+    KeyPath,
+    Problem,
+    check,
+    dotted,
+    nearest,
+    show,
+    unknown,
+    write_yaml,
+)
 
 SCHEMA = 1
 """Version of the grammar, the key ``schema`` of every file."""
@@ -444,8 +456,24 @@ def spans(skeleton: Skeleton, names: Iterable[str], *, to: str = " to ", comma: 
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
+def write_file(
+    name: str | None, skeleton: Skeleton, offers: Mapping[tuple[str, Slot], Offers], *, tie: Tie | None = None
+) -> str:
+    """The file of a space, or without ``tie`` of an architecture."""
+    content: dict[str, Any] = {"schema": SCHEMA}
+    if name is not None:
+        content["name"] = name
+    content |= {"skeleton": dict(write_skeleton(skeleton)), "placements": rules(skeleton, offers)}
+    if tie is not None:
+        content["tie"] = tie
+    return write_yaml(content)
+
+
 def rules(skeleton: Skeleton, offers: Mapping[tuple[str, Slot], Offers]) -> dict[str, dict[str, Any]]:
-    """``placements`` that give ``offers``, shortest first: what most blocks have, then stages, then single blocks."""
+    """``placements`` that give ``offers``: what most blocks have, then stages, then single blocks.
+
+    Parameters at their default are left out; a default never changes within a version of the grammar.
+    """
     sites = sites_of(skeleton)
     blocks = blocks_of(skeleton)
     current = {place: _empty(place[1]) for place in sites}
@@ -477,20 +505,32 @@ def _write_offers(offers: Offers) -> Any:  # noqa: ANN401 - plain YAML data
 
 
 def _write_offer(offer: Offer) -> Any:  # noqa: ANN401 - plain YAML data
-    if not offer.params:
-        return offer.option
-    return {offer.option: {name: values[0] if len(values) == 1 else list(values) for name, values in offer.params}}
+    declared = known_options()[offer.option].params
+    params = {
+        name: values[0] if len(values) == 1 else list(values)
+        for name, values in offer.params
+        if values != (declared[name].default,)
+    }
+    return {offer.option: params} if params else offer.option
 
 
-def header(name: str | None, skeleton: Skeleton) -> dict[str, Any]:
-    """The keys that every file begins with."""
-    named = {} if name is None else {"name": name}
-    return {"schema": SCHEMA, **named, "skeleton": skeleton.model_dump(mode="json")}
+@lru_cache(maxsize=256)
+def write_skeleton(skeleton: Skeleton) -> Mapping[str, Any]:
+    """A skeleton without the fields that follow from the others.
 
-
-def write_choice(choice: Choice) -> Any:  # noqa: ANN401 - plain YAML data
-    """A decided slot in the grammar."""
-    return {choice.option: dict(choice.params)} if choice.params else choice.option
+    What it says, and so a fingerprint, stays the same as families gain fields.
+    """
+    fields = skeleton.model_dump(mode="json")
+    for name in [name for name in fields if name != "family"]:
+        # A default may depend on other fields (a ResNet's width on its depth): only the family knows.
+        rest = {other: value for other, value in fields.items() if other != name}
+        try:
+            follows = type(skeleton).model_validate_json(json.dumps(rest), strict=True) == skeleton
+        except ValidationError:
+            follows = False
+        if follows:
+            fields = rest
+    return MappingProxyType(fields)
 
 
 def all_choices(offers: Offers) -> Iterator[Choice]:

@@ -18,16 +18,15 @@ from search_spaces.grammar import (
     all_choices,
     blocks_of,
     choose,
-    header,
     known_options,
     resolve,
-    rules,
     sites_of,
     spans,
+    write_file,
 )
 from search_spaces.sites import EMPTY, Block, Site, Slot, Value
 from search_spaces.skeletons import Skeleton
-from search_spaces.yamlfile import nearest, write_yaml
+from search_spaces.yamlfile import nearest
 
 Outcome: TypeAlias = tuple[tuple[str, tuple[tuple[str, Value], ...]], ...]
 """What an alternative comes to at each block of its group. Equal outcomes are equal networks."""
@@ -343,10 +342,8 @@ class SearchSpace:
         return placements
 
     def dump(self) -> str:
-        """YAML in the one grammar: parsed again, an equal space."""
-        return write_yaml(
-            {**header(self.name, self.skeleton), "placements": rules(self.skeleton, self.offers), "tie": self.tie}
-        )
+        """YAML in the one grammar, without what has its default: parsed again, an equal space."""
+        return write_file(self.name, self.skeleton, self.offers, tie=self.tie)
 
 
 _BY_HAND: Mapping[str, Slot] = MappingProxyType({"se": "refine", "cbam": "refine", "aa": "conv", "aw": "conv"})
