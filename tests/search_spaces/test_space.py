@@ -111,7 +111,7 @@ def test_walking_in_any_space(space: SearchSpace, rng: random.Random) -> None:
     assert space.contains(parent)
     params = space.encode(parent)
     assert space.decode(params) == parent
-    assert space.suggest(optuna.trial.FixedTrial(params)) == parent  # type: ignore[arg-type]
+    assert space.suggest(optuna.trial.FixedTrial(params)) == parent
     if space.size > 1:
         child = space.mutate(parent, rng)
         assert child != parent
