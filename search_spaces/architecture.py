@@ -126,13 +126,16 @@ class Architecture:
         Raises:
             ValueError: what is wrong, the first thing only.
         """
-        if data.get("schema") != SCHEMA:
-            raise ValueError(f"schema is {data.get('schema')!r}; this version reads schema {SCHEMA}")
-        placements = {
-            block: {slot: _read_choice(written) for slot, written in slots.items()}
-            for block, slots in data["placements"].items()
-        }
-        return cls(_read_skeleton(json.dumps(data["skeleton"])), placements, data.get("name"))
+        try:
+            if data["schema"] != SCHEMA:
+                raise ValueError(f"schema is {data['schema']!r}; this version reads schema {SCHEMA}")
+            placements = {
+                block: {slot: _read_choice(written) for slot, written in slots.items()}
+                for block, slots in data["placements"].items()
+            }
+            return cls(_read_skeleton(json.dumps(data["skeleton"])), placements, data.get("name"))
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"not the dictionary of an architecture: {error!r}") from error
 
     @classmethod
     def from_spec(cls, spec: Spec) -> "Architecture":

@@ -2,7 +2,7 @@
 
 A placement maps a glob over block names to slots, and a slot to an option: a scalar is decided, a list is a choice.
 Later rules win. `parse` turns a file into a `Spec`, in which every open slot has its offers, or raises `SpaceError`
-with all that is wrong; `rules` goes the other way.
+with all that is wrong; `write_file` goes the other way.
 """
 
 import itertools
@@ -207,21 +207,20 @@ def parse(document: Document, *, decided: bool = False) -> Spec:
     """
     file, problems = check(document, _File)
     skeleton: Skeleton | None = None
-    rules: list[_Rule] = []
+    written: list[_Rule] = []
     if document.readable and isinstance(document.data, dict):
         if isinstance(document.get(("skeleton",)), dict):
             skeleton, found = _read_skeleton(document)
             problems += found
         placements = document.get(("placements",))
         if isinstance(placements, dict):
-            reader = _PlacementReader(document, problems)
-            rules = reader.rules(placements, skeleton)
+            written = _PlacementReader(document, problems).rules(placements, skeleton)
     offers: dict[tuple[str, Slot], Offers] = {}
     if skeleton is not None:
-        winners = {(block, rule.slot): rule for rule in rules for block in rule.blocks}
+        winners = {(block, rule.slot): rule for rule in written for block in rule.blocks}
         sites = sites_of(skeleton)
         offers = {place: winners[place].offers if place in winners else _empty(place[1]) for place in sites}
-        for rule in rules:
+        for rule in written:
             in_force = [block for block in rule.blocks if winners[block, rule.slot] is rule]
             problems += _impossible(document, skeleton, rule, in_force)
             if decided and in_force:
@@ -246,11 +245,12 @@ def _read_skeleton(document: Document) -> tuple[Skeleton | None, list[Problem]]:
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """One slot of one placement that could be read."""
+    """One slot of one placement."""
 
     at: KeyPath
     slot: Slot
     offers: Offers
+    """Empty if they could not be read: the rule still wins over earlier ones, which need no complaint then."""
     decided: bool
     """Whether the option was written as a scalar."""
     blocks: tuple[str, ...]
@@ -274,8 +274,7 @@ class _PlacementReader:
                 if slot not in SLOTS:
                     self.problem((*at, slot), unknown("slot", slot, SLOTS))
                     continue
-                if (offers := self.offers((*at, slot), slot, written)) is None:
-                    continue
+                offers = self.offers((*at, slot), slot, written)
                 names = tuple(block.name for block in matched if slot in block.sites)
                 if skeleton is not None and matched and not names:
                     open_slots = [name for name in SLOTS if any(name in block.sites for block in matched)]
@@ -299,12 +298,12 @@ class _PlacementReader:
             self.problem(at, f"matches no block{hint}; blocks: {everything}")
         return matched
 
-    def offers(self, at: KeyPath, slot: Slot, written: Any) -> Offers | None:  # noqa: ANN401 - whatever the file held
-        """The offers of one slot, None if anything is wrong with them."""
+    def offers(self, at: KeyPath, slot: Slot, written: Any) -> Offers:  # noqa: ANN401 - whatever the file held
+        """The offers of one slot, none if anything is wrong with them."""
         items = written if isinstance(written, list) else [written]
         if not items:
             self.problem(at, f"is an empty list; write {EMPTY[slot]} to leave the slot as it is")
-            return None
+            return ()
         places = [(*at, index) for index in range(len(items))] if isinstance(written, list) else [at]
         read = [self.offer(place, slot, item, at) for place, item in zip(places, items, strict=True)]
         offers = tuple(offer for offer in read if offer is not None)
@@ -312,12 +311,12 @@ class _PlacementReader:
             if offer is not None and offer.option in [other.option for other in read[:index] if other is not None]:
                 message = "is listed twice; list it once, with lists of values for its parameters"
                 self.problem(places[index], message, key=f"{dotted(at)}.{offer.option}")
-                return None
+                return ()
         count = sum(math.prod(len(values) for _, values in offer.params) for offer in offers)
         if count > MAX_ALTERNATIVES:
             self.problem(at, f"has {count} alternatives; at most {MAX_ALTERNATIVES}: list fewer values")
-            return None
-        return offers if len(offers) == len(read) else None
+            return ()
+        return offers if len(offers) == len(read) else ()
 
     def offer(self, at: KeyPath, slot: Slot, written: Any, slot_at: KeyPath) -> Offer | None:  # noqa: ANN401
         """One option, as ``name`` or as ``{name: {parameter: value or list}}``."""
@@ -339,7 +338,7 @@ class _PlacementReader:
         known = known_options()
         fitting = [option.name for option in known.values() if slot in option.slots]
         if name not in known:
-            self.problem(at, f"{unknown('option', name, fitting)}", key=key)
+            self.problem(at, unknown("option", name, fitting), key=key)
             return None
         option = known[name]
         if slot not in option.slots:
@@ -431,10 +430,9 @@ def _undecided(document: Document, rule: _Rule) -> Iterator[Problem]:
         names = ", ".join(offer.option for offer in rule.offers)
         yield document.problem(rule.at, f"is still a choice ({names}); an architecture has one option in every slot")
         return
-    (offer,) = rule.offers
-    at = (*rule.at, offer.option) if rule.decided else (*rule.at, 0, offer.option)
-    for name, values in offer.params:
-        if len(values) > 1:
+    for offer in rule.offers:
+        at = (*rule.at, offer.option) if rule.decided else (*rule.at, 0, offer.option)
+        for name, values in (pair for pair in offer.params if len(pair[1]) > 1):
             key = f"{dotted(rule.at)}.{offer.option}.{name}"
             listed = ", ".join(map(show, values))
             message = f"is still a choice ({listed}); an architecture has one value for every parameter"
@@ -463,13 +461,13 @@ def write_file(
     content: dict[str, Any] = {"schema": SCHEMA}
     if name is not None:
         content["name"] = name
-    content |= {"skeleton": dict(write_skeleton(skeleton)), "placements": rules(skeleton, offers)}
+    content |= {"skeleton": dict(write_skeleton(skeleton)), "placements": write_placements(skeleton, offers)}
     if tie is not None:
         content["tie"] = tie
     return write_yaml(content)
 
 
-def rules(skeleton: Skeleton, offers: Mapping[tuple[str, Slot], Offers]) -> dict[str, dict[str, Any]]:
+def write_placements(skeleton: Skeleton, offers: Mapping[tuple[str, Slot], Offers]) -> dict[str, dict[str, Any]]:
     """``placements`` that give ``offers``: what most blocks have, then stages, then single blocks.
 
     Parameters at their default are left out; a default never changes within a version of the grammar.

@@ -1,8 +1,9 @@
 """A search space: a skeleton in which some slots are a choice."""
 
+import itertools
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -186,17 +187,22 @@ class SearchSpace:
         for group, choice in zip(self.groups, choices, strict=True):
             for block in group.blocks:
                 placements.setdefault(block, {})[group.slot] = choice
-        return Architecture(self.skeleton, placements, self.name)
+        return Architecture(self.skeleton, placements)
 
     # --- walking ------------------------------------------------------------------------------------------------------
 
     def plain(self) -> Architecture:
         """The skeleton with every slot empty, in the space or not."""
-        return Architecture(self.skeleton, {}, self.name)
+        return Architecture(self.skeleton)
 
     def sample(self, rng: random.Random) -> Architecture:
         """A random architecture: for every group an option, each as likely, then each of its open parameters."""
         return self._build([rng.choice(rng.choice(group.offers).choices) for group in self.groups])
+
+    def architectures(self) -> Iterator[Architecture]:
+        """All `size` distinct architectures; only for a space that is known to be small."""
+        for choices in itertools.product(*([alike[0] for alike in outcomes.values()] for outcomes in self._outcomes)):
+            yield self._build(choices)
 
     def mutate(self, architecture: Architecture, rng: random.Random) -> Architecture:
         """A neighbour: one group, chosen at random, makes another network; all others stay.
@@ -323,7 +329,7 @@ class SearchSpace:
             if option in known_options():
                 placements = self._everywhere(option, slot, skip_first_stage=option == "aa")
                 if placements:
-                    found[option] = Architecture(self.skeleton, placements, self.name)
+                    found[option] = Architecture(self.skeleton, placements)
         return found
 
     def _everywhere(self, option: str, slot: Slot, *, skip_first_stage: bool) -> dict[str, dict[Slot, Choice]]:

@@ -44,7 +44,9 @@ class Problem:
 
     def __str__(self) -> str:
         place = self.file if self.line is None else f"{self.file}:{self.line}"
-        return ": ".join(part for part in (place, self.key, self.message) if part)
+        text = ": ".join(part for part in (place, self.key, self.message) if part)
+        # One line, and nothing of the file may reach a terminal as a control sequence.
+        return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in " ".join(text.splitlines()))
 
 
 class FileError(ValueError):
@@ -150,6 +152,10 @@ class Document:
                     root = changed
         return replace(self, root=root, problems=tuple(problems))
 
+    def over(self, base: "Document") -> "Document":
+        """This document, with what it leaves out taken from ``base``; every value keeps its own place."""
+        return replace(self, root=_laid_over(self.root, base.root), problems=(*self.problems, *base.problems))
+
 
 def read_yaml(path_or_text: Path | str, source: str | None = None) -> Document:
     """Read one YAML document: a `Path` is opened, a ``str`` is the text itself.
@@ -247,6 +253,8 @@ class _Reader:
                     self.add(self.aliased(anchor, line), line)
                 case yaml.ScalarEvent():
                     self.no_tag(event.tag, line)
+                    if any("\ud800" <= char <= "\udfff" for char in event.value):
+                        self.stop(line, "an escape such as \\ud800 is half a character; write the character itself")
                     plain = event.implicit[0] and event.style is None
                     node = _Node(_scalar(event.value) if plain else event.value, self.name, line)
                     if event.anchor is not None:
@@ -373,6 +381,14 @@ def _syntax_message(error: yaml.MarkedYAMLError) -> str:
     if context == "while scanning a simple key":
         return "a key without its ':'; write key: value"
     return f"not valid YAML: {', '.join(filter(None, (context, problem)))}"
+
+
+def _laid_over(node: _Node, base: _Node) -> _Node:
+    """``node`` with the entries that only ``base`` has, at every depth; lists are not merged."""
+    if not (isinstance(node.value, dict) and isinstance(base.value, dict)):
+        return base if node.value is None else node
+    both = {key: _laid_over(child, base.value[key]) for key, child in node.value.items() if key in base.value}
+    return replace(node, value={**base.value, **node.value, **both})
 
 
 def _assign(node: _Node, path: Sequence[str], value: _Node, file: str) -> "_Node | Problem":

@@ -179,12 +179,21 @@ def test_heads_that_do_not_divide_are_found_without_building_anything() -> None:
         ({"placements": {"layer1.0": {"refine": {"se": {"bias": 1}}}}}, "se.bias must be true or false"),
         ({"placements": {"layer1.0": {"refine": "sa"}}}, "unknown option 'sa'"),
         ({"placements": {"layer1.1": {"refine": "se"}}}, "unknown block 'layer1.1'"),
+        ({"placements": {"layer1.0": {"refine": {"se": {}, "cbam": {}}}}}, "too many values to unpack"),
+        ({"placements": {"layer1.0": "se"}}, "not the dictionary of an architecture: AttributeError"),
+        ({"placements": {"layer1.0": {"refine": {"se": {"reduction": [8]}}}}}, "not the dictionary of an architecture"),
+        ({"skeleton": None}, "not the dictionary of an architecture"),
     ],
 )
 def test_a_journal_that_was_tampered_with(change: dict[str, Any], message: str) -> None:
     stored = {**of("{'*': {refine: se}}").to_dict(), **change}
     with pytest.raises(ValueError, match=f"(?m){message}"):
         Architecture.from_dict(stored)
+
+
+def test_a_dictionary_without_a_key() -> None:
+    with pytest.raises(ValueError, match="not the dictionary of an architecture: KeyError"):
+        Architecture.from_dict({"schema": 1})
 
 
 def test_nothing_can_be_changed() -> None:

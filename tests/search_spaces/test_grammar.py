@@ -10,7 +10,7 @@ from pydantic import Field
 from search_spaces import grammar
 from search_spaces.architecture import Architecture
 from search_spaces.files import load_architecture, load_space, parse_architecture, parse_space
-from search_spaces.grammar import Choice, Offer, SpaceError, choose, resolve, rules, spans
+from search_spaces.grammar import Choice, Offer, SpaceError, choose, resolve, spans, write_placements
 from search_spaces.options import Option, Param
 from search_spaces.sites import Block, Site, Slot, Value
 from search_spaces.skeletons import Skeleton
@@ -367,6 +367,14 @@ def test_an_option_need_not_stand_where_a_later_rule_replaces_it() -> None:
     assert [len(spec.offers[block, "conv"]) for block in ("a.0", "a.1", "b.0")] == [1, 1, 2]
 
 
+def test_a_rule_that_cannot_be_read_still_replaces_earlier_ones() -> None:
+    with pytest.raises(SpaceError) as error:
+        parse_space(f"{HEAD}placements: {{'*': {{conv: {{attend: {{heads: 8}}}}}}, 'a.*': {{conv: plan}}}}", "f")
+    assert str(error.value) == (
+        "f:3: placements.a.*.conv: unknown option 'plan' (did you mean 'plain'?); allowed: plain, attend"
+    )
+
+
 # --- what is right ----------------------------------------------------------------------------------------------------
 
 
@@ -471,7 +479,7 @@ def test_spans() -> None:
 )
 def test_rules_are_written_short(placements: dict[str, Any]) -> None:
     document = read_yaml(write_yaml({**read_yaml(HEAD).data, "placements": placements}))
-    assert rules(TOY, grammar.parse(document).offers) == placements
+    assert write_placements(TOY, grammar.parse(document).offers) == placements
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

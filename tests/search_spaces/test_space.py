@@ -94,6 +94,7 @@ def test_against_the_enumeration(space: SearchSpace, rng: random.Random) -> None
     everything = list(enumerate_all(space))
     distinct = {architecture.fingerprint for architecture in everything}
     assert space.size == len(distinct)
+    assert sorted(architecture.fingerprint for architecture in space.architectures()) == sorted(distinct)
     for architecture in everything:
         assert space.contains(architecture)
         assert space.decode(space.encode(architecture)) == architecture

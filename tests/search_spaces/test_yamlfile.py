@@ -131,6 +131,7 @@ def _bomb(levels: int) -> str:
         ),
         ("a: 1\n---\nb: 2\n", "f:2: a second document starts here; keep one document in a file"),
         ("a: 1\nb: \x07\n", "f:2: character 0x07 is not allowed in YAML"),
+        ('a: "\\ud800"', "f:1: an escape such as \\ud800 is half a character; write the character itself"),
         ("a:\n\tb: 1\n", "f:2: a tab cannot indent; use spaces"),
         ("*: 1\n", 'f:1: a name that begins with * must be quoted: "*"'),
         ("a: [1, 2\nb: 3\n", "f:2: the list in brackets of line 1 lacks a comma or its closing ]"),
@@ -419,6 +420,15 @@ def test_the_error_is_of_the_type_asked_for_and_survives_a_process_border() -> N
     copy = pickle.loads(pickle.dumps(error))
     assert str(copy) == str(error) == "f:1: a: is wrong\nf:2: b: is wrong"
     assert copy.problems == error.problems
+
+
+def test_nothing_of_a_file_reaches_the_terminal_as_control_sequence() -> None:
+    text = '"\\e[31m\\n\\L": 1\ntrainer: {epochs: "\\e[0m"}\n'
+    with pytest.raises(FileError) as error:
+        validate(read_yaml(text, "f"), Run)
+    lines = str(error.value).splitlines()
+    assert len(lines) == 2
+    assert all(line.isprintable() for line in lines)
 
 
 def test_long_values_are_shown_short() -> None:
