@@ -21,7 +21,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
 }
 
 
-def skeleton(family: str, image_size: int = 32, num_classes: int = 10, **fields: Any) -> Skeleton:
+def skeleton(family: str, image_size: int = 32, num_classes: int = 10, **fields: object) -> Skeleton:
     return FAMILIES[family].model_validate(
         {"family": family, "image_size": image_size, "num_classes": num_classes, **fields}
     )
@@ -183,7 +183,7 @@ def test_inception_channels() -> None:
         ({"family": "resnet", "depth": 50, "stem": "none"}, "'imagenet' or 'cifar'"),
         ({"family": "resnet", "depth": 50, "widht": 64}, "Extra inputs"),
         ({"family": "wide_resnet", "depth": 29, "widen": 10}, "no Wide-ResNet has depth 29; allowed: 6n\\+4 from 10"),
-        ({"family": "preresnet", "depth": 110}, "no pre-activation ResNet has depth 110; allowed: 9n\\+2 from 11"),
+        ({"family": "preresnet", "depth": 112}, "no pre-activation ResNet has depth 112; allowed: 9n\\+2 from 11"),
         ({"family": "mnasnet", "widen": 0.0}, "greater than 0"),
         ({"family": "mnasnet", "num_classes": 1}, "greater than or equal to 2"),
     ],
