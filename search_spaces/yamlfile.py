@@ -50,12 +50,13 @@ class Problem:
 
 
 class FileError(ValueError):
-    """A file that cannot be used, with all its problems. Its text has one line a problem."""
+    """A file that cannot be used, with all its problems. Its text has one line a problem, a hundred at most."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(sorted(problems, key=lambda problem: (problem.file, problem.line or 0)))
         assert self.problems, "an error needs a problem"
-        super().__init__("\n".join(map(str, self.problems)))
+        more = [f"and {len(self.problems) - 100} more"] if len(self.problems) > 100 else []
+        super().__init__("\n".join([*map(str, self.problems[:100]), *more]))
 
     def __reduce__(self) -> tuple[type["FileError"], tuple[tuple[Problem, ...]]]:
         return type(self), (self.problems,)

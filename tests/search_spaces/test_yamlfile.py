@@ -431,6 +431,12 @@ def test_nothing_of_a_file_reaches_the_terminal_as_control_sequence() -> None:
     assert all(line.isprintable() for line in lines)
 
 
+def test_endless_problems_are_counted() -> None:
+    error = FileError([Problem("f", line, "", "is wrong") for line in range(1, 251)])
+    assert len(error.problems) == 250
+    assert str(error).splitlines()[99:] == ["f:100: is wrong", "and 150 more"]
+
+
 def test_long_values_are_shown_short() -> None:
     with pytest.raises(FileError) as error:
         validate(read_yaml(f"trainer: {{epochs: {'x' * 500}}}", "f"), Run)
