@@ -154,8 +154,13 @@ class Document:
         return replace(self, root=root, problems=tuple(problems))
 
     def over(self, base: "Document") -> "Document":
-        """This document, with what it leaves out taken from ``base``; every value keeps its own place."""
-        return replace(self, root=_laid_over(self.root, base.root), problems=(*self.problems, *base.problems))
+        """This document, with what it leaves out or empty taken from ``base``; every value keeps its own place."""
+        return replace(
+            self,
+            root=_laid_over(self.root, base.root),
+            problems=(*self.problems, *base.problems),
+            readable=self.readable and base.readable,
+        )
 
 
 def read_yaml(path_or_text: Path | str, source: str | None = None) -> Document:
@@ -256,7 +261,8 @@ class _Reader:
                     self.no_tag(event.tag, line)
                     if any("\ud800" <= char <= "\udfff" for char in event.value):
                         self.stop(line, "an escape such as \\ud800 is half a character; write the character itself")
-                    plain = event.implicit[0] and event.style is None
+                    # A key is a name whatever it looks like: `1_0:` and `null:` are "1_0" and "null".
+                    plain = event.implicit[0] and event.style is None and not self.expects_key
                     node = _Node(_scalar(event.value) if plain else event.value, self.name, line)
                     if event.anchor is not None:
                         self.anchors[event.anchor] = node
@@ -277,6 +283,10 @@ class _Reader:
                         self.anchors[done.anchor] = node
                     self.add(node, done.line, counted=True)
         return self.root
+
+    @property
+    def expects_key(self) -> bool:
+        return bool(self.stack) and isinstance(self.stack[-1].items, dict) and self.stack[-1].key is None
 
     def add(self, node: _Node, line: int | None, *, counted: bool = False) -> None:
         """Put a finished node where the innermost open collection expects it."""
@@ -300,8 +310,8 @@ class _Reader:
         assert isinstance(top.items, dict)
         if isinstance(node.value, dict | list):
             self.stop(line, "a list or a mapping cannot be a key; keys are names (quote one that starts with [ or {)")
-        # A key is a name whatever it looks like: `1:` and `null:` are "1" and "null".
-        top.key, top.key_line = _key_text(node.value), line
+        # Only an alias can bring anything but text.
+        top.key, top.key_line = node.value if isinstance(node.value, str) else json.dumps(node.value), line
         top.repeats = top.key in top.items
         if top.repeats:
             first = top.items[top.key].key_line
@@ -350,10 +360,6 @@ def _scalar(text: str) -> Scalar:
         if _FLOAT.fullmatch(text):
             return float(text.replace("_", ""))
     return text
-
-
-def _key_text(value: Scalar) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _syntax_message(error: yaml.MarkedYAMLError) -> str:

@@ -64,13 +64,10 @@ def test_not_a_number() -> None:
 
 
 def test_keys_are_names_whatever_they_look_like() -> None:
-    assert read_yaml("{1: a, true: b, off: c, null: d, 1.5: e}").data == {
-        "1": "a",
-        "true": "b",
-        "off": "c",
-        "null": "d",
-        "1.5": "e",
-    }
+    keys = ["1", "true", "off", "null", "1.50", "010", "1_0", "~"]
+    text = "\n".join(f"{key}: {key}" for key in keys)
+    assert list(read_yaml(text).data) == keys
+    assert read_yaml("a: &x 3\n*x : b\n").data == {"a": 3, "3": "b"}
 
 
 def test_places() -> None:
@@ -252,6 +249,18 @@ def test_overrides_are_places() -> None:
 def test_what_cannot_be_set_says_why(override: str, message: str) -> None:
     document = read_yaml("a: 1\nb: [1, {c: 2}]\n", "f")
     assert problems(document.with_overrides([override])) == message
+
+
+def test_a_document_over_another() -> None:
+    base = read_yaml("a: {b: 1, c: [1, 2]}\nd: 3\n", "base")
+    document = read_yaml("\na: {c: [3], e: 4}\nd:\n", "f").over(base)
+    assert document.data == {"a": {"b": 1, "c": [3], "e": 4}, "d": 3}
+    assert document.place(("a", "b")) == ("base", 1)
+    assert document.place(("a", "c")) == ("f", 2)
+    assert document.place(("d",)) == ("base", 2)
+    broken = read_yaml("a: 1\na: 2\n", "f").over(read_yaml("[", "base"))
+    assert not broken.readable
+    assert [problem.file for problem in broken.problems] == ["f", "base"]
 
 
 # --- checking ---------------------------------------------------------------------------------------------------------
