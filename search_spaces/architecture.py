@@ -15,6 +15,7 @@ from search_spaces.grammar import (
     Resolved,
     Spec,
     blocks_of,
+    check_name,
     choose,
     complete,
     is_empty,
@@ -34,8 +35,8 @@ class Architecture:
 
     ``placements`` may be given with empty slots and in any order; what is stored has neither.
 
-    Raises ValueError for a block that the skeleton does not have, a slot that is not open there, and an option that
-    cannot stand there.
+    Raises ValueError for a name that is not letters, digits and ``. _ + -``, a block that the skeleton does not have, a
+    slot that is not open there, and an option that cannot stand there.
     """
 
     skeleton: Skeleton
@@ -45,6 +46,8 @@ class Architecture:
     """Block -> slot -> (option, the integers that define it there), empty slots left out."""
 
     def __post_init__(self) -> None:
+        if self.name is not None:
+            check_name(self.name)
         sites = sites_of(self.skeleton)
         given = 0
         placements: dict[str, dict[Slot, Choice]] = {}

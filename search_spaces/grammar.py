@@ -180,6 +180,12 @@ def is_empty(slot: Slot, choice: Choice) -> bool:
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
+def check_name(name: str) -> None:
+    """Raises ValueError for a name that cannot be a file's."""
+    if not NAME.fullmatch(name):
+        raise ValueError(f"must be letters, digits and . _ + - (files are named after it), not {show(name)}")
+
+
 class _File(BaseModel):
     """The top level of a file; what is below ``skeleton`` and ``placements`` is checked by `parse`."""
 
@@ -194,8 +200,8 @@ class _File(BaseModel):
     @field_validator("name")
     @classmethod
     def _names_a_file(cls, name: str | None) -> str | None:
-        if name is not None and not NAME.fullmatch(name):
-            raise ValueError(f"must be letters, digits and . _ + - (files are named after it), not {show(name)}")
+        if name is not None:
+            check_name(name)
         return name
 
 

@@ -182,6 +182,7 @@ def test_heads_that_do_not_divide_are_found_without_building_anything() -> None:
         ({"placements": {"layer1.0": {"refine": {"se": {}, "cbam": {}}}}}, "too many values to unpack"),
         ({"placements": {"layer1.0": "se"}}, "not the dictionary of an architecture: AttributeError"),
         ({"placements": {"layer1.0": {"refine": {"se": {"reduction": [8]}}}}}, "not the dictionary of an architecture"),
+        ({"name": "../x"}, r"must be letters, digits and \. _ \+ - \(files are named after it\), not '../x'"),
         ({"skeleton": None}, "not the dictionary of an architecture"),
     ],
 )
