@@ -1,0 +1,220 @@
+"""What single operations give and allocate: asked of the operations themselves, once for each signature.
+
+An operation is run on memory that nothing has written to, and its outputs looked at: shapes, strides, and which of them
+share memory with its arguments. Meta kernels would tell most of that without running anything, but not the strides that
+a convolution's backend chooses, nor what oneDNN, reductions and softmax allocate inside themselves; and importing them
+takes seconds. They serve where nothing else does: for operations of CUDA, and for those too large to be run.
+"""
+
+# ruff: noqa: ANN401 - operations take and give anything
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+
+from nas.costs.allocator import allocator_peak
+
+aten = torch.ops.aten
+
+Form: TypeAlias = tuple[tuple[int, ...], tuple[int, ...], torch.dtype]
+"""Shape, strides, dtype."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """An output with memory of its own."""
+
+    form: Form
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """An output that shares the memory of the tensor argument number ``of``."""
+
+    form: Form
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
+class Same:
+    """The tensor argument number ``of`` itself, after an operation in place."""
+
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """No tensor."""
+
+    value: Any
+
+
+Output: TypeAlias = Fresh | View | Same | Constant
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an operation gives.
+
+    ``container`` is the type of a sequence of outputs, None where there is one. ``workspace`` is what the operation
+    allocates at most while it runs, outputs included; ``traffic`` the bytes of its arguments and new outputs. Both are
+    0 for views.
+    """
+
+    outputs: tuple[Output, ...]
+    container: type | None
+    workspace: int
+    traffic: int
+
+
+class DataDependentError(RuntimeError):
+    """A network asked for the value of a tensor, which also makes the host wait for the device."""
+
+
+def form_of(tensor: Tensor) -> Form:
+    """A tensor's shape, strides and dtype."""
+    return tuple(tensor.shape), tuple(tensor.stride()), tensor.dtype
+
+
+def answer(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, exact: bool) -> Answer:
+    """Ask an operation on tensors without data.
+
+    Args:
+        func: the operation, an overload such as ``aten.mm.default``.
+        args: its arguments; of tensors only the form counts.
+        kwargs: its keyword arguments.
+        exact: whether its workspace is wanted; else it is that of its outputs.
+
+    Raises:
+        DataDependentError: the operation reads a value.
+    """
+    if func is aten._local_scalar_dense.default:
+        raise DataDependentError(
+            "the network asks for the value of a tensor (item, a comparison in Python): its cost cannot be told "
+            "without running it, and on a GPU it makes the host wait; keep the value in a tensor"
+        )
+    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+    read = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    if not func._schema.returns:  # the fused optimizers: in place, and nothing allocated
+        return Answer((Constant(None),), None, 0, read)
+    outputs, container, workspace = _ask(func, args, kwargs, tensors, read, exact)
+    new = sum(output.nbytes for output in outputs if isinstance(output, Fresh))
+    if all(isinstance(output, View) for output in outputs):
+        return Answer(outputs, container, 0, 0)
+    return Answer(outputs, container, max(workspace, new) if exact else 0, read + new)
+
+
+_WEIGHTS = {aten.convolution.default: 1, aten.convolution_backward.default: 2}
+"""Arguments whose first dimension does not count images."""
+
+_LARGE = 1 << 26
+"""Bytes of arguments from which an operation is run on a part of the images, twice, and extrapolated."""
+_PARTS = {True: (16, 32), False: (2, 3)}
+"""How many images, by ``exact``. Below 16 oneDNN leaves 1x1 convolutions to another implementation."""
+_TOO_LARGE = 1 << 31
+
+_Asked: TypeAlias = tuple[tuple[Output, ...], type | None, int]
+
+
+def _ask(
+    func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: Sequence[Tensor], read: int, exact: bool
+) -> _Asked:
+    draws = torch.Tag.nondeterministic_seeded in func.tags  # would move the random generator on
+    view = any(result.alias_info is not None and not result.alias_info.is_write for result in func._schema.returns)
+    few, many = _PARTS[exact]
+    if read >= _LARGE and not view and not draws:
+        weight = args[_WEIGHTS[func]] if func in _WEIGHTS else None
+        images = next((t.shape[0] for t in tensors if t.ndim > 2 and t is not weight), 0)
+        if images > many:
+            try:
+                return _extrapolate(
+                    _run(func, args, kwargs, "cpu", _resized(images, few, weight)),
+                    _run(func, args, kwargs, "cpu", _resized(images, many, weight)),
+                    (images - few) / (many - few),
+                )
+            except RuntimeError:
+                pass  # its first dimensions do not all count images
+    if draws or (read >= _TOO_LARGE and not view):
+        return _run(func, args, kwargs, "meta", _whole)
+    try:
+        return _run(func, args, kwargs, "cpu", _whole)
+    except NotImplementedError:
+        return _run(func, args, kwargs, "meta", _whole)
+
+
+_Resize: TypeAlias = Callable[[Any], Sequence[int]]
+"""Of a tensor or a list of integers: its shape or entries, in the part that is run."""
+
+
+def _whole(value: Any) -> Sequence[int]:
+    return value.shape if isinstance(value, Tensor) else value
+
+
+def _resized(images: int, part: int, weight: Tensor | None) -> _Resize:
+    def resize(value: Any) -> Sequence[int]:
+        shape = _whole(value)
+        return [part, *shape[1:]] if len(shape) > 2 and shape[0] == images and value is not weight else shape
+
+    return resize
+
+
+def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], device: str, resize: _Resize) -> _Asked:
+    made: list[Tensor] = []
+
+    def real(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            tensor = torch.empty_strided(resize(value), value.stride(), dtype=value.dtype, device=device)
+            made.append(tensor if value.is_floating_point() else tensor.zero_())  # indices must be some that exist
+            return made[-1]
+        if isinstance(value, list) and value and isinstance(value[0], int):
+            return list(resize(value))
+        return torch.device(device) if isinstance(value, torch.device) else value
+
+    def is_leaf(value: Any) -> bool:
+        return isinstance(value, list) and bool(value) and isinstance(value[0], int)
+
+    real_args, real_kwargs = (tree_map(real, values, is_leaf=is_leaf) for values in (args, kwargs))
+    if not made:
+        real_kwargs["device"] = torch.device(device)
+    results: list[Any] = []
+    workspace = allocator_peak(lambda: results.append(func(*real_args, **real_kwargs)))
+    raw = results[0]
+    container = type(raw) if isinstance(raw, (tuple, list)) else None
+    storages = {tensor.untyped_storage()._cdata: i for i, tensor in enumerate(made)}
+    positions = {id(tensor): i for i, tensor in enumerate(made)}
+    outputs: list[Output] = []
+    for result in raw if container is not None else [raw]:
+        if not isinstance(result, Tensor):
+            outputs.append(Constant(result))
+        elif id(result) in positions:
+            outputs.append(Same(positions[id(result)]))
+        elif result.untyped_storage()._cdata in storages:
+            outputs.append(View(form_of(result), storages[result.untyped_storage()._cdata]))
+        else:
+            outputs.append(Fresh(form_of(result), result.untyped_storage().nbytes()))
+    return tuple(outputs), container, workspace
+
+
+def _extrapolate(few: _Asked, many: _Asked, factor: float) -> _Asked:
+    """Every number goes on as from the first answer to the second."""
+
+    def number(a: int, b: int) -> int:
+        return a + round((b - a) * factor)
+
+    def form(a: Form, b: Form) -> Form:
+        return tuple(map(number, a[0], b[0])), tuple(map(number, a[1], b[1])), a[2]
+
+    outputs: list[Output] = []
+    for a, b in zip(few[0], many[0], strict=True):
+        if isinstance(a, Fresh) and isinstance(b, Fresh):
+            outputs.append(Fresh(form(a.form, b.form), number(a.nbytes, b.nbytes)))
+        elif isinstance(a, View) and isinstance(b, View):
+            outputs.append(View(form(a.form, b.form), a.of))
+        else:
+            outputs.append(a)
+    return tuple(outputs), few[1], number(few[2], many[2])

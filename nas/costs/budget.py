@@ -1,0 +1,131 @@
+"""Limits on what an architecture may cost, and the cheapest check that can decide whether they hold."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from nas.costs.estimate import MEASURES, UNITS, CostEstimate, Measure, Source
+from nas.costs.model import CostModel
+from search_spaces import Architecture
+
+Stage: TypeAlias = Literal["static", "predicted", "measured"]
+
+_SUFFIXES: Mapping[str, Mapping[str, float]] = {
+    "": {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12},
+    "bytes": {
+        "": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12,
+        "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
+    },
+    "ms": {"": 1, "ms": 1, "us": 1e-3, "s": 1e3},
+}  # fmt: skip
+_SPELLED: Mapping[str, str] = {"": "K, M, G, T", "bytes": "KB, MB, GB, KiB, MiB, GiB, TiB", "ms": "us, ms, s"}
+_WRITTEN: Mapping[str, str] = {"": "25.6 M", "bytes": "8 GiB", "ms": "12 ms"}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether an architecture is within budget.
+
+    Attributes:
+        feasible: every limit holds, even if every figure is at the upper end of its interval.
+        stage: what decided: ``static`` (counted, or a pass without data), ``predicted`` (a calibration), ``measured``.
+        estimates: measure -> figure. Once a limit is known to break, nothing is measured any more, so measures that
+            only a measurement could tell may be missing.
+        violations: measure -> upper bound / limit - 1: at most 0 exactly where the limit holds.
+    """
+
+    feasible: bool
+    stage: Stage
+    estimates: Mapping[Measure, CostEstimate]
+    violations: Mapping[Measure, float]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Limits by measure, and the cost model that knows the figures. An empty one holds everywhere."""
+
+    limits: Mapping[Measure, float]
+    costs: CostModel
+
+    @classmethod
+    def parse(cls, text: Mapping[str, str | float], *, plain: Architecture, costs: CostModel) -> "Budget":
+        """Limits as they are written.
+
+        Args:
+            text: measure -> a number, a number with a unit (``"8 GiB"``, ``"12 ms"``, ``"25.6 M"``), or a multiple of
+                the plain skeleton's own cost (``"1.25x"``).
+            plain: the plain skeleton.
+            costs: where the plain skeleton's costs come from; it is measured if a multiple of a time is asked for.
+
+        Raises:
+            ValueError: a line for every limit that cannot be read.
+        """
+        parsed: dict[Measure, tuple[float, bool]] = {}
+        problems: list[str] = []
+        for name, written in text.items():
+            measure = next((known for known in MEASURES if known == name), None)
+            if measure is None:
+                problems.append(f"budget.{name}: not a measure; use {', '.join(MEASURES)}")
+                continue
+            try:
+                parsed[measure] = _read(str(written), UNITS[measure])
+            except ValueError as error:
+                problems.append(f"budget.{name}: {error}")
+        if problems:
+            raise ValueError("\n".join(problems))
+        limits: dict[Measure, float] = {}
+        for measure in MEASURES:
+            if measure in parsed:
+                value, relative = parsed[measure]
+                limits[measure] = value * costs.estimate(plain, measure).value if relative else value
+        return cls(limits, costs)
+
+    def check(self, architecture: Architecture) -> Verdict:
+        """Whether an architecture is within budget, by the cheapest figures that tell.
+
+        A limit holds if the upper bound does not exceed it, and breaks if the lower bound does. What lies between is
+        measured, unless another limit is known to break.
+        """
+        estimates = {
+            measure: self.costs.estimate(architecture, measure)
+            for measure in self.limits
+            if not self.costs.must_measure(architecture, measure)
+        }
+        broken = [measure for measure, found in estimates.items() if found.lower > self.limits[measure]]
+        if not broken:
+            for measure, limit in self.limits.items():
+                found = estimates[measure] = estimates.get(measure) or self.costs.estimate(architecture, measure)
+                if found.lower <= limit < found.upper:
+                    found = estimates[measure] = self.costs.measure(architecture, measure)
+                if found.upper > limit:
+                    broken.append(measure)
+                    break
+        decisive = broken or list(estimates)
+        return Verdict(
+            feasible=not broken,
+            stage=max((_STAGES[estimates[measure].source] for measure in decisive), key=_ORDER.index, default="static"),
+            estimates=estimates,
+            violations={measure: found.upper / self.limits[measure] - 1 for measure, found in estimates.items()},
+        )
+
+
+_ORDER: tuple[Stage, ...] = ("static", "predicted", "measured")
+_STAGES: Mapping[Source, Stage] = {"analytic": "static", "predicted": "predicted", "measured": "measured"}
+
+
+def _read(written: str, unit: str) -> tuple[float, bool]:
+    """A limit and whether it is a multiple of the plain skeleton's cost."""
+    found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z]*)\s*", written)
+    kind = f"a number such as {_WRITTEN[unit]!r}, or a multiple of the plain skeleton's such as '1.25x'"
+    if found is None:
+        raise ValueError(f"{written!r} is not a limit; write {kind}")
+    value, suffix = float(found[1]), found[2].lower()
+    if suffix != "x" and suffix not in _SUFFIXES[unit]:
+        raise ValueError(
+            f"{written!r} has the unit {found[2]!r}, which does not fit; use {_SPELLED[unit]}, or write {kind}"
+        )
+    if not 0 < value < math.inf:
+        raise ValueError(f"{written!r} must be above 0; write {kind}")
+    return (value, True) if suffix == "x" else (value * _SUFFIXES[unit][suffix], False)

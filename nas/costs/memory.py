@@ -1,0 +1,233 @@
+"""Peak memory of inference and of a training step, from one pass over tensors without data (`nas.costs.ghosts`).
+
+The step is the trainer's: forward under autocast, loss, gradients of the step before dropped, backward, fused
+optimizer. A later step than the first counts, when the optimizer has its state.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from nas.costs.cuda import AsOnCuda
+from nas.costs.estimate import DTYPES, Conditions
+from nas.costs.ghosts import Answers, Ghost, GhostMode, Ledger, Record
+
+Mode: TypeAlias = Literal["infer", "train"]
+
+_STATE: Mapping[str, tuple[int, int]] = {"sgd": (1, 0), "adamw": (2, 1)}
+"""What an optimizer keeps of every parameter: tensors of its size, and float32 scalars."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryProfile:
+    """What is allocated, in bytes, at the moment when most is; buffers count as parameters.
+
+    ``activations`` are what the forward pass leaves for the backward pass (at inference: what it holds),
+    ``temporaries`` all else, what the operation at the peak allocates inside itself included. The parts add up to
+    ``peak``. ``blocks`` is each block's share of ``activations``. ``traffic`` (bytes read and written) and ``kernels``
+    (operations that are not mere views) are sums over the whole pass.
+    """
+
+    peak: int
+    parameters: int
+    gradients: int
+    optimizer_state: int
+    inputs: int
+    activations: int
+    temporaries: int
+    peak_op: str
+    blocks: Mapping[str, int]
+    traffic: int
+    kernels: int
+
+
+def make_optimizer(parameters: Iterable[Tensor], conditions: Conditions) -> torch.optim.Optimizer:
+    """As the trainer makes them. One fused kernel updates everything and allocates nothing."""
+    if conditions.optimizer == "sgd":
+        return torch.optim.SGD(parameters, 0.1, 0.9, weight_decay=5e-4, nesterov=True, fused=True)
+    return torch.optim.AdamW(parameters, 1e-3, fused=True)
+
+
+def run_gradients(
+    network: Callable[[Tensor], Tensor],
+    images: Tensor,
+    labels: Tensor,
+    micro_batches: int,
+    *,
+    autocast: Callable[[], AbstractContextManager[object]],
+    drop_gradients: Callable[[], object],
+    after_forward: Callable[[], object] = lambda: None,
+) -> None:
+    """A training step up to the optimizer, on images [batch, C, H, W] and labels [batch]: simulated, and measured."""
+    for i, (part, targets) in enumerate(zip(images.chunk(micro_batches), labels.chunk(micro_batches), strict=True)):
+        with autocast():
+            logits = network(part)
+        loss = cross_entropy(logits.float(), targets)
+        after_forward()
+        if i == 0:
+            drop_gradients()
+        loss.backward()  # type: ignore[no-untyped-call]
+
+
+def simulate(
+    network: nn.Module,
+    image: tuple[int, int, int],
+    conditions: Conditions,
+    mode: Mode,
+    *,
+    answers: Answers,
+    blocks: Mapping[str, nn.Module],
+) -> MemoryProfile:
+    """Run ``network``, built on the meta device, without data. It is unusable afterwards.
+
+    Args:
+        network: [batch, C, H, W] -> logits [batch, classes].
+        image: C, H, W.
+        conditions: batch size, precision, memory format, optimizer and device.
+        mode: ``"infer"`` or ``"train"``.
+        answers: what operations give, as far as it is known; grows.
+        blocks: modules whose shares are wanted, by name.
+
+    Raises:
+        DataDependentError: the network asks for the value of a tensor.
+    """
+    ghosts = GhostMode(conditions.device_type, answers)
+    ledger = ghosts.ledger
+    for name, module in blocks.items():
+        _book_under(name, module, ledger)
+    memory_format = torch.channels_last if conditions.channels_last else torch.contiguous_format
+    ledger.kind = "parameters"
+    _make_ghosts(network, ghosts, memory_format)
+    ledger.kind = "inputs"
+    batch = conditions.batch_size if mode == "infer" else conditions.train_batch_size
+    images = ghosts.like(torch.empty(batch, *image, device="meta"), memory_format)
+    labels = ghosts.like(torch.empty(batch, dtype=torch.int64, device="meta"))
+    network.train(mode == "train")
+    with ExitStack() as stack:
+        if conditions.device_type == "cuda":
+            stack.enter_context(AsOnCuda())
+        stack.enter_context(ghosts)
+        if mode == "infer":
+            ledger.kind = ""
+            ledger.restart()
+            with torch.no_grad(), _autocast(conditions, keep_weights=False):
+                network(images)
+            return _profile(ghosts, [], set())
+        trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        ledger.kind = "optimizer_state"
+        tensors, scalars = _STATE[conditions.optimizer]
+        state = [torch.empty_like(parameter) for parameter in trained for _ in range(tensors)]
+        state += [torch.empty((), device=images.device) for _ in trained for _ in range(scalars)]
+        ledger.kind = "gradients"
+        for parameter in trained:
+            parameter.grad = torch.empty_like(parameter)
+        ledger.kind = ""
+        ledger.restart()
+        ends_of_forward: list[int] = []
+
+        def drop_gradients() -> None:
+            for parameter in trained:
+                parameter.grad = None
+
+        run_gradients(
+            network,
+            images,
+            labels,
+            conditions.micro_batches,
+            autocast=lambda: _autocast(conditions, keep_weights=True),
+            drop_gradients=drop_gradients,
+            after_forward=lambda: ends_of_forward.append(ledger.time),
+        )
+        gradients = {id(p.grad.held.record) for p in trained if isinstance(p.grad, Ghost)}
+        return _profile(ghosts, ends_of_forward, gradients)
+
+
+def _make_ghosts(network: nn.Module, ghosts: GhostMode, memory_format: torch.memory_format) -> None:
+    """Put ghosts in place of a network's parameters and buffers; a tensor that is shared stays shared."""
+    made: dict[int, Ghost] = {}
+
+    def ghost(tensor: Tensor) -> Ghost:
+        if id(tensor) not in made:
+            made[id(tensor)] = ghosts.like(tensor, memory_format)
+        return made[id(tensor)]
+
+    for module in network.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                replaced: Any = ghost(parameter).requires_grad_(parameter.requires_grad)
+                replaced._is_param = True
+                module._parameters[name] = replaced
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = ghost(buffer)
+
+
+def _book_under(name: str, module: nn.Module, ledger: Ledger) -> None:
+    def enter(*_: object) -> None:
+        ledger.scope = name
+
+    def leave(*_: object) -> None:
+        ledger.scope = ""
+
+    module.register_forward_pre_hook(enter)
+    module.register_forward_hook(leave)
+
+
+@contextmanager
+def _autocast(conditions: Conditions, *, keep_weights: bool) -> Iterator[None]:
+    """`torch.autocast`, which refuses CUDA where there is no GPU.
+
+    ``keep_weights``: whether copies of weights are kept until the end. In inference mode, which ghosts do not know,
+    they are not.
+    """
+    if conditions.dtype == "float32":
+        yield
+        return
+    kind = conditions.device_type
+    before = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind), torch.is_autocast_cache_enabled()
+    torch.set_autocast_enabled(kind, True)
+    torch.set_autocast_dtype(kind, DTYPES[conditions.dtype])
+    torch.set_autocast_cache_enabled(keep_weights)
+    torch.autocast_increment_nesting()
+    try:
+        yield
+    finally:
+        if torch.autocast_decrement_nesting() == 0:
+            torch.clear_autocast_cache()
+        torch.set_autocast_enabled(kind, before[0])
+        torch.set_autocast_dtype(kind, before[1])
+        torch.set_autocast_cache_enabled(before[2])
+
+
+def _profile(ghosts: GhostMode, ends_of_forward: list[int], gradients: set[int]) -> MemoryProfile:
+    ledger = ghosts.ledger
+    sums = dict.fromkeys(("parameters", "gradients", "optimizer_state", "inputs", "activations", "temporaries"), 0)
+    sums["temporaries"] = ledger.peak_workspace
+    shares: dict[str, int] = {}
+    for record in ledger.records:
+        if record.lives_at(ledger.peak_time):
+            kind = record.kind or ("gradients" if id(record) in gradients else _role(record, ends_of_forward))
+            sums[kind] += record.nbytes
+            if kind == "activations" and record.scope:
+                shares[record.scope] = shares.get(record.scope, 0) + record.nbytes
+    assert sum(sums.values()) == ledger.peak, (sums, ledger.peak)
+    return MemoryProfile(
+        peak=ledger.peak,
+        peak_op=ledger.peak_op,
+        blocks=shares,
+        traffic=ghosts.traffic,
+        kernels=ghosts.kernels,
+        **sums,
+    )
+
+
+def _role(record: Record, ends_of_forward: list[int]) -> Literal["activations", "temporaries"]:
+    """Of a storage that is neither weight nor gradient. At inference all that is held is called activations."""
+    if not ends_of_forward or any(map(record.lives_at, ends_of_forward)):
+        return "activations"
+    return "temporaries"

@@ -1,0 +1,188 @@
+"""What architectures cost, from the cheapest source that knows."""
+
+import hashlib
+import json
+import platform
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from nas.builder import build_model
+from nas.costs.count import count
+from nas.costs.estimate import UNITS, Conditions, CostEstimate, Measure
+from nas.costs.ghosts import Answers
+from nas.costs.measure import peak_memory, time_beside
+from nas.costs.memory import MemoryProfile, Mode, simulate
+from nas.costs.store import Store
+from nas.costs.timing import lower_quartile, ratio, threads
+from search_spaces import Architecture
+
+_MODES: dict[Measure, Mode] = {
+    "peak_memory_infer": "infer",
+    "peak_memory_train": "train",
+    "latency_ms": "infer",
+    "train_step_ms": "train",
+}
+
+_MEMORY_MARGIN: dict[str, tuple[float, float]] = {"cpu": (0.01, 0.01), "cuda": (0.10, 0.10)}
+"""(below, above) the analytic peak, as shares of it. On a CPU the pass and the allocator mostly agree to the byte
+(docs/costs.md). On CUDA they were never compared: workspaces of cuDNN and cuBLAS are not in it."""
+
+_QUICK_S, _LONG_S = 0.4, 1.6
+_QUICK_ROUNDS, _LONG_ROUNDS = 9, 25
+
+
+@lru_cache(maxsize=8)
+def device_fingerprint(device: str) -> dict[str, str]:
+    """What figures depend on besides the conditions: the processor or GPU and its software."""
+    found = {"torch": torch.__version__}
+    if device.partition(":")[0] == "cpu":
+        return {**found, "device": _cpu_name(), "isa": torch.backends.cpu.get_cpu_capability()}
+    if not torch.cuda.is_available():
+        return {**found, "device": "cuda, none present"}
+    return {
+        **found,
+        "device": torch.cuda.get_device_name(device),
+        "cuda": str(torch.version.cuda),
+        "cudnn": str(torch.backends.cudnn.version()),  # type: ignore[no-untyped-call]
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+class CostModel:
+    """Costs of architectures under one set of conditions, remembered.
+
+    Args:
+        conditions: what every figure is taken under.
+        cache: file of figures, shared by runs and processes; None remembers for this process alone.
+    """
+
+    def __init__(self, conditions: Conditions, *, cache: Path | None = None) -> None:
+        self.conditions = conditions
+        self._store = Store(cache)
+        self._device = device_fingerprint(conditions.device)
+        self._answers: Answers = {}
+        self._digests = {measure: self._digest(measure) for measure in UNITS}
+
+    def estimate(self, architecture: Architecture, measure: Measure) -> CostEstimate:
+        """The cost, from what was measured, else from what can be told without running the network.
+
+        Parameters and MACs are counted, memory is found by a pass without data, and times are measured once, beside the
+        plain skeleton.
+        """
+        known = self._known(architecture, measure)
+        if known is not None:
+            return known
+        if measure in ("params", "macs"):
+            value = float(getattr(count(architecture), measure))
+            return CostEstimate(value, value, value, UNITS[measure], "analytic")
+        if measure in ("peak_memory_infer", "peak_memory_train"):
+            below, above = _MEMORY_MARGIN[self.conditions.device_type]
+            peak = self.memory(architecture, _MODES[measure]).peak
+            return self._keep(
+                architecture,
+                measure,
+                CostEstimate(peak, peak * (1 - below), peak * (1 + above), UNITS[measure], "analytic"),
+            )
+        return self.measure(architecture, measure, thorough=False)
+
+    def measure(self, architecture: Architecture, measure: Measure, *, thorough: bool = True) -> CostEstimate:
+        """Run the network now, whatever is known of it, and remember what came out.
+
+        A time is the ratio to the plain skeleton's, both run in turns, times what the plain skeleton took when it was
+        first measured. Parameters and MACs are counted.
+
+        Args:
+            architecture: what to run.
+            measure: what to measure.
+            thorough: time for 1.6 s and not for 0.4 s.
+        """
+        if measure in ("params", "macs"):
+            return self.estimate(architecture, measure)
+        if measure in ("peak_memory_infer", "peak_memory_train"):
+            peak = float(peak_memory(architecture, self.conditions, _MODES[measure]))
+            return self.record(architecture, measure, peak)
+        plain = Architecture(architecture.skeleton)
+        base = self._plain_time(plain, measure)
+        if architecture == plain:
+            return base
+        times = time_beside(
+            architecture,
+            plain,
+            self.conditions,
+            _MODES[measure],
+            seconds=_LONG_S if thorough else _QUICK_S,
+            min_rounds=_LONG_ROUNDS if thorough else _QUICK_ROUNDS,
+        )
+        found = ratio(times)
+        return self._keep(
+            architecture,
+            measure,
+            CostEstimate(
+                found.value * base.value, found.lower * base.value, found.upper * base.value, UNITS[measure], "measured"
+            ),
+        )
+
+    def must_measure(self, architecture: Architecture, measure: Measure) -> bool:
+        """Whether `estimate` would have to run the network."""
+        return measure in ("latency_ms", "train_step_ms") and self._known(architecture, measure) is None
+
+    def record(self, architecture: Architecture, measure: Measure, value: float) -> CostEstimate:
+        """Remember what was seen elsewhere: by a training that ran out of memory, say."""
+        return self._keep(architecture, measure, CostEstimate(value, value, value, UNITS[measure], "measured"))
+
+    def memory(self, architecture: Architecture, mode: Mode) -> MemoryProfile:
+        """The analytic peak and what it is made of. Not remembered."""
+        network = build_model(architecture, device="meta")
+        skeleton = architecture.skeleton
+        image = (skeleton.in_channels, skeleton.image_size, skeleton.image_size)
+        blocks = {block.name: network.get_submodule(f"stages.{block.name}") for block in architecture.blocks}
+        with threads(self.conditions.threads):
+            return simulate(network, image, self.conditions, mode, answers=self._answers, blocks=blocks)
+
+    def _plain_time(self, plain: Architecture, measure: Measure) -> CostEstimate:
+        """The unit of times: the plain skeleton's own, measured once."""
+        known = self._known(plain, measure)
+        if known is not None:
+            return known
+        times = time_beside(plain, plain, self.conditions, _MODES[measure], seconds=_LONG_S, min_rounds=_LONG_ROUNDS)
+        value = float(lower_quartile(times).mean())
+        return self._keep(plain, measure, CostEstimate(value, value, value, UNITS[measure], "measured"))
+
+    def _known(self, architecture: Architecture, measure: Measure) -> CostEstimate | None:
+        record = self._store.get(self._key(architecture, measure))
+        if record is None:
+            return None
+        return CostEstimate(**{name: record[name] for name in ("value", "lower", "upper", "unit", "source")})
+
+    def _keep(self, architecture: Architecture, measure: Measure, estimate: CostEstimate) -> CostEstimate:
+        self._store.put(self._key(architecture, measure), asdict(estimate))
+        return estimate
+
+    def _key(self, architecture: Architecture, measure: Measure) -> str:
+        return f"{architecture.fingerprint}/{measure}/{self._digests[measure]}"
+
+    def _digest(self, measure: Measure) -> str:
+        """Stands for all that a figure of this measure depends on besides the architecture."""
+        conditions = asdict(self.conditions)
+        for name in _IRRELEVANT[_MODES.get(measure, "infer")]:
+            del conditions[name]
+        text = json.dumps({**conditions, **self._device}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+_IRRELEVANT: dict[Mode, tuple[str, ...]] = {
+    "infer": ("train_batch_size", "optimizer", "micro_batches"),
+    "train": ("batch_size",),
+}
