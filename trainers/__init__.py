@@ -1,0 +1,23 @@
+"""Data, proxy and full training, checkpoints."""
+
+from trainers.config import DataConfig, Recipe, TrainerConfig, recipe_document, recipe_names
+from trainers.data import DataError, Dataset, load_data
+from trainers.training import CheckpointError, Diverged, EpochResult, Evaluation, OutOfMemory, Training, fit
+
+__all__ = [
+    "CheckpointError",
+    "DataConfig",
+    "DataError",
+    "Dataset",
+    "Diverged",
+    "EpochResult",
+    "Evaluation",
+    "OutOfMemory",
+    "Recipe",
+    "TrainerConfig",
+    "Training",
+    "fit",
+    "load_data",
+    "recipe_document",
+    "recipe_names",
+]

@@ -1,0 +1,165 @@
+"""From a split to batches on a device: order, crops and flips follow from (seed, epoch) alone.
+
+So an interrupted training that starts again at epoch k sees the very batches it would have seen, on any device and with
+any number of decoding processes.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from torch.utils import data
+
+from trainers.data import MARGIN, Arrays, Box, DataError, Dataset, Files, Split, centre_box, read_image
+
+Batch: TypeAlias = tuple[Tensor, Tensor]
+"""Normalised float32 [batch, in_channels, image_size, image_size] and int64 [batch]."""
+
+_Indices: TypeAlias = npt.NDArray[np.intp]
+
+_ORDER, _CROP = 0, 1  # what a random stream of (seed, epoch) is for
+
+
+class Batches:
+    """A data set's splits as batches on `device`.
+
+    ``memory_format`` is that of the images. The host never waits for the device.
+    """
+
+    def __init__(
+        self, dataset: Dataset, batch_size: int, device: torch.device, memory_format: torch.memory_format
+    ) -> None:
+        self._dataset, self._device, self._memory_format = dataset, device, memory_format
+        self._batch_size = batch_size
+        shape = (1, dataset.in_channels, 1, 1)
+        # Straight from bytes: (x / 255 - mean) / std = (x - 255 mean) / (255 std).
+        self._shift = torch.tensor(dataset.mean, device=device).view(shape) * 255
+        self._scale = 1 / (torch.tensor(dataset.std, device=device).view(shape) * 255)
+
+    @property
+    def steps(self) -> int:
+        """Training batches in an epoch: what is left over after the last full one waits for another epoch's order."""
+        return max(1, len(self._dataset.train) // self._batch_size)
+
+    def train(self, epoch: int, seed: int, augment: bool) -> Iterator[Batch]:
+        """The training split in this epoch's order, `steps` batches of one size."""
+        split = self._dataset.train
+        order = np.random.default_rng([seed, epoch, _ORDER]).permutation(len(split))
+        size = min(self._batch_size, len(split))
+        chunks = [order[i * size : (i + 1) * size] for i in range(self.steps)]
+        labels = torch.from_numpy(split.labels[order]).to(self._device)
+        if isinstance(split, Files):
+            images = self._decode(split, chunks, (seed, epoch) if augment else None)
+        else:
+            images = self._crop_and_flip(split, chunks, seed, epoch) if augment else self._centre(split, chunks)
+        for i, batch in enumerate(images):
+            yield self._normalise(batch), labels[i * size : (i + 1) * size]
+
+    def evaluate(self, split: Split) -> Iterator[Batch]:
+        """All of a split in its own order; the last batch may be smaller."""
+        size = self._batch_size
+        chunks = [np.arange(i, min(i + size, len(split))) for i in range(0, len(split), size)]
+        labels = torch.tensor(split.labels, device=self._device)
+        images = self._decode(split, chunks, None) if isinstance(split, Files) else self._centre(split, chunks)
+        for i, batch in enumerate(images):
+            yield self._normalise(batch), labels[i * size : (i + 1) * size]
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        """uint8 [batch, side, side, channels] to a Batch's images."""
+        floats = images.permute(0, 3, 1, 2).float().sub_(self._shift).mul_(self._scale)
+        return floats.contiguous(memory_format=self._memory_format)
+
+    def _to_device(self, images: Tensor) -> Tensor:
+        if self._device.type != "cuda":
+            return images
+        return images.pin_memory().to(self._device, non_blocking=True)
+
+    def _centre(self, split: Arrays, chunks: Sequence[_Indices]) -> Iterator[Tensor]:
+        edge = (split.images.shape[1] - self._dataset.image_size) // 2
+        inside = slice(edge, edge + self._dataset.image_size)
+        for chunk in chunks:
+            yield self._to_device(torch.from_numpy(split.images[chunk][:, inside, inside]))
+
+    def _crop_and_flip(self, split: Arrays, chunks: Sequence[_Indices], seed: int, epoch: int) -> Iterator[Tensor]:
+        size, padding = self._dataset.image_size, self._dataset.padding
+        play = split.images.shape[1] + 2 * padding - size
+        rng = np.random.default_rng([seed, epoch, _CROP])
+        count = sum(map(len, chunks))
+        corners = torch.from_numpy(rng.integers(play + 1, size=(2, count))).to(self._device)
+        flips = torch.from_numpy(rng.random(count) < (0.5 if self._dataset.flip else 0.0)).to(self._device)
+        start = 0
+        for chunk in chunks:
+            images = self._to_device(torch.from_numpy(split.images[chunk]))
+            part = slice(start, start + len(chunk))
+            yield crop_and_flip(images, corners[:, part], flips[part], size, padding)
+            start += len(chunk)
+
+    def _decode(self, split: Files, chunks: Sequence[_Indices], augment: tuple[int, int] | None) -> Iterator[Tensor]:
+        loader = data.DataLoader(
+            _Decoder(split, self._dataset.image_size, augment),
+            sampler=chunks,
+            batch_size=None,
+            num_workers=split.workers,
+            pin_memory=self._device.type == "cuda",
+        )
+        for images in loader:
+            if isinstance(images, DataError):
+                raise images
+            yield images.to(self._device, non_blocking=True)
+
+
+def crop_and_flip(images: Tensor, corners: Tensor, flips: Tensor, size: int, padding: int) -> Tensor:
+    """A window of each image, some mirrored.
+
+    Args:
+        images: [batch, side, side, channels], taken to be zero for `padding` pixels beyond each edge.
+        corners: int64 [2, batch], first row and first column of the windows, counted with the padding.
+        flips: bool [batch], which windows to mirror left to right.
+        size: the windows' side.
+        padding: at least 0.
+
+    Returns:
+        [batch, size, size, channels]
+    """
+    if padding:
+        images = pad(images, (0, 0, padding, padding, padding, padding))
+    ahead = torch.arange(size, device=images.device)
+    columns = torch.where(flips[:, None], ahead.flip(0), ahead) + corners[1][:, None]
+    rows = ahead + corners[0][:, None]
+    batch = torch.arange(len(images), device=images.device)
+    return images[batch[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+class _Decoder(data.Dataset[Tensor | DataError]):
+    """Takes the indices of a batch, gives uint8 [batch, size, size, 3]. Lives in the decoding processes."""
+
+    def __init__(self, split: Files, size: int, augment: tuple[int, int] | None) -> None:
+        self._split, self._size, self._augment = split, size, augment
+
+    def __getitem__(self, indices: _Indices) -> Tensor | DataError:
+        try:
+            return torch.from_numpy(np.stack([self._one(int(index)) for index in indices]))
+        except DataError as error:
+            # Handed over rather than raised: the loader would wrap it into the process's whole traceback.
+            return error
+
+    def _one(self, index: int) -> npt.NDArray[np.uint8]:
+        if self._augment is None:
+            return read_image(self._split, index, lambda size: centre_box(size, 1 / MARGIN), self._size)
+        rng = np.random.default_rng([*self._augment, _CROP, index])
+        image = read_image(self._split, index, lambda size: random_box(size, rng), self._size)
+        return image[:, ::-1] if rng.random() < 0.5 else image
+
+
+def random_box(size: tuple[int, int], rng: np.random.Generator) -> Box:
+    """A box of 8 to 100 % of an image's area (width, height), 3:4 to 4:3 where it fits (Szegedy et al., 2015)."""
+    width, height = size
+    area = width * height * rng.uniform(0.08, 1.0)
+    aspect = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
+    w, h = min(width, (area * aspect) ** 0.5), min(height, (area / aspect) ** 0.5)
+    left, upper = rng.uniform(0, width - w), rng.uniform(0, height - h)
+    return left, upper, left + w, upper + h
