@@ -1,8 +1,8 @@
 """The places of a skeleton that can be chosen, as plain integers.
 
-A skeleton family declares its blocks (`Block`) and, for every block, the slots that are open and what an operator placed
-there has to know (`Site`). Nothing here needs torch: heads that do not divide d_k in ``layer3`` are found without building
-a network.
+A skeleton family declares its blocks (`Block`) and, for every block, the slots that are open and what an operator
+placed there has to know (`Site`). Nothing here needs torch: heads that do not divide d_k in ``layer3`` are found without
+building a network.
 """
 
 from collections.abc import Mapping
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 Slot: TypeAlias = Literal["conv", "conv2", "refine", "after"]
-"""``conv``: the convolution that the papers replace. ``conv2``: the second 3x3 of a block that has two. ``refine``: before
-the residual add. ``after``: behind it."""
+"""``conv``: the convolution that the papers replace. ``conv2``: the second 3x3 of a block that has two. ``refine``:
+before the residual add. ``after``: behind it."""
 
 SLOTS: tuple[Slot, ...] = ("conv", "conv2", "refine", "after")
 

@@ -3,7 +3,7 @@
 A trial's user attributes are the protocol of docs/architecture.md; their names stand here and nowhere else.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
@@ -158,9 +158,9 @@ class TrialRecord:
         return last
 
 
-def read_trials(study: optuna.Study) -> list[TrialRecord]:
-    """All trials of a run, by number."""
-    return [record_of(trial) for trial in study.get_trials(deepcopy=False)]
+def read_trials(study: optuna.Study, without: Container[int] = ()) -> list[TrialRecord]:
+    """The trials of a run, by number; those in `without` are not even parsed."""
+    return [record_of(trial) for trial in study.get_trials(deepcopy=False) if trial.number not in without]
 
 
 def record_of(trial: FrozenTrial) -> TrialRecord:

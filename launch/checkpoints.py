@@ -1,0 +1,38 @@
+"""Where a trial's checkpoints lie: `RUN/checkpoints/<trial>/epoch-<N>.pt`. Every file is complete or absent."""
+
+import re
+import shutil
+from pathlib import Path
+
+_NAME = re.compile(r"epoch-(\d+)\.pt")
+
+
+def path_of(folder: Path, epoch: int) -> Path:
+    """The file of that epoch; the folder is made if need be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"epoch-{epoch:04d}.pt"
+
+
+def newest_first(folder: Path, at_most: int) -> list[Path]:
+    """The files of epochs up to `at_most`, the highest first."""
+    return [path for epoch, path in sorted(_files(folder), reverse=True) if epoch <= at_most]
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Leaves the newest `keep` files."""
+    for _, path in sorted(_files(folder))[:-keep]:
+        path.unlink(missing_ok=True)
+
+
+def remove_except(root: Path, live: set[int]) -> None:
+    """Removes the checkpoints of every trial that is not in `live`: it can no longer be continued."""
+    if root.is_dir():
+        for folder in root.iterdir():
+            if folder.name.isdigit() and int(folder.name) not in live:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _files(folder: Path) -> list[tuple[int, Path]]:
+    if not folder.is_dir():
+        return []
+    return [(int(m[1]), path) for path in folder.iterdir() if (m := _NAME.fullmatch(path.name))]

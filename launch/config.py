@@ -1,0 +1,99 @@
+"""The run file: what is searched, on what data, for what, within what, by what means."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from nas.costs import MEASURES
+from nas.search import ACCURACY, SearchConfig
+from search_spaces.yamlfile import FileError, Problem, read_yaml, unknown, validate
+from trainers import DataConfig, TrainerConfig, recipe_document
+
+OBJECTIVES = (ACCURACY, *MEASURES)
+_RUNS = Path(__file__).parent / "runs"
+
+
+class Resources(BaseModel):
+    """What a trial gets, and where."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    workers: Literal["auto"] | int = Field(
+        default="auto", description="trials at once; auto: as many as fit the cluster"
+    )
+    cpus_per_trial: float = Field(default=1, gt=0, description="CPU cores; also the trial's threads")
+    gpus_per_trial: float = Field(
+        default=0, ge=0, description="GPUs; 0.5 puts two trials on one, each with half its memory"
+    )
+    address: str | None = Field(
+        default=None, description="a Ray cluster (auto, ray://host:port); left out: this machine"
+    )
+
+    @model_validator(mode="after")
+    def _workers_positive(self) -> "Resources":
+        if self.workers != "auto" and self.workers < 1:
+            raise ValueError(f"workers must be auto or at least 1, not {self.workers}")
+        return self
+
+
+class RunConfig(BaseModel):
+    """A whole run. Every key can be set from the command line: `--set trainer.epochs=3`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    space: str = Field(default="shapes", description="a preset's name, or the path of a search-space file")
+    recipe: str | None = Field(default=None, description="a recipe's name or path: what data and trainer leave out")
+    data: DataConfig = Field(default_factory=DataConfig)
+    trainer: TrainerConfig = Field(default_factory=TrainerConfig)
+    objectives: tuple[str, ...] = Field(
+        default=("top1", "latency_ms"), min_length=1, max_length=4, description="top1 goes up, every other one down"
+    )
+    budget: dict[str, float | str] = Field(
+        default_factory=dict,
+        description="limits: absolute with a unit (8 GiB, 12 ms) or relative to the plain skeleton (1.25x)",
+    )
+    search: SearchConfig = Field(default_factory=SearchConfig)
+    resources: Resources = Field(default_factory=Resources)
+
+    @model_validator(mode="after")
+    def _known_measures(self) -> "RunConfig":
+        known = ", ".join(OBJECTIVES)
+        wrong = [name for name in self.objectives if name not in OBJECTIVES]
+        if wrong:
+            raise ValueError(f"objectives: {', '.join(wrong)} is none of {known}")
+        if len(set(self.objectives)) != len(self.objectives):
+            raise ValueError("objectives: each may stand once")
+        wrong = [name for name in self.budget if name not in MEASURES]
+        if wrong:
+            raise ValueError(f"budget: {', '.join(wrong)} is none of {', '.join(MEASURES)}")
+        return self
+
+
+def run_names() -> tuple[str, ...]:
+    """The run files that ship, for `load_run`."""
+    return tuple(sorted(path.stem for path in _RUNS.glob("*.yaml")))
+
+
+def load_run(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
+    """A run file, or the one that ships under that name, with `key.path=value` set over it.
+
+    What the file's `recipe` says of `data` and `trainer` stands beneath what the file itself says.
+
+    Raises:
+        FileError: with all problems of the file, its recipe and the overrides.
+    """
+    name = str(path)
+    shipped = _RUNS / f"{name}.yaml"
+    if name in run_names():
+        document = read_yaml(shipped, name)
+    elif "/" in name or name.endswith((".yaml", ".yml")):
+        document = read_yaml(Path(name))
+    else:
+        raise FileError([Problem(name, None, "", f"{unknown('run file', name, run_names())}; a path ends in .yaml")])
+    document = document.with_overrides(overrides)
+    recipe = document.get(("recipe",))
+    if isinstance(recipe, str):
+        document = document.over(recipe_document(recipe))
+    return validate(document, RunConfig)

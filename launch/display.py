@@ -1,0 +1,111 @@
+"""What a person watches while a search runs: a live panel on a terminal, a line an event elsewhere."""
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from nas.search import Summary
+
+_REFRESH_S = 0.25
+_LINE_EVERY_S = 10.0
+
+
+class Display:
+    """Shows `Summary` after `Summary`. A context manager.
+
+    On a terminal a panel is drawn in place four times a second; into a file or a pipe goes one line every ten seconds.
+    """
+
+    def __init__(self, console: Console, summary: Callable[[], Summary]) -> None:
+        self._console = console
+        self._summary = summary
+        self._already = ended(summary())
+        self._started = time.monotonic()
+        self._shown = 0.0
+        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+
+    def __enter__(self) -> "Display":
+        if self._live:
+            self._live.__enter__()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.__exit__(exc_type, exc, traceback)
+
+    def tick(self) -> None:
+        """Draws, if it is time; the summary is asked for then alone."""
+        now = time.monotonic()
+        if now - self._shown < (_REFRESH_S if self._live else _LINE_EVERY_S):
+            return
+        self._shown = now
+        summary = self._summary()
+        if self._live:
+            self._live.update(self._panel(summary), refresh=True)
+        else:
+            self._console.print(line(summary, self._left(summary)), highlight=False, soft_wrap=True)
+
+    def _left(self, summary: Summary) -> float | None:
+        """Seconds to go, by the share of trials that are decided; None while nothing can be said."""
+        decided, elapsed = ended(summary) - self._already, time.monotonic() - self._started
+        to_come = summary.target + summary.finalists - ended(summary)
+        return None if decided < 3 else max(0.0, elapsed / decided * to_come)
+
+    def _panel(self, summary: Summary) -> Table:
+        total = max(1, summary.target + summary.finalists)
+        panel = Table.grid(padding=(0, 2))
+        panel.add_column(style="dim", justify="right")
+        panel.add_column()
+        panel.add_row("search", ProgressBar(total=total, completed=ended(summary), width=40))
+        for name, value in _facts(summary, self._left(summary)):
+            panel.add_row(name, value)
+        return panel
+
+
+def ended(summary: Summary) -> int:
+    """Trials that need no worker for now: ended, or waiting at a rung for what the others give."""
+    return summary.complete + summary.stopped + summary.failed + summary.waiting + summary.finalists_complete
+
+
+def line(summary: Summary, left: float | None) -> str:
+    """The state in one line."""
+    return "  ".join(f"{name} {value}" for name, value in _facts(summary, left))
+
+
+def _facts(summary: Summary, left: float | None) -> list[tuple[str, str]]:
+    rejected = ", ".join(f"{count} {stage}" for stage, count in sorted(summary.rejected.items())) or "0"
+    best = "-" if summary.best is None else f"{100 * summary.best:.1f} %"
+    facts = [
+        ("trials", f"{summary.launched}/{summary.target}"),
+        ("running", str(summary.running)),
+        ("trained in full", str(summary.complete)),
+        ("stopped early", str(summary.stopped + summary.waiting)),
+        ("best", best),
+        ("front", str(summary.front)),
+        ("over budget", rejected),
+    ]
+    if summary.duplicates:
+        facts.append(("known already", str(summary.duplicates)))
+    if summary.failed:
+        facts.append(("failed", str(summary.failed)))
+    if summary.finalists:
+        facts.append(("finalists", f"{summary.finalists_complete}/{summary.finalists}"))
+    facts.append(("left", "-" if left is None else duration(left)))
+    return facts
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `3 min 20 s`, `2 h 05 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

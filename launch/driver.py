@@ -1,0 +1,237 @@
+"""Runs an `Engine`'s jobs as Ray Tune trials.
+
+Tune schedules and keeps the workers alive; what is tried, continued and stopped is the engine's, and all that must last
+is in its journal. So Tune's own state is disposable: no snapshots, no restore, no checkpoints of its own. A resumed run
+is a fresh Tune session over the same journal.
+"""
+
+import json
+import logging
+import math
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from launch.checkpoints import remove_except
+from launch.config import Resources
+from launch.errors import Interrupted
+from launch.worker import Worker
+from nas.search import Engine, EpochRecord, Job, Outcome
+from trainers import Dataset, TrainerConfig
+
+# Read by Tune when it is imported or run: its loggers and snapshots cost 20 ms a trial and nobody reads them.
+_TUNE_ENVIRONMENT = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a Tune session needs besides the engine."""
+
+    run_dir: Path
+    dataset: Dataset
+    trainer: TrainerConfig
+    resources: Resources
+
+
+def run(engine: Engine, plan: Plan, on_tick: Callable[[], None]) -> None:
+    """Works the engine's jobs off until it is done.
+
+    Args:
+        engine: Says what to train next and takes the results.
+        plan: What the workers share.
+        on_tick: Called several times a second, whether or not anything happened; for the display.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM came. Raised between two events, never within a write.
+    """
+    os.environ.update(_TUNE_ENVIRONMENT)
+    from ray import tune  # noqa: PLC0415  # after the environment is set
+
+    resources = plan.resources
+    workers = worker_count(resources)
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(workers)  # or they would start one after the other, seconds each
+    trainable = tune.with_resources(
+        tune.with_parameters(
+            Worker,
+            dataset=plan.dataset,
+            trainer=plan.trainer,
+            checkpoints=str(plan.run_dir / "checkpoints"),
+            device="cuda" if resources.gpus_per_trial else "cpu",
+            threads=max(1, int(resources.cpus_per_trial)),
+            memory_fraction=resources.gpus_per_trial if 0 < resources.gpus_per_trial < 1 else None,
+        ),
+        {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial},
+    )
+    with _signals() as stopping:
+        # Not `Tuner.fit`: it pickles the searcher for a restore that the journal replaces.
+        tune.run(
+            trainable,
+            name="tune",
+            storage_path=str(plan.run_dir / "ray"),
+            search_alg=_adapter(engine, workers, plan.run_dir),
+            num_samples=-1,
+            reuse_actors=True,
+            trial_name_creator=_job_name,
+            trial_dirname_creator=_job_name,
+            callbacks=[_ticker(stopping, on_tick)],
+            raise_on_failed_trial=False,
+            verbose=0,
+        )
+    remove_except(plan.run_dir / "checkpoints", engine.live())
+
+
+def worker_count(resources: Resources) -> int:
+    """How many trials run at once on the connected cluster."""
+    import ray  # noqa: PLC0415
+
+    if resources.workers != "auto":
+        return resources.workers
+    total = ray.cluster_resources()
+    by_cpu = int(total.get("CPU", 1) // resources.cpus_per_trial) if resources.cpus_per_trial else 10**6
+    by_gpu = int(total.get("GPU", 0) / resources.gpus_per_trial) if resources.gpus_per_trial else 10**6
+    return max(1, min(by_cpu, by_gpu))
+
+
+@contextmanager
+def connected(resources: Resources) -> Iterator[None]:
+    """A Ray session: the cluster at `resources.address`, else a private one here that ends with the block."""
+    os.environ.update(_TUNE_ENVIRONMENT)
+    import ray  # noqa: PLC0415
+
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if resources.address:
+        ray.init(address=resources.address, **quiet)
+    else:
+        cpus = None if resources.workers == "auto" else max(1, math.ceil(resources.workers * resources.cpus_per_trial))
+        gpus = None if resources.gpus_per_trial else 0
+        # "local", or a stale address file of another cluster would be tried first; loopback, so that no port is open to
+        # the network.
+        _started(
+            lambda: ray.init(
+                "local", num_cpus=cpus, num_gpus=gpus, include_dashboard=False, _node_ip_address="127.0.0.1", **quiet
+            )
+        )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _started(init: Callable[[], object]) -> None:
+    """Starts a private Ray session, once more if it did not come up.
+
+    On a busy machine Ray's own agents miss the 15 seconds that its node manager grants them.
+    """
+    import ray  # noqa: PLC0415
+
+    for attempts_left in (2, 1, 0):
+        try:
+            init()
+        except Exception as error:  # Ray raises a bare Exception here
+            ray.shutdown()
+            if not attempts_left or "timed out" not in str(error):
+                raise
+        else:
+            return
+
+
+def _job_name(trial: Any) -> str:  # noqa: ANN401  # ray's Trial
+    return f"job-{trial.trial_id}"
+
+
+@contextmanager
+def _signals() -> Iterator[threading.Event]:
+    """An event that SIGINT or SIGTERM sets; a second signal has its usual, immediate effect."""
+    event = threading.Event()
+    before: dict[int, Any] = {}
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        event.set()
+        signal.signal(number, before[number])
+
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _ticker(stopping: threading.Event, on_tick: Callable[[], None]) -> Any:  # noqa: ANN401  # a class made of ray's
+    from ray.tune import Callback  # noqa: PLC0415
+
+    class Ticker(Callback):  # type: ignore[misc]
+        """Tune's loop turns ten times a second at least; between two turns nothing is half written."""
+
+        def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:  # noqa: ANN401, ARG002
+            on_tick()
+            if stopping.is_set():
+                raise Interrupted
+
+    return Ticker()
+
+
+def _adapter(engine: Engine, workers: int, run_dir: Path) -> Any:  # noqa: ANN401  # a class made of ray's
+    from ray.tune.search import Searcher  # noqa: PLC0415
+
+    class Adapter(Searcher):  # type: ignore[misc]
+        """Tune's view of the engine. Tune's trial ids are its own; the engine's numbers travel in the job."""
+
+        def __init__(self) -> None:
+            super().__init__(metric=None, mode=None)
+            self.jobs: dict[str, Job] = {}
+
+        def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+            # Tune asks for one trial more than it can start; a job decided that early would not know the results that
+            # arrive while it waits.
+            if len(self.jobs) >= workers:
+                return None
+            job = engine.next()
+            if job is None:
+                return Searcher.FINISHED if engine.done else None  # type: ignore[no-any-return]
+            self.jobs[trial_id] = job
+            return {"job": json.dumps(job.to_dict())}
+
+        def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+            if "payload" in result and trial_id in self.jobs:
+                self._record(self.jobs[trial_id], json.loads(result["payload"]))
+
+        def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+            job = self.jobs.pop(trial_id, None)
+            if job is None:
+                return
+            if error or not result or "payload" not in result:
+                engine.finish(job, Outcome("lost", "its worker died"))
+            else:
+                payload = json.loads(result["payload"])
+                self._record(job, payload)
+                engine.finish(job, Outcome(payload["outcome"], payload.get("reason", ""), payload.get("detail", "")))
+            remove_except(run_dir / "checkpoints", engine.live())
+
+        def _record(self, job: Job, payload: dict[str, Any]) -> None:
+            if payload["record"] is not None:
+                engine.report(job, EpochRecord(**payload["record"]))
+
+        def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+            """Nothing: the journal is the only truth."""
+
+    return Adapter()

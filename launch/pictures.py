@@ -1,0 +1,120 @@
+"""Pictures of a run, as matplotlib figures; nothing here reads a journal."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+
+INK, MUTED, GRID = "#1f2933", "#9aa5b1", "#e4e7eb"
+FRONT, HAND, LIMIT = "#0b6e4f", "#d1495b", "#edae49"
+
+
+@dataclass(frozen=True)
+class Point:
+    """A trial in the picture: cost on x, the objective that goes up on y, and its name if it is a hand placement."""
+
+    x: float
+    y: float
+    on_front: bool = False
+    hand: str = ""
+    complete: bool = True
+
+
+def front(
+    points: Sequence[Point], *, x_label: str, y_label: str, limit: float | None = None, title: str = ""
+) -> Figure:
+    """Every trial, the Pareto front as a staircase, hand placements by name, the budget as a line."""
+    figure = Figure(figsize=(7.2, 4.6), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    _bare(axes)
+    stopped = [p for p in points if not p.complete]
+    searched = [p for p in points if p.complete and not p.on_front and not p.hand]
+    axes.scatter([p.x for p in stopped], [p.y for p in stopped], s=14, c=GRID, edgecolors=MUTED, linewidths=0.5,
+                 label="stopped early (last value)")  # fmt: skip
+    axes.scatter([p.x for p in searched], [p.y for p in searched], s=22, c=MUTED, label="trained in full")
+    members = sorted((p for p in points if p.on_front), key=lambda p: p.x)
+    if members:
+        axes.step([p.x for p in members], [p.y for p in members], where="post", c=FRONT, lw=1.2, alpha=0.6)
+        axes.scatter([p.x for p in members], [p.y for p in members], s=40, c=FRONT, label="Pareto front", zorder=3)
+    by_hand = [p for p in points if p.hand and p.complete]
+    axes.scatter([p.x for p in by_hand], [p.y for p in by_hand], s=60, marker="D", facecolors="none", edgecolors=HAND,
+                 linewidths=1.4, label="placed by hand", zorder=4)  # fmt: skip
+    _label(axes, by_hand)
+    if limit is not None:
+        axes.axvline(limit, c=LIMIT, lw=1.4, ls="--", label="budget")
+    axes.set(xlabel=x_label, ylabel=y_label)
+    axes.set_title(title, loc="left", color=INK, fontsize=11)
+    if points:
+        axes.legend(frameon=False, fontsize=8, loc="best")
+    return figure
+
+
+def progress(hypervolume: Sequence[float], front_size: Sequence[int]) -> Figure:
+    """Hypervolume and size of the front after each finished trial."""
+    figure = Figure(figsize=(7.2, 3.0), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    _bare(axes)
+    x = np.arange(1, len(hypervolume) + 1)
+    axes.step(x, hypervolume, where="post", c=FRONT, lw=1.8)
+    axes.set(xlabel="finished trials", ylabel="hypervolume")
+    axes.yaxis.label.set_color(FRONT)
+    right = axes.twinx()
+    right.step(x, front_size, where="post", c=MUTED, lw=1.2)
+    right.set_ylabel("members of the front", color=MUTED)
+    right.spines[:].set_visible(False)
+    right.tick_params(colors=MUTED, labelsize=8)
+    return figure
+
+
+def effects(table: Mapping[str, Mapping[str, float]], *, unit: str) -> Figure:
+    """Where which attention pays: mean gain over the empty choice, a row per option and a column per place.
+
+    Args:
+        table: option -> place -> gain; a pair that was never tried is absent.
+        unit: What the gain is counted in.
+    """
+    options = list(table)
+    places = list(dict.fromkeys(place for row in table.values() for place in row))
+    values = np.array([[table[o].get(p, np.nan) for p in places] for o in options]).reshape(len(options), len(places))
+    figure = Figure(
+        figsize=(1.8 + 0.9 * max(len(places), 1), 1.3 + 0.5 * max(len(options), 1)), dpi=120, layout="constrained"
+    )
+    axes = figure.add_subplot()
+    reach = float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 1.0
+    image = axes.imshow(values, cmap="PRGn", vmin=-reach, vmax=reach, aspect="auto")
+    axes.set_xticks(range(len(places)), places, rotation=30, ha="right", fontsize=8)
+    axes.set_yticks(range(len(options)), options, fontsize=8)
+    axes.spines[:].set_visible(False)
+    for i, j in np.ndindex(values.shape):
+        if np.isfinite(values[i, j]):
+            strong = abs(values[i, j]) > 0.6 * reach
+            axes.text(
+                j, i, f"{values[i, j]:+.1f}", ha="center", va="center", fontsize=8, color="white" if strong else INK
+            )
+    bar = figure.colorbar(image, shrink=0.8)
+    bar.set_label(unit, fontsize=8)
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    return figure
+
+
+def _bare(axes: object) -> None:
+    axes.spines[["top", "right"]].set_visible(False)  # type: ignore[attr-defined]
+    axes.spines[["left", "bottom"]].set_color(MUTED)  # type: ignore[attr-defined]
+    axes.tick_params(colors=INK, labelsize=8)  # type: ignore[attr-defined]
+    axes.grid(c=GRID, lw=0.6)  # type: ignore[attr-defined]
+    axes.set_axisbelow(True)  # type: ignore[attr-defined]
+
+
+def _label(axes: object, points: Sequence[Point]) -> None:
+    """Names beside their points, pushed apart where two would overlap."""
+    taken: list[tuple[float, float]] = []
+    (x0, x1), (y0, y1) = axes.get_xlim(), axes.get_ylim()  # type: ignore[attr-defined]
+    for p in sorted(points, key=lambda p: p.y):
+        x, y = (p.x - x0) / (x1 - x0 or 1), (p.y - y0) / (y1 - y0 or 1)
+        while any(abs(x - u) < 0.12 and abs(y - v) < 0.045 for u, v in taken):
+            y += 0.045
+        taken.append((x, y))
+        axes.annotate(  # type: ignore[attr-defined]
+            p.hand, (p.x, p.y), xytext=(x + 0.015, y), textcoords="axes fraction", fontsize=8, color=HAND, va="center"
+        )

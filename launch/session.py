@@ -1,0 +1,130 @@
+"""One driver at work on a run: searches until it is done, measures the front, reports."""
+
+import time
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+
+from launch import driver, report
+from launch.display import Display
+from launch.errors import UserError
+from launch.run import LIMITS, MEASURED, Run, open_run
+from launch.tensorboard import Board
+from nas.analysis import front_of, progress
+from nas.costs import Budget, Conditions, CostModel
+from nas.search import Engine, Journal, Summary, read_trials
+from search_spaces import SearchSpace
+from trainers import Dataset, load_data
+
+_BOARD_EVERY_S = 5.0
+_COUNTED = ("params", "macs")
+
+
+def search(folder: Path, console: Console) -> Summary:
+    """Goes on with a run, from wherever it is, until it is done; leaves report and TensorBoard files behind.
+
+    Raises:
+        Interrupted: the user stopped it; another call goes on.
+        UserError: the space does not fit the data, or a limit cannot be read.
+        DataError, JournalError: as `load_data` and `Journal.open`.
+    """
+    with Journal.open(folder) as journal:
+        run, _ = open_run(folder)
+        dataset = load_data(run.config.data)
+        check_fit(run.space, dataset)
+        costs = cost_model(run)
+        with _status(console, "measuring the plain skeleton"):
+            try:
+                budget = Budget.parse(run.config.budget, plain=run.space.plain(), costs=costs)
+            except ValueError as error:
+                raise UserError(str(error)) from error
+            engine = Engine(
+                journal,
+                run.space,
+                run.config.search,
+                objectives=run.objectives,
+                epochs=run.config.trainer.epochs,
+                costs=costs,
+                budget=budget,
+            )
+        journal.study.set_user_attr(LIMITS, dict(budget.limits))
+        board = Board(run.folder / "tensorboard", run.space, run.measures)
+        try:
+            if not engine.done:
+                _train(run, journal, engine, dataset, board, console)
+            _measure_front(run, journal, costs, console)
+            run, trials = open_run(folder)
+            report.write(run, trials)
+            board.draw(trials, progress(trials, run.objectives, run.reference))
+            for name, figure in report.figures(run, trials).items():
+                board.picture(name, figure, len(trials))
+            for trial in front_of(trials, run.objectives):
+                board.text(f"front/trial-{trial.number:04d}", report.exported(run, trial), trial.number)
+        finally:
+            board.close()
+        return engine.summary()
+
+
+def check_fit(space: SearchSpace, dataset: Dataset) -> None:
+    """Raises UserError, naming all that differs, if the skeleton is not made for the data."""
+    wrong = [
+        f"skeleton.{key} is {getattr(space.skeleton, key)}, the data has {getattr(dataset, key)}"
+        for key in ("num_classes", "image_size", "in_channels")
+        if getattr(space.skeleton, key) != getattr(dataset, key)
+    ]
+    if wrong:
+        raise UserError(f"space {space.name or ''} does not fit the data {dataset.name}: {'; '.join(wrong)}")
+
+
+def cost_model(run: Run) -> CostModel:
+    """Costs under the run's own conditions, remembered in its folder."""
+    config = run.config
+    conditions = Conditions(
+        device="cuda" if config.resources.gpus_per_trial else "cpu",
+        train_batch_size=config.trainer.batch_size,
+        optimizer=config.trainer.optimizer,
+        threads=max(1, int(config.resources.cpus_per_trial)),
+    )
+    return CostModel(conditions, cache=run.folder / "costs.jsonl")
+
+
+def _train(run: Run, journal: Journal, engine: Engine, dataset: Dataset, board: Board, console: Console) -> None:
+    """Works the engine's jobs off, showing how it goes."""
+    drawn = time.monotonic()
+
+    def on_tick() -> None:
+        nonlocal drawn
+        display.tick()
+        if time.monotonic() - drawn > _BOARD_EVERY_S:
+            trials = read_trials(journal.study)
+            board.draw(trials, progress(trials, run.objectives, engine.reference))
+            drawn = time.monotonic()
+
+    with ExitStack() as stack:
+        with _status(console, "starting Ray and its workers"):
+            stack.enter_context(driver.connected(run.config.resources))
+        display = stack.enter_context(Display(console, engine.summary))
+        driver.run(engine, driver.Plan(run.folder, dataset, run.config.trainer, run.config.resources), on_tick)
+
+
+def _measure_front(run: Run, journal: Journal, costs: CostModel, console: Console) -> None:
+    """Measures what the run promises of its front, and of the hand placements beside it; known figures are kept."""
+    trials = read_trials(journal.study)
+    members = {trial.number for trial in front_of(trials, run.objectives)}
+    measures = [measure for measure in run.measures if measure not in _COUNTED]
+    wanted = [
+        trial
+        for trial in trials
+        if (trial.number in members or (trial.origin.startswith(report.HAND) and trial.status == "complete"))
+        and f"{MEASURED}{trial.number}" not in journal.study.user_attrs
+    ]
+    for index, trial in enumerate(wanted, 1):
+        with _status(console, f"measuring the front, {index} of {len(wanted)}"):
+            figures = {measure: asdict(costs.measure(trial.architecture, measure)) for measure in measures}
+        journal.study.set_user_attr(f"{MEASURED}{trial.number}", figures)
+
+
+def _status(console: Console, text: str) -> AbstractContextManager[object]:
+    return console.status(text) if console.is_terminal else nullcontext()

@@ -1,0 +1,71 @@
+"""Tables for people and JSON for programs, from the same rows."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from search_spaces import Value
+
+
+def print_table(
+    console: Console,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    columns: Sequence[str] | None = None,
+    title: str | None = None,
+) -> None:
+    """A row a mapping; numbers to the right. `columns` picks and orders, by default those of the first row."""
+    names = list(columns or (rows[0] if rows else ()))
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for name in names:
+        numeric = any(isinstance(row.get(name), int | float) for row in rows)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(text(row.get(name)) for name in names))
+    console.print(table)
+
+
+def print_json(data: Any) -> None:  # noqa: ANN401  # whatever is JSON
+    """Data on standard output, nothing else there."""
+    json.dump(data, sys.stdout, indent=2)
+    sys.stdout.write("\n")
+
+
+def text(value: object) -> str:
+    """A cell."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+        case int():
+            return f"{value:,}"
+        case _:
+            return str(value)
+
+
+def amount(value: float, unit: str) -> str:
+    """A figure with a unit that suits its size: `25.6 M`, `1.3 GiB`, `2.41 ms`."""
+    if unit == "bytes":
+        for name, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+            if value >= size:
+                return f"{value / size:.3g} {name}"
+        return f"{value:.0f} B"
+    if unit in ("", "params", "macs", "MACs", "parameters"):
+        for name, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+            if value >= size:
+                return f"{value / size:.4g} {name}"
+        return f"{value:.0f}"
+    return f"{value:.3g} {unit}"
+
+
+def choice(option: str, params: Mapping[str, Value], shown: Sequence[str] | None = None) -> str:
+    """An option as a person would say it: `aa(kappa=0.2, heads=4)`."""
+    inside = ", ".join(f"{k}={text(v)}" for k, v in params.items() if shown is None or k in shown)
+    return f"{option}({inside})" if inside else option

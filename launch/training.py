@@ -1,0 +1,105 @@
+"""Full training of one architecture: `nas train`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from launch.errors import Failure, UserError
+from launch.run import open_run
+from search_spaces import Architecture
+from search_spaces.yamlfile import read_yaml, validate, write_yaml
+from trainers import Diverged, EpochResult, OutOfMemory, Recipe, Training, fit, load_data, recipe_document
+
+
+def train_in_full(
+    architecture: Architecture,
+    folder: Path,
+    console: Console,
+    recipe: str | None,
+    run: Path | None,
+    overrides: list[str],
+    device: str,
+) -> dict[str, Any]:
+    """Trains to the end of the schedule and evaluates on test data, once.
+
+    Args:
+        architecture: What to train.
+        folder: Holds `checkpoint.pt` (from which another call goes on), `architecture.yaml` and `figures.json`.
+        console: Where progress is shown.
+        recipe: Name or file of data and trainer; of `run` if left out.
+        run: A run whose data and trainer to take.
+        overrides: `trainer.epochs=90` and the like.
+        device: Where to train.
+
+    Raises:
+        UserError: neither recipe nor run is given, or both; or the network does not fit the data.
+        Failure: the training diverged or ran out of memory.
+        FileError: the recipe, with `overrides`, is wrong.
+    """
+    chosen = _recipe(recipe, run, overrides)
+    data = load_data(chosen.data)
+    try:
+        training = Training(architecture, data, chosen.trainer, device=device)
+    except ValueError as error:
+        raise UserError(f"nas: {error}") from error
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "architecture.yaml").write_text(architecture.dump())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeRemainingColumn(),
+    )
+    try:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+            epochs = bar.add_task("epochs", total=training.epochs)
+            steps = bar.add_task("steps", total=None)
+
+            def on_step(done: int, total: int) -> None:
+                bar.update(steps, completed=done, total=total)
+
+            for result in fit(training, folder / "checkpoint.pt", on_step):
+                bar.update(epochs, completed=result.epoch)
+                console.print(_line(result, training.epochs))
+        test = training.evaluate("test")
+    except (Diverged, OutOfMemory) as error:
+        raise Failure(f"training stopped: {error}") from error
+    last = training.history[-1]
+    figures = {
+        "fingerprint": architecture.fingerprint,
+        "epochs": training.epoch,
+        "val_top1": last.val_top1,
+        "test_top1": test.top1,
+        "test_loss": test.loss,
+        "test_images": test.images,
+    }
+    (folder / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
+    console.print(
+        f"test top-1 {100 * test.top1:.2f} % on {test.images:,} images (validation {100 * last.val_top1:.2f} %)  {folder}"
+    )
+    return figures
+
+
+def _recipe(recipe: str | None, run: Path | None, overrides: list[str]) -> Recipe:
+    if (recipe is None) == (run is None):
+        raise UserError("nas: say what to train on: either --recipe NAME, or --run RUN for those of a run")
+    if run is not None:
+        config = open_run(run)[0].config
+        text = write_yaml(
+            {"data": config.data.model_dump(mode="json"), "trainer": config.trainer.model_dump(mode="json")}
+        )
+        document = read_yaml(text, str(run))
+    else:
+        assert recipe is not None
+        document = recipe_document(recipe)
+    return validate(document.with_overrides(overrides), Recipe)
+
+
+def _line(result: EpochResult, epochs: int) -> str:
+    return (
+        f"epoch {result.epoch}/{epochs}  train loss {result.train_loss:.3f}  val loss {result.val_loss:.3f}  "
+        f"val top-1 {100 * result.val_top1:.2f} %  lr {result.lr:.4f}  {result.seconds:.1f} s"
+    )

@@ -1,0 +1,91 @@
+"""The Pareto front of a run's trials, how it grew, and the members that people ask for."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nas.search.engine import relative_hypervolume
+from nas.search.pareto import Points, is_front, knee, minimised
+from nas.search.records import ACCURACY, FINALIST, Objective, TrialRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The search after one more trial was trained in full: share of the reference box, members of the front."""
+
+    number: int
+    hypervolume: float
+    front: int
+
+
+def searched(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """The trials that were trained in full to be compared: no repetitions with other seeds, no known results."""
+    return [t for t in trials if t.status == "complete" and not t.origin.startswith(FINALIST)]
+
+
+def front_of(trials: Sequence[TrialRecord], objectives: Sequence[Objective]) -> list[TrialRecord]:
+    """The members of the front, by the last objective."""
+    complete = searched(trials)
+    members = is_front(_points(complete, objectives)) if complete else []
+    found = [trial for trial, member in zip(complete, members, strict=True) if member]
+    return sorted(found, key=lambda trial: (_values(trial)[-1], trial.number))
+
+
+def progress(
+    trials: Sequence[TrialRecord], objectives: Sequence[Objective], reference: Mapping[str, float]
+) -> list[Progress]:
+    """The search after each trial that was trained in full, in the order of their numbers.
+
+    Args:
+        trials: Of a run.
+        objectives: Of the run.
+        reference: The corner that hypervolume is counted from, as the engine chose it.
+    """
+    complete = searched(trials)
+    points = _points(complete, objectives)
+    series: list[Progress] = []
+    members = points[:0]
+    for index, trial in enumerate(complete):
+        # Only members of the front so far can matter: the whole stays linear in the trials.
+        members = points[[index]] if not len(members) else _front_with(members, points[index])
+        series.append(Progress(trial.number, relative_hypervolume(members, reference, objectives), len(members)))
+    return series
+
+
+def select(trials: Sequence[TrialRecord], objectives: Sequence[Objective], which: str) -> TrialRecord:
+    """The trial that `which` names: ``best`` (highest accuracy), ``knee`` (most for least), or a trial's number.
+
+    Raises:
+        ValueError: There is no such trial, it was never launched, or nothing is trained in full yet.
+    """
+    if which in ("best", "knee"):
+        front = front_of(trials, objectives)
+        if not front:
+            raise ValueError(f"no trial is trained in full yet, so there is no {which}; name a trial by its number")
+        if which == "knee":
+            return front[knee(_points(front, objectives))]
+        metrics = [objective.metric for objective in objectives]
+        first = metrics.index(ACCURACY) if ACCURACY in metrics else 0
+        return min(front, key=lambda trial: (_points([trial], objectives)[0][first], trial.number))
+    by_number = {str(trial.number): trial for trial in trials}
+    if which not in by_number:
+        raise ValueError(f"there is no trial {which!r}; name best, knee, or a number from 0 to {len(by_number) - 1}")
+    trial = by_number[which]
+    if trial.plan is None:
+        raise ValueError(f"trial {which} was never launched ({trial.reason or trial.status}); choose another")
+    return trial
+
+
+def _front_with(members: Points, point: Points) -> Points:
+    joined = np.vstack([members, point])
+    return joined[is_front(joined)]
+
+
+def _points(trials: Sequence[TrialRecord], objectives: Sequence[Objective]) -> Points:
+    return minimised([_values(trial) for trial in trials], [objective.direction for objective in objectives])
+
+
+def _values(trial: TrialRecord) -> tuple[float, ...]:
+    assert trial.values is not None, trial.number
+    return trial.values
