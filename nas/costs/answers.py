@@ -9,6 +9,7 @@ takes seconds. They serve where nothing else does: for operations of CUDA, and f
 # ruff: noqa: ANN401 - operations take and give anything
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -124,10 +125,9 @@ _Asked: TypeAlias = tuple[tuple[Output, ...], type | None, int]
 def _ask(
     func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: Sequence[Tensor], read: int, exact: bool
 ) -> _Asked:
-    draws = torch.Tag.nondeterministic_seeded in func.tags  # would move the random generator on
     view = any(result.alias_info is not None and not result.alias_info.is_write for result in func._schema.returns)
     few, many = _PARTS[exact]
-    if read >= _LARGE and not view and not draws:
+    if read >= _LARGE and not view:
         weight = args[_WEIGHTS[func]] if func in _WEIGHTS else None
         images = next((t.shape[0] for t in tensors if t.ndim > 2 and t is not weight), 0)
         if images > many:
@@ -139,7 +139,7 @@ def _ask(
                 )
             except RuntimeError:
                 pass  # its first dimensions do not all count images
-    if draws or (read >= _TOO_LARGE and not view):
+    if read >= _TOO_LARGE and not view:
         return _run(func, args, kwargs, "meta", _whole)
     try:
         return _run(func, args, kwargs, "cpu", _whole)
@@ -182,7 +182,9 @@ def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], device: str, 
     if not made:
         real_kwargs["device"] = torch.device(device)
     results: list[Any] = []
-    workspace = allocator_peak(lambda: results.append(func(*real_args, **real_kwargs)))
+    draws = torch.Tag.nondeterministic_seeded in func.tags
+    with torch.random.fork_rng([]) if draws else nullcontext():  # the caller's random numbers stay what they were
+        workspace = allocator_peak(lambda: results.append(func(*real_args, **real_kwargs)))
     raw = results[0]
     container = type(raw) if isinstance(raw, (tuple, list)) else None
     storages = {tensor.untyped_storage()._cdata: i for i, tensor in enumerate(made)}

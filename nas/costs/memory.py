@@ -83,7 +83,7 @@ def simulate(
     answers: Answers,
     blocks: Mapping[str, nn.Module],
 ) -> MemoryProfile:
-    """Run ``network``, built on the meta device, without data. It is unusable afterwards.
+    """Run ``network`` without data. Its weights may be ghosts or on the meta device; it is unusable afterwards.
 
     Args:
         network: [batch, C, H, W] -> logits [batch, classes].

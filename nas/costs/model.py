@@ -12,7 +12,7 @@ import torch
 from nas.builder import build_model
 from nas.costs.count import count
 from nas.costs.estimate import UNITS, Conditions, CostEstimate, Measure
-from nas.costs.ghosts import Answers
+from nas.costs.ghosts import Answers, GhostMode
 from nas.costs.measure import peak_memory, time_beside
 from nas.costs.memory import MemoryProfile, Mode, simulate
 from nas.costs.store import Store
@@ -144,7 +144,8 @@ class CostModel:
 
     def memory(self, architecture: Architecture, mode: Mode) -> MemoryProfile:
         """The analytic peak and what it is made of. Not remembered."""
-        network = build_model(architecture, device="meta")
+        with GhostMode(self.conditions.device_type, self._answers):
+            network = build_model(architecture)
         skeleton = architecture.skeleton
         image = (skeleton.in_channels, skeleton.image_size, skeleton.image_size)
         blocks = {block.name: network.get_submodule(f"stages.{block.name}") for block in architecture.blocks}
