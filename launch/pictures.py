@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 INK, MUTED, GRID = "#1f2933", "#9aa5b1", "#e4e7eb"
@@ -40,11 +41,11 @@ def front(
     by_hand = [p for p in points if p.hand and p.complete]
     axes.scatter([p.x for p in by_hand], [p.y for p in by_hand], s=60, marker="D", facecolors="none", edgecolors=HAND,
                  linewidths=1.4, label="placed by hand", zorder=4)  # fmt: skip
-    _label(axes, by_hand)
     if limit is not None:
         axes.axvline(limit, c=LIMIT, lw=1.4, ls="--", label="budget")
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.set_title(title, loc="left", color=INK, fontsize=11)
+    _label(axes, by_hand)
     if points:
         axes.legend(frameon=False, fontsize=8, loc="best")
     return figure
@@ -94,27 +95,32 @@ def effects(table: Mapping[str, Mapping[str, float]], *, unit: str) -> Figure:
             )
     bar = figure.colorbar(image, shrink=0.8)
     bar.set_label(unit, fontsize=8)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     return figure
 
 
-def _bare(axes: object) -> None:
-    axes.spines[["top", "right"]].set_visible(False)  # type: ignore[attr-defined]
-    axes.spines[["left", "bottom"]].set_color(MUTED)  # type: ignore[attr-defined]
-    axes.tick_params(colors=INK, labelsize=8)  # type: ignore[attr-defined]
-    axes.grid(c=GRID, lw=0.6)  # type: ignore[attr-defined]
-    axes.set_axisbelow(True)  # type: ignore[attr-defined]
+def _bare(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(MUTED)
+    axes.tick_params(colors=INK, labelsize=8)
+    axes.grid(c=GRID, lw=0.6)
+    axes.set_axisbelow(True)
 
 
-def _label(axes: object, points: Sequence[Point]) -> None:
-    """Names beside their points, pushed apart where two would overlap."""
+def _label(axes: Axes, points: Sequence[Point]) -> None:
+    """Names to the right of their points, or to the left where the picture ends; pushed up where two would overlap.
+
+    Called last: the axes' limits are final.
+    """
     taken: list[tuple[float, float]] = []
-    (x0, x1), (y0, y1) = axes.get_xlim(), axes.get_ylim()  # type: ignore[attr-defined]
+    axes.autoscale(enable=False)
     for p in sorted(points, key=lambda p: p.y):
-        x, y = (p.x - x0) / (x1 - x0 or 1), (p.y - y0) / (y1 - y0 or 1)
-        while any(abs(x - u) < 0.12 and abs(y - v) < 0.045 for u, v in taken):
-            y += 0.045
+        x, y = axes.transAxes.inverted().transform(axes.transData.transform((p.x, p.y)))
+        left = x > 0.85
+        x += -0.018 if left else 0.018
+        while any(abs(x - u) < 0.1 and abs(y - v) < 0.045 for u, v in taken):
+            y += 0.01
         taken.append((x, y))
-        axes.annotate(  # type: ignore[attr-defined]
-            p.hand, (p.x, p.y), xytext=(x + 0.015, y), textcoords="axes fraction", fontsize=8, color=HAND, va="center"
+        axes.text(
+            x, y, p.hand, transform=axes.transAxes, fontsize=8, color=HAND, va="center", ha="right" if left else "left"
         )

@@ -85,7 +85,7 @@ def train_in_full(
 
 def _recipe(recipe: str | None, run: Path | None, overrides: list[str]) -> Recipe:
     if (recipe is None) == (run is None):
-        raise UserError("nas: say what to train on: either --recipe NAME, or --run RUN for those of a run")
+        raise UserError("nas: say what to train on: --recipe NAME, or --run RUN for those of a run")
     if run is not None:
         config = open_run(run)[0].config
         text = write_yaml(

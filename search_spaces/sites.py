@@ -1,8 +1,8 @@
 """The places of a skeleton that can be chosen, as plain integers.
 
 A skeleton family declares its blocks (`Block`) and, for every block, the slots that are open and what an operator
-placed there has to know (`Site`). Nothing here needs torch: heads that do not divide d_k in ``layer3`` are found without
-building a network.
+placed there has to know (`Site`). Nothing here needs torch: heads that do not divide d_k in ``layer3`` are found
+without building a network.
 """
 
 from collections.abc import Mapping

@@ -1,0 +1,75 @@
+"""Runs made by the engine alone, in milliseconds: what the command line shows needs no training."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from launch.config import RunConfig
+from launch.run import LIMITS, MEASURED, Run, begin
+from nas.analysis import front_of
+from nas.costs import Budget, Conditions, CostModel
+from nas.search import Engine, EpochRecord, Job, Journal, Outcome, read_trials
+from search_spaces import load_space
+
+EPOCHS = 4
+CONFIG = {
+    "data": {"name": "shapes", "train_size": 64, "val_size": 32},
+    "trainer": {"epochs": EPOCHS, "batch_size": 32},
+    "objectives": ["top1", "macs"],
+    "budget": {"macs": "1.2x", "params": "2x"},
+    "search": {"trials": 12, "eta": 2, "sampler": "random", "finalists": 2, "finalist_seeds": 1},
+}
+
+
+def accuracy(job: Job, epoch: int) -> float:
+    """Grows with the epoch and with the number of places that hold attention."""
+    placed = sum(len(slots) for slots in job.architecture.placements.values())
+    return min(0.99, 0.2 + 0.05 * epoch + 0.08 * placed + 0.001 * job.seed)
+
+
+def train(engine: Engine, jobs: int | None = None) -> None:
+    """Works jobs off as a driver would; all of them, or so many."""
+    while not engine.done and jobs != 0:
+        job = engine.next()
+        if job is None:
+            continue
+        for epoch in range(job.start_epoch + 1, job.stop_epoch + 1):
+            engine.report(job, EpochRecord(epoch, 1 / epoch, 1.2 / epoch, accuracy(job, epoch), 0.1, 0.5))
+        engine.finish(job, Outcome("reached"))
+        jobs = None if jobs is None else jobs - 1
+
+
+@pytest.fixture
+def config() -> RunConfig:
+    return RunConfig.model_validate_json(json.dumps(CONFIG))
+
+
+@pytest.fixture
+def make_run(tmp_path: Path, config: RunConfig) -> Callable[..., Run]:
+    """A run in a folder, trained so many jobs long (all by default) with invented accuracies."""
+
+    def make(name: str = "run", jobs: int | None = None) -> Run:
+        run = begin(tmp_path / name, config, load_space("shapes"))
+        costs = CostModel(Conditions())
+        with Journal.open(run.folder) as journal:
+            budget = Budget.parse(config.budget, plain=run.space.plain(), costs=costs)
+            engine = Engine(
+                journal,
+                run.space,
+                config.search,
+                objectives=run.objectives,
+                epochs=EPOCHS,
+                costs=costs,
+                budget=budget,
+            )
+            journal.study.set_user_attr(LIMITS, dict(budget.limits))
+            train(engine, jobs)
+            for trial in front_of(read_trials(journal.study), run.objectives):
+                figures = {"macs": asdict(costs.estimate(trial.architecture, "macs"))}
+                journal.study.set_user_attr(f"{MEASURED}{trial.number}", figures)
+        return run
+
+    return make
