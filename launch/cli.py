@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -19,6 +19,10 @@ from typer.exceptions import TyperException
 from launch.errors import Failure, Interrupted, UserError
 from launch.tables import amount, choice, print_json, print_table
 from search_spaces import EMPTY, OPTIONS, Architecture, FileError, load_architecture, load_space, zoo_names
+
+if TYPE_CHECKING:
+    from launch.run import Run
+    from trainers import Dataset
 
 # Everything that needs torch or ray is imported by the command that uses it: `nas --help` answers at once.
 
@@ -290,26 +294,37 @@ def search(
 
     assignments = [*overrides, *([f"resources.address={address}"] if address else [])]
     config = load_run(file, assignments)
-    space = load_space(config.space)
+    beside = Path(file).parent / config.space
+    try:
+        space = load_space(beside if beside.is_file() else config.space)
+    except FileError as error:
+        raise UserError(f"{file}: space: {error}" if len(error.problems) == 1 else str(error)) from error
     from launch.run import begin  # noqa: PLC0415
+    from launch.session import load_fitting  # noqa: PLC0415
 
+    # All that can be wrong is found before the run's folder is made.
+    dataset = load_fitting(config, space)
     folder = run or Path("runs") / Path(file).stem
-    _work(begin(folder, config, space, overwrite=overwrite).folder, folder, json=json)
+    _work(begin(folder, config, space, overwrite=overwrite), dataset, folder, json=json)
 
 
 @app.command()
 def resume(run: RunDir, json: Json = False) -> None:
     """Goes on with a run after Ctrl-C, a crash or a loss of power; nothing finished is done again."""
-    _work(run.resolve(), run, json=json)
+    from launch.run import open_run  # noqa: PLC0415
+    from launch.session import load_fitting  # noqa: PLC0415
+
+    opened, _ = open_run(run)
+    _work(opened, load_fitting(opened.config, opened.space), run, json=json)
 
 
-def _work(folder: Path, shown: Path, *, json: bool) -> None:
+def _work(run: "Run", dataset: "Dataset", shown: Path, *, json: bool) -> None:
     from launch.session import search as work  # noqa: PLC0415
 
     console = Console(highlight=False, stderr=json)
     console.print(f"run {shown}  (Ctrl-C stops; nas resume {shown} goes on; tensorboard --logdir {shown}/tensorboard)")
     try:
-        summary = work(folder, console)
+        summary = work(run.folder, dataset, console)
     except Interrupted:
         raise Interrupted(f"\nstopped; what is finished is kept. Go on with: nas resume {shown}") from None
     if not summary.complete:

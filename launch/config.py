@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from nas.costs import MEASURES
+from nas.costs import MEASURES, read_limits
 from nas.search import ACCURACY, SearchConfig
 from search_spaces.yamlfile import FileError, Problem, read_yaml, unknown, validate
 from trainers import DataConfig, TrainerConfig, recipe_document
@@ -57,18 +57,24 @@ class RunConfig(BaseModel):
     search: SearchConfig = Field(default_factory=SearchConfig)
     resources: Resources = Field(default_factory=Resources)
 
-    @model_validator(mode="after")
-    def _known_measures(self) -> "RunConfig":
-        known = ", ".join(OBJECTIVES)
-        wrong = [name for name in self.objectives if name not in OBJECTIVES]
+    @field_validator("objectives")
+    @classmethod
+    def _objectives_known(cls, objectives: tuple[str, ...]) -> tuple[str, ...]:
+        wrong = [name for name in objectives if name not in OBJECTIVES]
         if wrong:
-            raise ValueError(f"objectives: {', '.join(wrong)} is none of {known}")
-        if len(set(self.objectives)) != len(self.objectives):
-            raise ValueError("objectives: each may stand once")
-        wrong = [name for name in self.budget if name not in MEASURES]
-        if wrong:
-            raise ValueError(f"budget: {', '.join(wrong)} is none of {', '.join(MEASURES)}")
-        return self
+            raise ValueError(unknown("objective", wrong[0], OBJECTIVES))
+        if len(set(objectives)) != len(objectives):
+            raise ValueError("each objective may stand once")
+        return objectives
+
+    @field_validator("budget")
+    @classmethod
+    def _limits_readable(cls, budget: dict[str, float | str]) -> dict[str, float | str]:
+        try:
+            read_limits(budget)
+        except ValueError as error:  # a line for every limit; its place says budget already
+            raise ValueError("; ".join(line.removeprefix("budget.") for line in str(error).splitlines())) from None
+        return budget
 
 
 def run_names() -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from launch import driver, report
+from launch.config import RunConfig
 from launch.display import Display
 from launch.errors import UserError
 from launch.run import LIMITS, MEASURED, Run, open_run
@@ -22,24 +23,36 @@ _BOARD_EVERY_S = 5.0
 _COUNTED = ("params", "macs")
 
 
-def search(folder: Path, console: Console) -> Summary:
+def load_fitting(config: RunConfig, space: SearchSpace) -> Dataset:
+    """The run's data.
+
+    Raises:
+        UserError: the space's skeleton is made for other data; all that differs.
+        DataError: as `load_data`.
+    """
+    dataset = load_data(config.data)
+    wrong = [
+        f"skeleton.{key} is {getattr(space.skeleton, key)}, the data has {getattr(dataset, key)}"
+        for key in ("num_classes", "image_size", "in_channels")
+        if getattr(space.skeleton, key) != getattr(dataset, key)
+    ]
+    if wrong:
+        raise UserError(f"space {space.name or ''} does not fit the data {dataset.name}: {'; '.join(wrong)}")
+    return dataset
+
+
+def search(folder: Path, dataset: Dataset, console: Console) -> Summary:
     """Goes on with a run, from wherever it is, until it is done; leaves report and TensorBoard files behind.
 
     Raises:
         Interrupted: the user stopped it; another call goes on.
-        UserError: the space does not fit the data, or a limit cannot be read.
-        DataError, JournalError: as `load_data` and `Journal.open`.
+        JournalError: as `Journal.open`.
     """
     with Journal.open(folder) as journal:
         run, _ = open_run(folder)
-        dataset = load_data(run.config.data)
-        check_fit(run.space, dataset)
         costs = cost_model(run)
         with _status(console, "measuring the plain skeleton"):
-            try:
-                budget = Budget.parse(run.config.budget, plain=run.space.plain(), costs=costs)
-            except ValueError as error:
-                raise UserError(str(error)) from error
+            budget = Budget.parse(run.config.budget, plain=run.space.plain(), costs=costs)
             engine = Engine(
                 journal,
                 run.space,
@@ -65,17 +78,6 @@ def search(folder: Path, console: Console) -> Summary:
         finally:
             board.close()
         return engine.summary()
-
-
-def check_fit(space: SearchSpace, dataset: Dataset) -> None:
-    """Raises UserError, naming all that differs, if the skeleton is not made for the data."""
-    wrong = [
-        f"skeleton.{key} is {getattr(space.skeleton, key)}, the data has {getattr(dataset, key)}"
-        for key in ("num_classes", "image_size", "in_channels")
-        if getattr(space.skeleton, key) != getattr(dataset, key)
-    ]
-    if wrong:
-        raise UserError(f"space {space.name or ''} does not fit the data {dataset.name}: {'; '.join(wrong)}")
 
 
 def cost_model(run: Run) -> CostModel:

@@ -78,7 +78,7 @@ def train_in_full(
     }
     (folder / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
     console.print(
-        f"test top-1 {100 * test.top1:.2f} % on {test.images:,} images (validation {100 * last.val_top1:.2f} %)  {folder}"
+        f"test top-1 {100 * test.top1:.2f} % on {test.images:,} images (validation {100 * last.val_top1:.2f} %)"
     )
     return figures
 

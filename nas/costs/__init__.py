@@ -1,6 +1,6 @@
 """What an architecture costs, how sure that is, and whether it is within budget, before anything is trained."""
 
-from nas.costs.budget import Budget, Stage, Verdict
+from nas.costs.budget import Budget, Stage, Verdict, read_limits
 from nas.costs.count import count
 from nas.costs.estimate import MEASURES, UNITS, Conditions, CostEstimate, Measure, Source
 from nas.costs.memory import MemoryProfile
@@ -19,4 +19,5 @@ __all__ = [
     "Stage",
     "Verdict",
     "count",
+    "read_limits",
 ]

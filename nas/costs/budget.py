@@ -62,19 +62,7 @@ class Budget:
         Raises:
             ValueError: a line for every limit that cannot be read.
         """
-        parsed: dict[Measure, tuple[float, bool]] = {}
-        problems: list[str] = []
-        for name, written in text.items():
-            measure = next((known for known in MEASURES if known == name), None)
-            if measure is None:
-                problems.append(f"budget.{name}: not a measure; use {', '.join(MEASURES)}")
-                continue
-            try:
-                parsed[measure] = _read(str(written), UNITS[measure])
-            except ValueError as error:
-                problems.append(f"budget.{name}: {error}")
-        if problems:
-            raise ValueError("\n".join(problems))
+        parsed = read_limits(text)
         limits: dict[Measure, float] = {}
         for measure in MEASURES:
             if measure in parsed:
@@ -109,6 +97,28 @@ class Budget:
             estimates=estimates,
             violations={measure: found.upper / self.limits[measure] - 1 for measure, found in estimates.items()},
         )
+
+
+def read_limits(text: Mapping[str, str | float]) -> dict[Measure, tuple[float, bool]]:
+    """What is written of limits: measure -> a figure in base units, or a multiple (True) of the plain skeleton's.
+
+    Raises:
+        ValueError: a line for every limit that cannot be read.
+    """
+    parsed: dict[Measure, tuple[float, bool]] = {}
+    problems: list[str] = []
+    for name, written in text.items():
+        measure = next((known for known in MEASURES if known == name), None)
+        if measure is None:
+            problems.append(f"budget.{name}: not a measure; use {', '.join(MEASURES)}")
+            continue
+        try:
+            parsed[measure] = _read(str(written), UNITS[measure])
+        except ValueError as error:
+            problems.append(f"budget.{name}: {error}")
+    if problems:
+        raise ValueError("\n".join(problems))
+    return parsed
 
 
 _ORDER: tuple[Stage, ...] = ("static", "predicted", "measured")
