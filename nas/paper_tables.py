@@ -19,8 +19,16 @@ from nas.operators import Cost, conv_cost, norm_cost
 from search_spaces import Architecture, Site, load_architecture
 from search_spaces.grammar import Resolved
 from search_spaces.sites import Slot
-from search_spaces.skeletons import MnasNet, MobileNetV1, PreResNet, ResNet, WideResNet
-from search_spaces.skeletons.mnasnet import HEAD_CHANNELS
+from search_spaces.skeletons import (
+    InceptionResNetV2,
+    MnasNet,
+    MobileNetV1,
+    PreResNet,
+    ResNet,
+    WideResNet,
+    inception_resnet_v2,
+    mnasnet,
+)
 
 Rule: TypeAlias = Callable[[Architecture], Cost]
 """Parameters, and as ``macs`` whatever the table counts for one image."""
@@ -30,16 +38,16 @@ Rule: TypeAlias = Callable[[Architecture], Cost]
 class Row:
     """A row of a table: parameters in millions, GFLOPs as the table counts them.
 
-    What the table does not print is None, and so is its match; own figures are None where the network is not known.
+    What the table does not print is None, and so are its match and our GFLOPs, for there is no way of counting them.
     ``*_match``: the own figure, rounded as the printed one is, equals it. ``convention`` says how the table counts and
     what was fitted; ``reason`` why a figure does not match.
     """
 
     table: str
     row: str
-    zoo: str | None
+    zoo: str
     printed_params_m: float | None
-    params_m: float | None
+    params_m: float
     printed_gflops: float | None
     gflops: float | None
     params_match: bool | None
@@ -69,7 +77,7 @@ class _Entry:
     """A row as it is printed (empty: not printed) and how its network is counted."""
 
     row: str
-    zoo: str | None
+    zoo: str
     params: str
     gflops: str
     rule: Rule
@@ -78,11 +86,8 @@ class _Entry:
 
 
 def _compare(table: str, entry: _Entry) -> Row:
-    params_m = gflops = None
-    if entry.zoo is not None:
-        counted = entry.rule(load_architecture(entry.zoo))
-        params_m = counted.params / 1e6
-        gflops = counted.macs / 1e9 if entry.gflops else None
+    counted = entry.rule(load_architecture(entry.zoo))
+    params_m, gflops = counted.params / 1e6, counted.macs / 1e9
     return Row(
         table=table,
         row=entry.row,
@@ -90,7 +95,7 @@ def _compare(table: str, entry: _Entry) -> Row:
         printed_params_m=float(entry.params) if entry.params else None,
         params_m=params_m,
         printed_gflops=float(entry.gflops) if entry.gflops else None,
-        gflops=gflops,
+        gflops=gflops if entry.gflops else None,
         params_match=_matches(entry.params, params_m),
         gflops_match=_matches(entry.gflops, gflops),
         convention=entry.convention,
@@ -98,11 +103,12 @@ def _compare(table: str, entry: _Entry) -> Row:
     )
 
 
-def _matches(printed: str, own: float | None) -> bool | None:
+def _matches(printed: str, own: float) -> bool | None:
+    """Whether ``own``, rounded as ``printed`` is, equals it; None if nothing is printed."""
     if not printed:
         return None
     decimals = len(printed.partition(".")[2])
-    return own is not None and f"{own:.{decimals}f}" == printed
+    return f"{own:.{decimals}f}" == printed
 
 
 # --- the rules --------------------------------------------------------------------------------------------------------
@@ -132,6 +138,19 @@ def _added(architecture: Architecture) -> int:
             return 0
 
 
+def _pooled(architecture: Architecture) -> tuple[int, int]:
+    """Channels and side of the map that the classifier pools."""
+    match architecture.skeleton:
+        case ResNet() | WideResNet() as skeleton:
+            return skeleton.units()[-1].out_channels, skeleton.units()[-1].out_size
+        case MnasNet() as skeleton:
+            return mnasnet.HEAD_CHANNELS, skeleton.units()[-1].out_size
+        case InceptionResNetV2() as skeleton:
+            return inception_resnet_v2.HEAD_CHANNELS, skeleton.units()[-1].size
+        case skeleton:
+            raise NotImplementedError(f"no rule asks for the pooled map of {skeleton.family}")
+
+
 def _plus(cost: Cost, operations: int) -> Cost:
     return cost + Cost(0, operations)
 
@@ -153,12 +172,15 @@ def _se(architecture: Architecture) -> Cost:
 _SE = "multiply-adds, one an element for the residual add, two an element for SE (mean; scale, which takes in the add)"
 
 
-def _se_t16(architecture: Architecture) -> Cost:
+def _se_pooled(architecture: Architecture) -> Cost:
     squeezed = [site for _, site, (option, _) in _placed(architecture, "refine") if option == "se"]
-    return _plus(count(architecture), 2 * sum(_elements(site) for site in squeezed))
+    if not squeezed:
+        return count(architecture)
+    channels, size = _pooled(architecture)
+    return _plus(count(architecture), 2 * sum(_elements(site) for site in squeezed) + channels * size**2)
 
 
-_SE_T16 = "multiply-adds, two an element for SE (mean and scale)"
+_SE_POOLED = "multiply-adds; with SE, two an element (mean and scale) and one an element for the classifier's mean"
 
 
 def _aw(architecture: Architecture) -> Cost:
@@ -258,17 +280,6 @@ def _tf_se(channels: int, size: int, hidden: int, *, bias: bool) -> int:
     return 2 * channels * size**2 + bias * (channels + hidden)
 
 
-def _pooled(architecture: Architecture) -> tuple[int, int]:
-    """Channels and side of the map that the classifier pools."""
-    match architecture.skeleton:
-        case ResNet() | WideResNet() as skeleton:
-            return skeleton.units()[-1].out_channels, skeleton.units()[-1].out_size
-        case MnasNet() as skeleton:
-            return HEAD_CHANNELS, skeleton.units()[-1].out_size
-        case skeleton:
-            raise ValueError(f"the AA paper has no {skeleton.family}")
-
-
 def _tf(architecture: Architecture) -> Cost:
     channels, size = _pooled(architecture)
     classes = architecture.skeleton.num_classes
@@ -322,9 +333,9 @@ _RETINANET_AA = _RETINANET + "; fits at least 5 keys a head, rounded up, attenti
 
 _BAM = _MACS + "; the printed parameters fit BN behind both of BAM's branches, which the authors' code has not"
 _LAST_DIGIT = "last digit: no way of counting that fits the table's other rows rounds to the printed one"
-_VARIANT = "which Inception-ResNet-v2 was used is not known; no published one comes near the printed figure"
+_VARIANT = "the paper does not say which variant; this one, of slim at 299x299, is larger than the printed figure"
 _COPIED = "the printed increments of the ResNet-101 rows are those of ResNet-50"
-_AS_CBAM = "the printed cost of AW is that of CBAM's row over SE's, to the digit"
+_AS_CBAM = "the printed cost of AW is, to the digit, what CBAM's row adds to the baseline"
 _SMALLER = "the printed parameters fit this network alone, whose cost is far below the printed one"
 
 _TABLES: Mapping[str, tuple[_Entry, ...]] = {
@@ -343,8 +354,16 @@ _TABLES: Mapping[str, tuple[_Entry, ...]] = {
         _Entry("SE-BN-Inception", "se_bn_inception", "", "2.04", _se, _SE),
         _Entry("VGG-16 (re-implementation)", "vgg16", "", "15.47", _se, _SE),
         _Entry("SE-VGG-16", "se_vgg16", "", "15.48", _se, _SE),
-        _Entry("Inception-ResNet-v2 (re-implementation)", None, "", "11.75", _se, _SE, _VARIANT),
-        _Entry("SE-Inception-ResNet-v2", None, "", "11.76", _se, _SE, _VARIANT),
+        _Entry(
+            "Inception-ResNet-v2 (re-implementation)",
+            "inception_resnet_v2",
+            "",
+            "11.75",
+            _se_pooled,
+            _SE_POOLED,
+            _VARIANT,
+        ),
+        _Entry("SE-Inception-ResNet-v2", "se_inception_resnet_v2", "", "11.76", _se_pooled, _SE_POOLED, _VARIANT),
     ),
     "BAM CIFAR-100": (
         _Entry("ResNet50", "resnet50_cifar100", "23.71", "1.22", _macs, _MACS),
@@ -464,7 +483,7 @@ _TABLES: Mapping[str, tuple[_Entry, ...]] = {
         _Entry("AW-CBAM-ResNet50 (CIFAR-100)", "aw_cbam_resnet50_cifar100", "26.40", "1.25", _aw, _AW),
     ),
     "SE T16": (
-        _Entry("ResNet-50", "resnet50", "25.6", "3.86", _se_t16, _SE_T16),
-        _Entry("SE", "se_resnet50", "28.1", "3.87", _se_t16, _SE_T16),
+        _Entry("ResNet-50", "resnet50", "25.6", "3.86", _se_pooled, _SE_POOLED),
+        _Entry("SE", "se_resnet50", "28.1", "3.87", _se_pooled, _SE_POOLED),
     ),
 }

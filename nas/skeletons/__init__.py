@@ -5,7 +5,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from nas.operators import Cost
-from nas.skeletons import bn_inception, mnasnet, mobilenet_v1, preresnet, resnet, vgg16, wide_resnet
+from nas.skeletons import (
+    bn_inception,
+    inception_resnet_v2,
+    mnasnet,
+    mobilenet_v1,
+    preresnet,
+    resnet,
+    vgg16,
+    wide_resnet,
+)
 from nas.skeletons.network import Network, Place
 
 
@@ -28,6 +37,7 @@ SKELETONS: Mapping[str, Family] = {
     "mobilenet_v1": Family(mobilenet_v1.build, mobilenet_v1.cost),
     "vgg16": Family(vgg16.build, vgg16.cost),
     "bn_inception": Family(bn_inception.build, bn_inception.cost),
+    "inception_resnet_v2": Family(inception_resnet_v2.build, inception_resnet_v2.cost),
 }
 """One row a family, the same names as `search_spaces.FAMILIES`; a test holds the two together."""
 

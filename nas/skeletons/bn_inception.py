@@ -7,24 +7,20 @@ and 4d project their pool to 128 channels, as in the Caffe models that the SE pa
 Nothing is added here, so ``refine`` and ``after`` stand at the same place, behind the concatenation: refine first.
 """
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nas.operators import Cost, norm_cost
-from nas.skeletons.network import Network, Place, classifier, conv_norm_cost, conv_norm_relu, linear_cost, stages
+from nas.skeletons.network import (
+    Branches,
+    Network,
+    Place,
+    classifier,
+    conv_norm_cost,
+    conv_norm_relu,
+    linear_cost,
+    stages,
+)
 from search_spaces.skeletons.bn_inception import STEM, BNInception, InceptionUnit
-
-
-class Branches(nn.Module):
-    """Modules side by side, their outputs concatenated along the channels."""
-
-    def __init__(self, *branches: nn.Module) -> None:
-        super().__init__()
-        self.branches = nn.ModuleList(branches)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] -> [N, sum of the branches' channels, H', W']."""
-        return torch.cat([branch(x) for branch in self.branches], 1)
 
 
 def build(skeleton: BNInception, place: Place) -> Network:

@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -81,6 +82,18 @@ def classifier(in_channels: int, num_classes: int) -> nn.Sequential:
 def linear_cost(in_features: int, out_features: int) -> Cost:
     """Of a linear layer with bias, applied once."""
     return Cost((in_features + 1) * out_features, in_features * out_features)
+
+
+class Branches(nn.Module):
+    """Modules side by side, their outputs concatenated along the channels."""
+
+    def __init__(self, *branches: nn.Module) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(branches)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, sum of the branches' channels, H', W']."""
+        return torch.cat([branch(x) for branch in self.branches], 1)
 
 
 class PoolShortcut(nn.Module):

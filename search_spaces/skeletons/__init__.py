@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from search_spaces.skeletons.base import Skeleton
 from search_spaces.skeletons.bn_inception import BNInception
+from search_spaces.skeletons.inception_resnet_v2 import InceptionResNetV2
 from search_spaces.skeletons.mnasnet import MnasNet
 from search_spaces.skeletons.mobilenet_v1 import MobileNetV1
 from search_spaces.skeletons.preresnet import PreResNet
@@ -19,6 +20,7 @@ FAMILIES: Mapping[str, type[Skeleton]] = {
     "mobilenet_v1": MobileNetV1,
     "vgg16": VGG16,
     "bn_inception": BNInception,
+    "inception_resnet_v2": InceptionResNetV2,
 }
 """``family`` in a file -> its declaration. `nas.skeletons.SKELETONS` holds the other half."""
 
@@ -26,6 +28,7 @@ __all__ = [
     "FAMILIES",
     "VGG16",
     "BNInception",
+    "InceptionResNetV2",
     "MnasNet",
     "MobileNetV1",
     "PreResNet",

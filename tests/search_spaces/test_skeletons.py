@@ -18,6 +18,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "mobilenet_v1": {"family": "mobilenet_v1", "widen": 0.25},
     "vgg16": {"family": "vgg16"},
     "bn_inception": {"family": "bn_inception"},
+    "inception_resnet_v2": {"family": "inception_resnet_v2"},
 }
 
 
@@ -36,7 +37,7 @@ def test_the_table_names_each_family_as_it_names_itself(family: str) -> None:
     assert FAMILIES[family].model_fields["family"].default == family
 
 
-@pytest.mark.parametrize("image_size", [32, 37])
+@pytest.mark.parametrize("image_size", [96, 101])
 @pytest.mark.parametrize("fields", EXAMPLES.values(), ids=EXAMPLES)
 def test_blocks_are_named_by_stage_and_sites_agree(fields: dict[str, Any], image_size: int) -> None:
     blocks = skeleton(image_size=image_size, **fields).blocks()
@@ -171,6 +172,15 @@ def test_inception_channels() -> None:
     assert outputs == [(256, 28), (320, 28), (576, 14), *[(576, 14)] * 2, *[(608, 14)] * 2, (1056, 7), *[(1024, 7)] * 2]
 
 
+def test_inception_resnet_loses_a_pixel_where_it_does_not_pad() -> None:
+    assert [block.sites["refine"].size for block in skeleton("inception_resnet_v2", image_size=299).blocks()] == [
+        *[35] * 10,
+        *[17] * 20,
+        *[8] * 10,
+    ]
+    assert skeleton("inception_resnet_v2", image_size=75).blocks()[-1].sites["refine"].size == 1
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -186,6 +196,7 @@ def test_inception_channels() -> None:
         ({"family": "preresnet", "depth": 112}, "no pre-activation ResNet has depth 112; allowed: 9n\\+2 from 11"),
         ({"family": "mnasnet", "widen": 0.0}, "greater than 0"),
         ({"family": "mnasnet", "num_classes": 1}, "greater than or equal to 2"),
+        ({"family": "inception_resnet_v2", "image_size": 74}, "greater than or equal to 75"),
     ],
 )
 def test_a_wrong_field_is_refused(fields: dict[str, Any], message: str) -> None:
