@@ -143,12 +143,9 @@ class GhostMode(TorchDispatchMode):
     def _should_skip_dynamo(cls) -> bool:
         return False  # or every operation takes a detour by which its caller is no longer to be seen
 
-    def like(self, tensor: Tensor, memory_format: torch.memory_format = torch.contiguous_format) -> Ghost:
-        """A ghost of a tensor's shape and dtype; ``memory_format`` applies to four dimensions."""
-        model = torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
-        if tensor.ndim == 4:
-            model = model.contiguous(memory_format=memory_format)
-        return self._ghost(form_of(model), self.ledger.allocate(model.nbytes))
+    def like(self, tensor: Tensor) -> Ghost:
+        """A ghost of a dense tensor's shape, strides and dtype."""
+        return self._ghost(form_of(tensor), self.ledger.allocate(tensor.nbytes))
 
     def _ghost(self, form: Form, storage: Storage) -> Ghost:
         shape, strides, dtype = form

@@ -105,7 +105,7 @@ def simulate(
     _make_ghosts(network, ghosts, memory_format)
     ledger.kind = "inputs"
     batch = conditions.batch_size if mode == "infer" else conditions.train_batch_size
-    images = ghosts.like(torch.empty(batch, *image, device="meta"), memory_format)
+    images = ghosts.like(torch.empty(batch, *image, device="meta").contiguous(memory_format=memory_format))
     labels = ghosts.like(torch.empty(batch, dtype=torch.int64, device="meta"))
     network.train(mode == "train")
     with ExitStack() as stack:
@@ -153,7 +153,8 @@ def _make_ghosts(network: nn.Module, ghosts: GhostMode, memory_format: torch.mem
 
     def ghost(tensor: Tensor) -> Ghost:
         if id(tensor) not in made:
-            made[id(tensor)] = ghosts.like(tensor, memory_format)
+            model = torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+            made[id(tensor)] = ghosts.like(model.to(memory_format=memory_format) if model.ndim == 4 else model)
         return made[id(tensor)]
 
     for module in network.modules():
