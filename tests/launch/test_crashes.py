@@ -1,0 +1,147 @@
+"""Real searches on Ray, killed: whatever dies, the run ends as if nothing had happened.
+
+Each search trains real networks on a few pictures, so that a trial takes a second and a run has many moments to die in.
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from launch.run import open_run
+from nas.search import TrialRecord
+
+pytestmark = pytest.mark.slow
+
+TRIALS, EPOCHS, FINALISTS = 8, 3, 1
+RUN_FILE = {
+    "space": "shapes",
+    "data": {"name": "shapes", "train_size": 160, "val_size": 80},
+    "trainer": {"epochs": EPOCHS, "batch_size": 32},
+    "objectives": ["top1", "macs"],
+    "budget": {"params": "2x"},
+    "search": {
+        "trials": TRIALS,
+        "sampler": "random",
+        "eta": 2,
+        "min_epochs": 1,
+        "finalists": FINALISTS,
+        "finalist_seeds": 1,
+    },
+    "resources": {"workers": 2},
+}
+LIMIT_S = 300
+
+
+def nas(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
+    """The command line in a session of its own, so that all its processes can be ended together."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "launch.cli", *arguments],
+        cwd=folder,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "run.yaml").write_text(json.dumps(RUN_FILE))
+    return tmp_path
+
+
+def finish(folder: Path) -> None:
+    """Resumes until the run is done."""
+    process = nas(folder, "resume", "run")
+    out, _ = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0, out
+
+
+def epochs_told(folder: Path) -> int:
+    journal = folder / "run" / "journal.log"
+    return journal.read_text(errors="replace").count('"epoch:') if journal.exists() else 0
+
+
+def wait_for(folder: Path, process: "subprocess.Popen[str]", epochs: int) -> None:
+    deadline = time.monotonic() + LIMIT_S
+    while epochs_told(folder) < epochs and process.poll() is None:
+        assert time.monotonic() < deadline, "the search does not get on"
+        time.sleep(0.02)
+
+
+def check_complete(folder: Path) -> list[TrialRecord]:
+    """Every trial asked for is there once and has ended; each epoch was told once."""
+    _, trials = open_run(folder / "run")
+    trained = [trial for trial in trials if trial.plan is not None and trial.origin.split(":")[0] != "finalist"]
+    assert len(trained) == TRIALS
+    assert all(trial.ended for trial in trials)
+    assert {trial.status for trial in trained} <= {"complete", "stopped"}
+    assert {trial.origin for trial in trained} >= {f"hand:{name}" for name in ("plain", "se", "cbam", "aa", "aw")}
+    assert max(Counter(trial.fingerprint for trial in trained).values()) == 1
+    for trial in trained:
+        assert sorted(trial.epochs) == list(range(1, trial.last_epoch + 1))
+        if trial.status == "complete":
+            assert trial.last_epoch == EPOCHS
+    return trials
+
+
+def test_three_kills_of_the_driver_change_nothing(folder: Path) -> None:
+    rng = random.Random(0)
+    told = 0
+    for kill in range(3):
+        process = nas(folder, "search", "run.yaml", "--run", "run") if kill == 0 else nas(folder, "resume", "run")
+        wait_for(folder, process, told + rng.randint(2, 5))
+        time.sleep(rng.random() / 2)
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate(timeout=LIMIT_S)
+        told = epochs_told(folder)
+    with (folder / "run" / "journal.log").open("ab") as journal:
+        journal.write(b'{"op_code": 8, "trial_')  # a write that the power did not live to see finished
+    open_run(folder / "run")  # readable as it is
+    finish(folder)
+    trials = check_complete(folder)
+    # Epochs that a worker finished after its driver died are told from its checkpoint, not trained again.
+    assert sum(len(trial.epochs) for trial in trials) == len({(t.number, e) for t in trials for e in t.epochs})
+
+
+def test_a_worker_that_dies_costs_its_epoch_alone(folder: Path) -> None:
+    process = nas(folder, "search", "run.yaml", "--run", "run")
+    wait_for(folder, process, 3)
+    _, trials = open_run(folder / "run")
+    worker = next(record.worker for trial in trials for record in trial.epochs.values())
+    assert worker is not None
+    os.kill(worker, signal.SIGKILL)
+    out, _ = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0, out
+    check_complete(folder)
+
+
+def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(folder: Path) -> None:
+    process = nas(folder, "search", "run.yaml", "--run", "run")
+    wait_for(folder, process, 2)
+    os.kill(process.pid, signal.SIGINT)
+    out, _ = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 130, out
+    assert "Go on with: nas resume run" in out
+    assert "Traceback" not in out
+    finish(folder)
+    check_complete(folder)
+
+
+def test_two_drivers_do_not_work_on_one_run(folder: Path) -> None:
+    process = nas(folder, "search", "run.yaml", "--run", "run")
+    wait_for(folder, process, 1)
+    second = nas(folder, "resume", "run")
+    out, _ = second.communicate(timeout=LIMIT_S)
+    assert second.returncode == 2, out
+    assert str(process.pid) in out
+    os.kill(process.pid, signal.SIGINT)
+    process.communicate(timeout=LIMIT_S)
