@@ -24,7 +24,7 @@ class WideResNet(Skeleton):
         description="where the shape changes: a 1x1 convolution, or no parameters (average pool and zero padding)",
     )
     bias: bool = Field(
-        default=False, description="whether the convolutions carry biases, though a BN follows or precedes"
+        default=False, description="whether the convolutions carry biases"
     )
 
     @field_validator("depth")
