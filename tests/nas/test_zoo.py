@@ -1,0 +1,120 @@
+"""The zoo and the papers' tables against `tests/golden/zoo.json`: ``python tests/nas/test_zoo.py`` writes it anew."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nas import build_model, paper_tables
+from nas.costs.count import count
+from search_spaces import load_architecture, zoo_names
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = ROOT / "tests" / "golden" / "zoo.json"
+REFERENCE = ROOT.parent / "shared" / "reference" / "paper_tables.csv"
+
+WAITING = {
+    *(
+        ("BAM CIFAR-100", f"{skeleton} + {option}")
+        for skeleton in ("ResNet50", "PreResNet110", "WideResNet28 w=8", "ResNeXt29 8x64d")
+        for option in ("BAM-C", "BAM")
+    ),
+    ("AA T1", "GE-Wide-ResNet"),
+    ("AA T2", "BAM"),
+    ("AA T2", "GALA"),
+    ("SE T16", "NoSqueeze"),
+}
+"""Rows whose operators are not there yet."""
+
+
+def figures() -> dict[str, Any]:
+    """What the golden file holds: true costs of every network, and every row as its table counts."""
+    networks = {}
+    for name in zoo_names():
+        cost = count(load_architecture(name))
+        networks[name] = {"params": cost.params, "macs": cost.macs}
+    tables = {
+        table: {
+            row.row: {
+                "zoo": row.zoo,
+                "params_m": round(row.params_m, 6),
+                "params_match": row.params_match,
+                "gflops": None if row.gflops is None else round(row.gflops, 6),
+                "gflops_match": row.gflops_match,
+            }
+            for row in paper_tables.rows(table)
+        }
+        for table in paper_tables.tables()
+    }
+    return {"networks": networks, "tables": tables}
+
+
+def test_all_figures_are_the_golden_ones() -> None:
+    golden, now = json.loads(GOLDEN.read_text()), figures()
+    for part in ("networks", "tables"):
+        assert list(now[part]) == list(golden[part])
+        for name, expected in golden[part].items():
+            assert now[part][name] == expected, name
+
+
+def test_names_are_file_names_and_networks_differ() -> None:
+    fingerprints: dict[str, str] = {}
+    for name in zoo_names():
+        architecture = load_architecture(name)
+        assert architecture.name == name
+        other = fingerprints.setdefault(architecture.fingerprint, name)
+        assert other == name, f"{other} and {name} are the same network"
+
+
+def test_every_network_stands_in_a_table_or_says_why_not() -> None:
+    used = {row.zoo for table in paper_tables.tables() for row in paper_tables.rows(table)}
+    # The text of the AA paper, whose printed row fits another setting.
+    assert set(zoo_names()) - used == {"aa_wide_resnet28_10_cifar100"}
+
+
+def test_reasons_stand_where_figures_do_not_match_and_only_there() -> None:
+    for table in paper_tables.tables():
+        for row in paper_tables.rows(table):
+            fails = False in (row.params_match, row.gflops_match)
+            assert bool(row.reason) == fails, row
+
+
+def test_an_unknown_table_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="no table 'AA T9'; the tables are SE T2"):
+        paper_tables.rows("AA T9")
+
+
+@pytest.mark.skipif(not REFERENCE.exists(), reason="needs ../shared/reference/paper_tables.csv")
+def test_the_reference_is_reached() -> None:
+    """Rows marked yes come out as printed, rows marked no at the figure that the reference's calculator reached."""
+    with REFERENCE.open() as file:
+        reference = {(line["table"], line["row"]): line for line in csv.DictReader(file)}
+    ours = {(row.table, row.row): row for table in paper_tables.tables() for row in paper_tables.rows(table)}
+    assert list(ours) == [key for key in reference if key not in WAITING]
+    for key, row in ours.items():
+        line = reference[key]
+        for printed, own, reached, matches, expected in (
+            (line["params_m"], row.params_m, line["reached_params_m"], row.params_match, line["params_match"]),
+            (line["gflops"], row.gflops, line["reached_gflops"], row.gflops_match, line["gflops_match"]),
+        ):
+            if not printed:
+                assert matches is None, key
+            elif expected.startswith("yes"):
+                assert matches, key
+            else:
+                assert matches is False, key
+                assert own == pytest.approx(float(reached), abs=6e-6), key
+
+
+@pytest.mark.parametrize("name", [name for name in zoo_names() if "101" not in name and "152" not in name])
+def test_networks_have_the_parameters_that_are_counted(name: str) -> None:
+    architecture = load_architecture(name)
+    model = build_model(architecture, device="meta")
+    assert sum(parameter.numel() for parameter in model.parameters()) == count(architecture).params
+
+
+if __name__ == "__main__":
+    GOLDEN.parent.mkdir(exist_ok=True)
+    GOLDEN.write_text(json.dumps(figures(), indent=1) + "\n")
