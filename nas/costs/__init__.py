@@ -1,6 +1,14 @@
 """What an architecture costs, how sure that is, and whether it is within budget, before anything is trained."""
 
 from nas.costs.budget import Budget, Stage, Verdict, read_limits
+from nas.costs.calibration import (
+    Calibration,
+    CalibrationDrift,
+    CalibrationError,
+    Protocol,
+    calibrate,
+    load_calibration,
+)
 from nas.costs.count import count
 from nas.costs.estimate import MEASURES, UNITS, Conditions, CostEstimate, Measure, Source
 from nas.costs.memory import MemoryProfile
@@ -10,14 +18,20 @@ __all__ = [
     "MEASURES",
     "UNITS",
     "Budget",
+    "Calibration",
+    "CalibrationDrift",
+    "CalibrationError",
     "Conditions",
     "CostEstimate",
     "CostModel",
     "Measure",
     "MemoryProfile",
+    "Protocol",
     "Source",
     "Stage",
     "Verdict",
+    "calibrate",
     "count",
+    "load_calibration",
     "read_limits",
 ]

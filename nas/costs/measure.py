@@ -1,7 +1,7 @@
 """Running networks on the device: how long they take, and how much memory the allocator gives out."""
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -12,10 +12,18 @@ from torch import Tensor
 
 from nas.builder import build_model
 from nas.costs.allocator import allocator_peak
-from nas.costs.estimate import DTYPES, Conditions
+from nas.costs.estimate import DTYPES, Conditions, Measure
 from nas.costs.memory import Mode, make_optimizer, run_gradients
 from nas.costs.timing import Clock, Run, alternate, cuda_clock, host_clock, thread_clock, threads
 from search_spaces import Architecture
+
+MODES: Mapping[Measure, Mode] = {
+    "peak_memory_infer": "infer",
+    "peak_memory_train": "train",
+    "latency_ms": "infer",
+    "train_step_ms": "train",
+}
+"""What has to run for a measure that is not counted."""
 
 
 @dataclass(frozen=True)
@@ -98,16 +106,16 @@ def peak_memory(architecture: Architecture, conditions: Conditions, mode: Mode) 
         return work.held + allocator_peak(lambda: two_runs(work))
 
 
-def time_beside(
-    architecture: Architecture,
-    reference: Architecture,
+def time_together(
+    architectures: Sequence[Architecture],
     conditions: Conditions,
     mode: Mode,
     *,
     seconds: float,
     min_rounds: int,
+    max_rounds: int = 1000,
 ) -> npt.NDArray[np.float64]:
-    """Milliseconds of a run of each of two networks, in turns: [rounds, 2]."""
+    """Milliseconds of a run of each network, in turns: [rounds, networks]."""
     with threads(conditions.threads):
-        runs = [workload(network, conditions, mode).run for network in (architecture, reference)]
-        return alternate(runs, clock_for(conditions), seconds, min_rounds)
+        runs = [workload(architecture, conditions, mode).run for architecture in architectures]
+        return alternate(runs, clock_for(conditions), seconds, min_rounds, max_rounds)

@@ -2,29 +2,24 @@
 
 import hashlib
 import json
-import platform
+from collections.abc import Sequence
 from dataclasses import asdict
-from functools import lru_cache
 from pathlib import Path
 
-import torch
+import numpy as np
+import numpy.typing as npt
 
 from nas.builder import build_model
+from nas.costs.calibration import load_calibration
 from nas.costs.count import count
+from nas.costs.device import fingerprint
 from nas.costs.estimate import UNITS, Conditions, CostEstimate, Measure
 from nas.costs.ghosts import Answers, GhostMode
-from nas.costs.measure import peak_memory, time_beside
+from nas.costs.measure import MODES, peak_memory, time_together
 from nas.costs.memory import MemoryProfile, Mode, simulate
 from nas.costs.store import Store
 from nas.costs.timing import lower_quartile, ratio, threads
 from search_spaces import Architecture
-
-_MODES: dict[Measure, Mode] = {
-    "peak_memory_infer": "infer",
-    "peak_memory_train": "train",
-    "latency_ms": "infer",
-    "train_step_ms": "train",
-}
 
 _MEMORY_MARGIN: dict[str, tuple[float, float]] = {"cpu": (0.01, 0.01), "cuda": (0.10, 0.10)}
 """(below, above) the analytic peak, as shares of it. On a CPU the pass and the allocator mostly agree to the byte
@@ -34,52 +29,31 @@ _QUICK_S, _LONG_S = 0.4, 1.6
 _QUICK_ROUNDS, _LONG_ROUNDS = 9, 25
 
 
-@lru_cache(maxsize=8)
-def device_fingerprint(device: str) -> dict[str, str]:
-    """What figures depend on besides the conditions: the processor or GPU and its software."""
-    found = {"torch": torch.__version__}
-    if device.partition(":")[0] == "cpu":
-        return {**found, "device": _cpu_name(), "isa": torch.backends.cpu.get_cpu_capability()}
-    if not torch.cuda.is_available():
-        return {**found, "device": "cuda, none present"}
-    return {
-        **found,
-        "device": torch.cuda.get_device_name(device),
-        "cuda": str(torch.version.cuda),
-        "cudnn": str(torch.backends.cudnn.version()),  # type: ignore[no-untyped-call]
-    }
-
-
-def _cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
 class CostModel:
     """Costs of architectures under one set of conditions, remembered.
 
     Args:
         conditions: what every figure is taken under.
         cache: file of figures, shared by runs and processes; None remembers for this process alone.
+        calibration: file that `nas.costs.calibrate` made, to predict times from; without one they are measured.
+
+    Raises:
+        CalibrationError: the calibration cannot be read, or was made on another device or under other conditions.
     """
 
-    def __init__(self, conditions: Conditions, *, cache: Path | None = None) -> None:
+    def __init__(self, conditions: Conditions, *, cache: Path | None = None, calibration: Path | None = None) -> None:
         self.conditions = conditions
         self._store = Store(cache)
-        self._device = device_fingerprint(conditions.device)
+        self._device = fingerprint(conditions.device)
         self._answers: Answers = {}
+        self.calibration = None if calibration is None else load_calibration(calibration, conditions)
         self._digests = {measure: self._digest(measure) for measure in UNITS}
 
     def estimate(self, architecture: Architecture, measure: Measure) -> CostEstimate:
         """The cost, from what was measured, else from what can be told without running the network.
 
-        Parameters and MACs are counted, memory is found by a pass without data, and times are measured once, beside the
-        plain skeleton.
+        Parameters and MACs are counted, memory is found by a pass without data, and times are predicted where there is
+        a calibration that reaches, else measured once, beside the plain skeleton.
         """
         known = self._known(architecture, measure)
         if known is not None:
@@ -89,13 +63,13 @@ class CostModel:
             return CostEstimate(value, value, value, UNITS[measure], "analytic")
         if measure in ("peak_memory_infer", "peak_memory_train"):
             below, above = _MEMORY_MARGIN[self.conditions.device_type]
-            peak = self.memory(architecture, _MODES[measure]).peak
+            peak = self.memory(architecture, MODES[measure]).peak
             return self._keep(
                 architecture,
                 measure,
                 CostEstimate(peak, peak * (1 - below), peak * (1 + above), UNITS[measure], "analytic"),
             )
-        return self.measure(architecture, measure, thorough=False)
+        return self._predicted(architecture, measure) or self.measure(architecture, measure, thorough=False)
 
     def measure(self, architecture: Architecture, measure: Measure, *, thorough: bool = True) -> CostEstimate:
         """Run the network now, whatever is known of it, and remember what came out.
@@ -111,32 +85,23 @@ class CostModel:
         if measure in ("params", "macs"):
             return self.estimate(architecture, measure)
         if measure in ("peak_memory_infer", "peak_memory_train"):
-            peak = float(peak_memory(architecture, self.conditions, _MODES[measure]))
+            peak = float(peak_memory(architecture, self.conditions, MODES[measure]))
             return self.record(architecture, measure, peak)
         plain = Architecture(architecture.skeleton)
         base = self._plain_time(plain, measure)
         if architecture == plain:
             return base
-        times = time_beside(
-            architecture,
-            plain,
-            self.conditions,
-            _MODES[measure],
-            seconds=_LONG_S if thorough else _QUICK_S,
-            min_rounds=_LONG_ROUNDS if thorough else _QUICK_ROUNDS,
-        )
-        found = ratio(times)
-        return self._keep(
-            architecture,
-            measure,
-            CostEstimate(
-                found.value * base.value, found.lower * base.value, found.upper * base.value, UNITS[measure], "measured"
-            ),
-        )
+        found = ratio(self._time([architecture, plain], measure, thorough=thorough))
+        value, lower, upper = (base.value * factor for factor in (found.value, found.lower, found.upper))
+        if self.calibration is not None:
+            self.calibration = self.calibration.learn(architecture, measure, value)
+        return self._keep(architecture, measure, CostEstimate(value, lower, upper, UNITS[measure], "measured"))
 
     def must_measure(self, architecture: Architecture, measure: Measure) -> bool:
         """Whether `estimate` would have to run the network."""
-        return measure in ("latency_ms", "train_step_ms") and self._known(architecture, measure) is None
+        if measure not in ("latency_ms", "train_step_ms"):
+            return False
+        return self._known(architecture, measure) is None and self._predicted(architecture, measure) is None
 
     def record(self, architecture: Architecture, measure: Measure, value: float) -> CostEstimate:
         """Remember what was seen elsewhere: by a training that ran out of memory, say."""
@@ -154,12 +119,25 @@ class CostModel:
 
     def _plain_time(self, plain: Architecture, measure: Measure) -> CostEstimate:
         """The unit of times: the plain skeleton's own, measured once."""
-        known = self._known(plain, measure)
+        known = self._predicted(plain, measure) or self._known(plain, measure)
         if known is not None:
             return known
-        times = time_beside(plain, plain, self.conditions, _MODES[measure], seconds=_LONG_S, min_rounds=_LONG_ROUNDS)
-        value = float(lower_quartile(times).mean())
+        value = float(lower_quartile(self._time([plain], measure, thorough=True))[0])
         return self._keep(plain, measure, CostEstimate(value, value, value, UNITS[measure], "measured"))
+
+    def _time(
+        self, architectures: Sequence[Architecture], measure: Measure, *, thorough: bool
+    ) -> npt.NDArray[np.float64]:
+        return time_together(
+            architectures,
+            self.conditions,
+            MODES[measure],
+            seconds=_LONG_S if thorough else _QUICK_S,
+            min_rounds=_LONG_ROUNDS if thorough else _QUICK_ROUNDS,
+        )
+
+    def _predicted(self, architecture: Architecture, measure: Measure) -> CostEstimate | None:
+        return None if self.calibration is None else self.calibration.predict(architecture, measure)
 
     def _known(self, architecture: Architecture, measure: Measure) -> CostEstimate | None:
         record = self._store.get(self._key(architecture, measure))
@@ -177,7 +155,7 @@ class CostModel:
     def _digest(self, measure: Measure) -> str:
         """Stands for all that a figure of this measure depends on besides the architecture."""
         conditions = asdict(self.conditions)
-        for name in _IRRELEVANT[_MODES.get(measure, "infer")]:
+        for name in _IRRELEVANT[MODES.get(measure, "infer")]:
             del conditions[name]
         text = json.dumps({**conditions, **self._device}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -49,7 +49,9 @@ def cuda_clock(run: Run, times: int) -> float:
     return float(start.elapsed_time(end)) / times
 
 
-def alternate(runs: Sequence[Run], clock: Clock, seconds: float, min_rounds: int) -> npt.NDArray[np.float64]:
+def alternate(
+    runs: Sequence[Run], clock: Clock, seconds: float, min_rounds: int, max_rounds: int = 1000
+) -> npt.NDArray[np.float64]:
     """Times of every run in alternating rounds.
 
     Args:
@@ -57,6 +59,7 @@ def alternate(runs: Sequence[Run], clock: Clock, seconds: float, min_rounds: int
         clock: `host_clock` or `cuda_clock`.
         seconds: begin no further round after that long, once ``min_rounds`` are done.
         min_rounds: rounds at least.
+        max_rounds: rounds at most.
 
     Returns:
         [rounds, runs], milliseconds.
@@ -67,7 +70,7 @@ def alternate(runs: Sequence[Run], clock: Clock, seconds: float, min_rounds: int
         repeats.append(max(1, round(_SAMPLE_MS / max(clock(run, 1), 1e-3))))
     rounds: list[list[float]] = []
     end = time.perf_counter() + seconds
-    while len(rounds) < min_rounds or time.perf_counter() < end:
+    while len(rounds) < min_rounds or (time.perf_counter() < end and len(rounds) < max_rounds):
         rounds.append([clock(run, times) for run, times in zip(runs, repeats, strict=True)])
     return np.array(rounds)
 

@@ -1,0 +1,325 @@
+"""Times told from a table: what each option adds where it stands, measured once on a device.
+
+A network's time is taken to be the plain skeleton's plus what every placement adds, times a scale. What an option adds
+depends on its site (channels, size, stride) and not on the block's name. The entries are fitted to networks that are
+the plain one but for a single placement, and to random ones of the space; other random networks, on which nothing was
+fitted, give the scale and say how far off such predictions are: the interval of split-conformal prediction (Vovk et
+al., 2005; Lei et al., 2018), of the stated coverage whatever the distribution of errors.
+"""
+
+import math
+import random
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from nas.costs.device import fingerprint
+from nas.costs.estimate import UNITS, Conditions, CostEstimate, Measure
+from nas.costs.measure import MODES, clock_for, time_together
+from nas.costs.timing import alternate, lower_quartile, threads
+from search_spaces import Architecture, SearchSpace, Site, Value
+from search_spaces.grammar import all_choices
+from search_spaces.yamlfile import FileError, Problem, read_yaml, validate, write_yaml
+
+Progress = Callable[[int, int], object]
+"""Called with (networks timed, networks to time)."""
+
+COVERAGE = 0.95
+"""Share of networks whose time an interval is to hold."""
+_DRIFT = 0.05
+
+
+class CalibrationError(FileError):
+    """A calibration that cannot be read, or was made on another device or under other conditions."""
+
+
+class CalibrationDrift(UserWarning):
+    """The device is no longer as fast as when it was calibrated."""
+
+
+class Table(BaseModel):
+    """One measure's figures.
+
+    ``entries``: what a placement adds to ``plain_ms``, by its label (`placements_of`), in milliseconds. ``ratios``:
+    measured time over predicted time of networks on which neither was fitted.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    plain_ms: float = Field(gt=0)
+    scale: float = Field(gt=0)
+    ratios: tuple[float, ...] = Field(min_length=1)
+    entries: dict[str, float]
+
+    def predict(self, placements: Mapping[str, int]) -> tuple[float, float, float] | None:
+        """Value, lower and upper bound in milliseconds; None if a placement is not in the table."""
+        if not placements.keys() <= self.entries.keys():
+            return None
+        if not placements:
+            return self.plain_ms, self.plain_ms, self.plain_ms
+        added = sum(count * self.entries[label] for label, count in placements.items())
+        value = max(self.plain_ms + added, _FLOOR * self.plain_ms) * self.scale
+        width = self._width()
+        return value, value / width, value * width
+
+    def learn(self, placements: Mapping[str, int], measured_ms: float) -> "Table":
+        """The table after one more network was measured, which it did not know.
+
+        The network's ratio joins ``ratios``, of which the last count; the entries that it has take their part of what
+        was mispredicted, as a Kalman filter with equal relative doubt in every entry would have it.
+        """
+        predicted = self.predict(placements)
+        if predicted is None or not placements:
+            return self
+        value = predicted[0]
+        doubt = {label: (_DOUBT * abs(self.entries[label]) + _DOUBT * 0.1 * self.plain_ms) ** 2 for label in placements}
+        total = sum(count**2 * doubt[label] for label, count in placements.items()) + (_NOISE * value) ** 2
+        gain = (measured_ms - value) / self.scale / total
+        entries = {**self.entries, **{x: self.entries[x] + n * doubt[x] * gain for x, n in placements.items()}}
+        ratios = (*self.ratios, measured_ms / value)[-_KEPT:]
+        return self.model_copy(update={"entries": entries, "ratios": ratios})
+
+    def _width(self) -> float:
+        """The factor by which a prediction may be off, up or down."""
+        errors = sorted(abs(math.log(ratio)) for ratio in self.ratios)
+        rank = math.ceil((len(errors) + 1) * COVERAGE)
+        return math.exp(errors[min(rank, len(errors)) - 1])
+
+
+_FLOOR = 0.05
+"""No network is taken to be faster than this share of the plain one."""
+_DOUBT, _NOISE = 0.1, 0.02
+"""Relative doubt in an entry, and in a measurement."""
+_KEPT = 200
+
+
+class Protocol(BaseModel):
+    """How a calibration measures.
+
+    ``fitted`` random networks besides one for every entry; ``held_out`` more for scale and interval. All are timed in
+    groups, the plain one in each, in ``rounds`` alternating rounds or as many as ``seconds`` a measure leave, but 3.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fitted: int = Field(default=24, ge=0)
+    held_out: int = Field(default=20, ge=1)
+    group: int = Field(default=8, ge=1)
+    rounds: int = Field(default=12, ge=3)
+    seconds: float = Field(default=80.0, gt=0)
+    seed: int = 0
+
+
+class Calibration(BaseModel):
+    """What `calibrate` found on a device, for a skeleton, under conditions; written as YAML."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    format: Literal[1] = Field(default=1, alias="schema")
+    device: dict[str, str]
+    conditions: dict[str, str | int | bool]
+    skeleton: dict[str, Any]
+    protocol: Protocol
+    reference_ms: float = Field(gt=0)
+    """What a fixed convolution took."""
+    tables: dict[Measure, Table]
+
+    def save(self, path: Path) -> None:
+        """Write it as YAML."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(write_yaml(self.model_dump(mode="json", by_alias=True)))
+
+    def predict(self, architecture: Architecture, measure: Measure) -> CostEstimate | None:
+        """A time with its interval, source ``predicted``; None where the table does not reach."""
+        table = self.tables.get(measure)
+        if table is None or architecture.skeleton.model_dump(mode="json") != self.skeleton:
+            return None
+        found = table.predict(placements_of(architecture))
+        return None if found is None else CostEstimate(*found, UNITS[measure], "predicted")
+
+    def learn(self, architecture: Architecture, measure: Measure, measured_ms: float) -> "Calibration":
+        """The calibration after one more network was measured."""
+        if self.predict(architecture, measure) is None:
+            return self
+        table = self.tables[measure].learn(placements_of(architecture), measured_ms)
+        return self.model_copy(update={"tables": {**self.tables, measure: table}})
+
+
+def load_calibration(path: Path, conditions: Conditions) -> Calibration:
+    """Read a calibration that was made on this device under these conditions.
+
+    Raises:
+        CalibrationError: it cannot be read, or was made elsewhere or otherwise.
+
+    Warns:
+        CalibrationDrift: a fixed convolution takes over 5 % more or less than it did then.
+    """
+    calibration = validate(read_yaml(path), Calibration, error=CalibrationError)
+    differing = [
+        f"{name} was {there.get(name)}, is {here.get(name)}"
+        for there, here in (
+            (calibration.device, fingerprint(conditions.device)),
+            (calibration.conditions, conditions.to_dict()),
+        )
+        for name in sorted(there.keys() | here.keys())
+        if there.get(name) != here.get(name)
+    ]
+    if differing:
+        message = f"made elsewhere or otherwise ({'; '.join(differing)}); run nas calibrate again"
+        raise CalibrationError([Problem(str(path), None, "", message)])
+    drift = reference_ms(conditions) / calibration.reference_ms - 1
+    if abs(drift) > _DRIFT:
+        warnings.warn(
+            f"{path}: the device now takes {drift:+.0%} of what it took when calibrated; predicted times are off by as "
+            "much. Run nas calibrate again if that lasts",
+            CalibrationDrift,
+            stacklevel=2,
+        )
+    return calibration
+
+
+def calibrate(
+    space: SearchSpace,
+    conditions: Conditions,
+    *,
+    measures: Sequence[Measure] = ("latency_ms", "train_step_ms"),
+    protocol: Protocol | None = None,
+    progress: Progress = lambda *_: None,
+) -> Calibration:
+    """Measure what a space's options add where they may stand.
+
+    Args:
+        space: whose skeleton and options to measure.
+        conditions: device, batch sizes, precision, memory format, threads.
+        measures: times to calibrate.
+        protocol: how many networks and rounds.
+        progress: told after each group of networks.
+    """
+    protocol = protocol or Protocol()
+    singles = list(_singles(space))
+    rng = random.Random(protocol.seed)
+    fitted = [*singles, *_samples(space, rng, protocol.fitted)]
+    held_out = _samples(space, rng, protocol.held_out)
+    networks = [*fitted, *held_out]
+    total, tables = len(networks) * len(measures), {}
+    for i, measure in enumerate(measures):
+        times = _time_all(
+            Architecture(space.skeleton), networks, conditions, measure, protocol, i * len(networks), total, progress
+        )
+        tables[measure] = _fit(networks, times, len(fitted))
+    return Calibration(
+        device=fingerprint(conditions.device),
+        conditions=conditions.to_dict(),
+        skeleton=space.skeleton.model_dump(mode="json"),
+        protocol=protocol,
+        reference_ms=reference_ms(conditions),
+        tables=tables,
+    )
+
+
+def placements_of(architecture: Architecture) -> Counter[str]:
+    """How often what stands where: labels of site, option and resolved values."""
+    sites = {block.name: block.sites for block in architecture.blocks}
+    return Counter(
+        _label(sites[block][slot], option, resolved)
+        for block, slots in architecture.resolved.items()
+        for slot, (option, resolved) in slots.items()
+    )
+
+
+def reference_ms(conditions: Conditions) -> float:
+    """Milliseconds that a fixed convolution takes on the device: what drift is told by."""
+    images = torch.zeros(16, 64, 32, 32, device=conditions.device).contiguous(memory_format=torch.channels_last)
+    weight = torch.zeros(64, 64, 3, 3, device=conditions.device).contiguous(memory_format=torch.channels_last)
+    with threads(conditions.threads), torch.inference_mode():
+        times = alternate([lambda: torch.conv2d(images, weight, padding=1)], clock_for(conditions), 0.2, 15)
+    return float(lower_quartile(times)[0])
+
+
+def _label(site: Site, option: str, resolved: Mapping[str, Value]) -> str:
+    place = f"{site.slot} {site.in_channels}>{site.out_channels} {site.kernel_size}x{site.kernel_size}"
+    place += f" stride {site.stride} groups {site.groups} at {site.size}"
+    return f"{place}: {option} {' '.join(f'{name}={value}' for name, value in sorted(resolved.items()))}".rstrip()
+
+
+def _singles(space: SearchSpace) -> Iterable[Architecture]:
+    """For every label of the space, a network with that placement alone."""
+    seen: set[str] = set()
+    for (block, slot), offers in space.offers.items():
+        for choice in all_choices(offers):
+            architecture = Architecture(space.skeleton, {block: {slot: choice}})
+            labels = placements_of(architecture)
+            if not labels.keys() <= seen:
+                seen |= labels.keys()
+                yield architecture
+
+
+def _samples(space: SearchSpace, rng: random.Random, count: int) -> list[Architecture]:
+    return [space.sample(rng) for _ in range(count)]
+
+
+def _time_all(
+    plain: Architecture,
+    networks: Sequence[Architecture],
+    conditions: Conditions,
+    measure: Measure,
+    protocol: Protocol,
+    done: int,
+    total: int,
+    progress: Progress,
+) -> npt.NDArray[np.float64]:
+    """Milliseconds of the plain network and of every other: [1 + networks]."""
+    groups = [networks[i : i + protocol.group] for i in range(0, len(networks), protocol.group)]
+    plains: list[float] = []
+    ratios: list[float] = []
+    for group in groups:
+        times = time_together(
+            [plain, *group],
+            conditions,
+            MODES[measure],
+            seconds=protocol.seconds / len(groups),
+            min_rounds=3,
+            max_rounds=protocol.rounds,
+        )
+        quartiles = lower_quartile(times)
+        plains.append(float(quartiles[0]))
+        ratios.extend(quartiles[1:] / quartiles[0])
+        done += len(group)
+        progress(done, total)
+    plain_ms = float(np.median(plains))
+    return plain_ms * np.array([1.0, *ratios])
+
+
+def _fit(networks: Sequence[Architecture], times: npt.NDArray[np.float64], fitted: int) -> Table:
+    """Least squares of relative errors for the entries; scale and ratios from the networks after the fitted ones."""
+    plain_ms, measured = float(times[0]), times[1:]
+    counts = [placements_of(network) for network in networks]
+    labels = sorted(set().union(*counts))
+    design = np.array([[count[label] for label in labels] for count in counts], dtype=np.float64)
+    weights = 1 / measured[:fitted]
+    ridge = np.eye(len(labels)) * _RIDGE / plain_ms
+    entries, *_ = np.linalg.lstsq(
+        np.vstack([design[:fitted] * weights[:, None], ridge]),
+        np.concatenate([(measured[:fitted] - plain_ms) * weights, np.zeros(len(labels))]),
+        rcond=None,
+    )
+    table = Table(plain_ms=plain_ms, scale=1.0, ratios=(1.0,), entries=dict(zip(labels, entries.tolist(), strict=True)))
+    off = []
+    for count, found in zip(counts[fitted:], measured[fitted:], strict=True):
+        predicted = table.predict(count)
+        assert predicted is not None
+        if count:
+            off.append(float(found) / predicted[0])
+    scale = float(np.median(off)) if off else 1.0
+    return table.model_copy(update={"scale": scale, "ratios": tuple(ratio / scale for ratio in off) or (1.0,)})
+
+
+_RIDGE = 0.01
+"""Keeps entries that no network tells apart from running away; in shares of the plain network's time."""

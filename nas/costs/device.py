@@ -1,0 +1,33 @@
+"""Which device it is: what figures depend on besides the conditions."""
+
+import platform
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+
+@lru_cache(maxsize=8)
+def fingerprint(device: str) -> dict[str, str]:
+    """The processor or GPU by name, and the software that runs on it."""
+    found = {"torch": torch.__version__}
+    if device.partition(":")[0] == "cpu":
+        return {**found, "device": _cpu_name(), "isa": torch.backends.cpu.get_cpu_capability()}
+    if not torch.cuda.is_available():
+        return {**found, "device": "cuda, none present"}
+    return {
+        **found,
+        "device": torch.cuda.get_device_name(device),
+        "cuda": str(torch.version.cuda),
+        "cudnn": str(torch.backends.cudnn.version()),  # type: ignore[no-untyped-call]
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
