@@ -23,9 +23,7 @@ class WideResNet(Skeleton):
         default="projection",
         description="where the shape changes: a 1x1 convolution, or no parameters (average pool and zero padding)",
     )
-    bias: bool = Field(
-        default=False, description="whether the convolutions carry biases"
-    )
+    bias: bool = Field(default=False, description="whether the convolutions carry biases")
 
     @field_validator("depth")
     @classmethod
