@@ -5,6 +5,7 @@ rate from the step. So a checkpoint holds no random state, and a training restor
 bit, as if never interrupted.
 """
 
+import functools
 import math
 import os
 import time
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Concatenate, Literal, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -66,6 +67,34 @@ class CheckpointError(ValueError):
     """A file is no checkpoint, or one of another training."""
 
 
+_OUT_OF_MEMORY = ("can't allocate memory", "CUDA out of memory", "ALLOC_FAILED")
+"""How allocators say it that have no exception of their own: the CPU's, and those inside cuBLAS and cuDNN."""
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def _telling_memory(method: "Callable[Concatenate[Training, _P], _T]") -> "Callable[Concatenate[Training, _P], _T]":
+    """Lets an allocator's failure leave `method` as `OutOfMemory`."""
+
+    @functools.wraps(method)
+    def telling(self: "Training", /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        try:
+            return method(self, *args, **kwargs)
+        except OutOfMemory:
+            raise
+        except (RuntimeError, MemoryError) as error:
+            known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+            if not known and not any(sign in str(error) for sign in _OUT_OF_MEMORY):
+                raise
+            message = str(error).partition("\n")[0] or "memory ran out"
+        # Outside the handler: chained, the error would keep its frames, and they the activations.
+        device = self._device
+        raise OutOfMemory(message, torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None)
+
+    return telling
+
+
 @dataclass(frozen=True, slots=True)
 class EpochResult:
     """What an epoch gave. Losses in nats an image, top1 as a share in [0, 1], seconds of wall time with evaluation."""
@@ -108,6 +137,7 @@ class Training:
         OutOfMemory: the network does not fit the device.
     """
 
+    @_telling_memory
     def __init__(
         self,
         architecture: Architecture,
@@ -130,7 +160,7 @@ class Training:
         self._amp = on_cuda and torch.cuda.is_bf16_supported() if config.amp == "auto" else config.amp
         channels_last = self._amp or not on_cuda if config.channels_last == "auto" else config.channels_last
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        with _memory_watched(self._device), self._seeded(0):
+        with self._seeded(0):
             self.model = build(architecture).to(self._device).to(memory_format=memory_format)
             self._optimizer = _make_optimizer(self.model, config)
         self._forward: Callable[[Tensor], Tensor] = torch.compile(self.model) if config.compile else self.model
@@ -141,6 +171,7 @@ class Training:
         """How many epochs are finished."""
         return len(self.history)
 
+    @_telling_memory
     def run_epoch(self, progress: Progress | None = None) -> EpochResult:
         """Trains for one epoch and evaluates on `val`.
 
@@ -153,7 +184,7 @@ class Training:
         if self.epoch >= self.epochs:
             raise ValueError(f"all {self.epochs} epochs are trained; a longer schedule needs a training of its own")
         started = time.perf_counter()
-        with _memory_watched(self._device), self._seeded(self.epoch + 1), torch.backends.cudnn.flags(benchmark=True):
+        with self._seeded(self.epoch + 1), torch.backends.cudnn.flags(benchmark=True):
             train = self._train(progress)
             val = self.evaluate("val")
         lr = self._lr((self.epoch + 1) * self._batches.steps - 1)
@@ -164,13 +195,14 @@ class Training:
         self.history += (result,)
         return result
 
+    @_telling_memory
     def evaluate(self, split: SplitName) -> Evaluation:
         """Loss and top-1 of a whole split, unaugmented, with the weights as they are."""
         data = {"train": self._dataset.train, "val": self._dataset.val, "test": self._dataset.test}[split]
         was_training = self.model.training
         self.model.eval()
         tally = torch.zeros(2, dtype=torch.float64, device=self._device)
-        with _memory_watched(self._device), torch.inference_mode():
+        with torch.inference_mode():
             for images, labels in self._batches.evaluate(data):
                 with self._autocast():
                     logits = self._forward(images)
@@ -328,24 +360,3 @@ def _check_fit(architecture: Architecture, dataset: Dataset) -> None:
         has, needs = getattr(skeleton, key), getattr(dataset, key)
         if has != needs:
             raise ValueError(f"skeleton.{key} is {has}, and {dataset.name} has {needs}; set skeleton.{key}: {needs}")
-
-
-_OUT_OF_MEMORY = ("can't allocate memory", "CUDA out of memory", "ALLOC_FAILED")
-"""How allocators say it that have no exception of their own: the CPU's, and those inside cuBLAS and cuDNN."""
-
-
-@contextmanager
-def _memory_watched(device: torch.device) -> Iterator[None]:
-    try:
-        yield
-        return
-    except OutOfMemory:
-        raise
-    except (RuntimeError, MemoryError) as error:
-        if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and not any(
-            t in str(error) for t in _OUT_OF_MEMORY
-        ):
-            raise
-        message = str(error).splitlines()[0] if str(error) else "memory ran out"
-    # Outside the handler, so that the error's frames, and the activations they hold, are gone when this one is caught.
-    raise OutOfMemory(message, torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None)

@@ -1,0 +1,38 @@
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from search_spaces import Architecture, parse_architecture
+from trainers import DataConfig, Dataset, load_data
+from trainers.data import Arrays
+
+
+@pytest.fixture(scope="session")
+def small_shapes() -> Dataset:
+    data = load_data(DataConfig(train_size=150, val_size=70))
+    assert isinstance(data.test, Arrays)
+    return replace(data, test=data.test.take(np.arange(100)))
+
+
+@pytest.fixture(scope="session")
+def small_network(small_shapes: Dataset) -> Architecture:
+    return parse_architecture(
+        f"""
+        schema: 1
+        skeleton: {{family: resnet, depth: 8, width: 4, image_size: 32, num_classes: {small_shapes.num_classes}}}
+        placements: {{"*": {{refine: {{se: {{reduction: 2}}}}}}}}
+        """,
+        "test",
+    )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> Iterator[None]:
+    """Two threads on networks this small wait for each other more than they compute."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
