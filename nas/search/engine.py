@@ -9,11 +9,10 @@ journal did not happen; whatever is, is never done again. All other state is reb
 the journal.
 """
 
-import itertools
 import math
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -132,7 +131,7 @@ class Engine:
         self._rejections = 0
         self._exhausted: str | None = None
         self._finalists: list[tuple[Entry, int]] | None = None
-        self._unexplored = _architectures(space)
+        self._unexplored = space.architectures()
         self._best_at: dict[tuple[int, int], list[int]] = {}
         self.reference = self._load_reference()
         for entry in list(self._ledger.active.values()):
@@ -371,6 +370,8 @@ class Engine:
         if fingerprint in ledger.first and (not launches or not self._config.repeat):
             self._repeats += 1
             ledger.repeat(trial, fingerprint, origin=origin)
+            if not launches:
+                self._count_rejection()
             return None
         verdict = None if self._budget is None else self._budget.check(architecture)
         if verdict is None or verdict.feasible:
@@ -379,10 +380,13 @@ class Engine:
         estimates = self._estimates(architecture, verdict)
         values = self._infeasible_values({measure: estimate.value for measure, estimate in estimates.items()})
         ledger.reject(trial, architecture, origin=origin, estimates=estimates, verdict=verdict, values=values)
+        self._count_rejection()
+        return None
+
+    def _count_rejection(self) -> None:
         self._rejections += 1
         if self._rejections >= _REJECTIONS_IN_A_ROW:
             self._exhausted = f"{self._rejections} proposals in a row were over the budget"
-        return None
 
     def _launch(
         self, trial: optuna.Trial, architecture: Architecture, origin: str, seed: int, verdict: Verdict | None
@@ -500,17 +504,3 @@ def relative_hypervolume(points: Points, reference: Mapping[str, float], objecti
     corner = minimised([reference[objective.metric] for objective in objectives], directions)[0]
     ideal = np.array([-1.0 if objective.metric == ACCURACY else 0.0 for objective in objectives])
     return hypervolume(points, corner) / float(np.prod(corner - ideal))
-
-
-def _architectures(space: SearchSpace) -> Iterator[Architecture]:
-    """Every architecture of a space, one group's alternatives after another's; equal networks may come repeatedly."""
-    for choices in itertools.product(*(group.alternatives for group in space.groups)):
-        params: dict[str, Value] = {}
-        for group, choice in zip(space.groups, choices, strict=True):
-            if len(group.offers) > 1:
-                params[group.name] = choice.option
-            offer = next(offer for offer in group.offers if offer.option == choice.option)
-            params.update(
-                (group.parameter(offer, name), choice.params[name]) for name, values in offer.params if len(values) > 1
-            )
-        yield space.decode(params)

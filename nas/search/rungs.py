@@ -22,7 +22,9 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Literal, TypeAlias
 
-from nas.search.pareto import ranking
+import numpy as np
+
+from nas.search.pareto import layers, ranking, spread_order
 
 Scheme: TypeAlias = Literal["mo_asha", "hyperband", "median", "none"]
 
@@ -76,8 +78,21 @@ def promotable(points: Mapping[int, Sequence[float]], settled: AbstractSet[int],
         eta: The best ``len(points) // eta`` go on.
     """
     numbers = sorted(points)
-    best = ranking([points[number] for number in numbers])[: len(numbers) // eta]
-    return [numbers[index] for index in best if numbers[index] not in settled]
+    array = np.array([points[number] for number in numbers])
+    open_ = np.array([number not in settled for number in numbers])
+    layer = layers(array)
+    # What `ranking` would put first, without putting the settled ones in order.
+    chosen: list[int] = []
+    left = len(numbers) // eta
+    for index in range(int(layer.max(initial=-1)) + 1):
+        members = np.flatnonzero(layer == index)
+        if open_[members].any():
+            order = members[spread_order(array[members])]
+            chosen += [numbers[member] for member in order[:left] if open_[member]]
+        left -= len(members)
+        if left <= 0:
+            break
+    return chosen
 
 
 def in_better_half(points: Mapping[int, Sequence[float]], number: int) -> bool:

@@ -1,0 +1,189 @@
+"""A search without training: a small space, made-up costs and accuracies, and children that can be killed."""
+
+import hashlib
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from nas.search import Engine, EpochRecord, Job, Journal, Objective, Outcome, SearchConfig
+from search_spaces import Architecture, SearchSpace, parse_space
+
+OBJECTIVES = (Objective("top1", "maximize"), Objective("params", "minimize"))
+
+SPACE = """
+schema: 1
+name: small
+skeleton: {family: resnet, depth: 8, width: 16, image_size: 32, num_classes: 10}
+placements:
+  "*":
+    conv: [plain, aw]
+    refine: [none, {se: {reduction: [4, 8]}}, {cbam: {reduction: 4}}]
+"""
+
+
+def share(text: str) -> float:
+    """A number in [0, 1) that depends on the text alone."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48
+
+
+@dataclass(frozen=True)
+class Estimate:
+    value: float
+    lower: float = 0.0
+    upper: float = 0.0
+    unit: str = "count"
+    source: str = "analytic"
+
+
+def cost(architecture: Architecture) -> float:
+    return 100.0 + sum(
+        10 + share(f"{block}{slot}{choice}")
+        for block, slots in architecture.placements.items()
+        for slot, choice in slots.items()
+    )
+
+
+class Costs:
+    def estimate(self, architecture: Architecture, measure: str) -> Estimate:
+        assert measure == "params"
+        return Estimate(cost(architecture))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    feasible: bool
+    stage: str
+    estimates: Mapping[str, Estimate]
+    violations: Mapping[str, float]
+
+
+class Limits:
+    def __init__(self, limit: float) -> None:
+        self.limits = {"params": limit}
+
+    def check(self, architecture: Architecture) -> Verdict:
+        value = cost(architecture)
+        over = value / self.limits["params"] - 1
+        return Verdict(over <= 0, "params", {"params": Estimate(value)}, {"params": over})
+
+
+@dataclass
+class Lab:
+    """Makes engines over one run and trains their jobs."""
+
+    run: Path
+    space: SearchSpace
+    epochs: int = 9
+    trained: list[tuple[int, int]] = field(default_factory=list)
+
+    def config(self, **settings: object) -> SearchConfig:
+        return SearchConfig.model_validate({"trials": 20, "sampler": "random", "finalist_seeds": 0, **settings})
+
+    def journal(self) -> Journal:
+        if (self.run / "journal.log").exists():
+            return Journal.open(self.run)
+        return Journal.create(self.run, [o.direction for o in OBJECTIVES], [o.metric for o in OBJECTIVES], {})
+
+    def engine(
+        self,
+        journal: Journal,
+        limit: float | None = None,
+        hand: Mapping[str, Architecture] | None = None,
+        **settings: object,
+    ) -> Engine:
+        return Engine(
+            journal,
+            self.space,
+            self.config(**settings),
+            objectives=OBJECTIVES,
+            epochs=self.epochs,
+            costs=Costs(),
+            budget=None if limit is None else Limits(limit),
+            hand=hand,
+        )
+
+    def accuracy(self, architecture: Architecture, epoch: int, seed: int) -> float:
+        final = 0.3 + 0.5 * share(architecture.fingerprint) + 0.02 * share(f"{architecture.fingerprint}{seed}")
+        return final * (1 - 0.6**epoch)
+
+    def train(self, engine: Engine, job: Job, stop: int | None = None) -> None:
+        """Reports a job's epochs, all or up to `stop`."""
+        for epoch in range(job.start_epoch + 1, (stop or job.stop_epoch) + 1):
+            self.trained.append((job.number, epoch))
+            top1 = self.accuracy(job.architecture, epoch, job.seed)
+            engine.report(job, EpochRecord(epoch, 1.0, 1.0, top1, 0.1, 0.5))
+
+    def work(self, engine: Engine, workers: int = 1, steps: int = 10_000) -> None:
+        """Trains until the engine is done, `workers` jobs at once, ended in the order they began."""
+        running: list[Job] = []
+        for _ in range(steps):
+            if engine.done:
+                assert not running
+                return
+            while len(running) < workers and (job := engine.next()) is not None:
+                running.append(job)
+            if running:
+                job = running.pop(0)
+                self.train(engine, job)
+                engine.finish(job, Outcome("reached"))
+        raise AssertionError(f"not done after {steps} steps: {engine.summary()}")
+
+
+@pytest.fixture(scope="session")
+def space() -> SearchSpace:
+    return parse_space(SPACE)
+
+
+@pytest.fixture
+def lab(tmp_path: Path, space: SearchSpace) -> Lab:
+    return Lab(tmp_path / "run", space)
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    yield
+    optuna.logging.set_verbosity(before)
+
+
+class Child:
+    """A forked process that runs `target(say)`; what it says comes through a pipe, whole or not at all."""
+
+    def __init__(self, target: Callable[[Callable[[Any], None]], None]) -> None:
+        self.pipe, theirs = multiprocessing.Pipe(duplex=False)
+        self.pid = os.fork()
+        if not self.pid:
+            try:
+                target(theirs.send)
+                theirs.send(None)
+            except BaseException as error:  # the parent must hear of it
+                theirs.send(error)
+            finally:
+                os._exit(0)
+        theirs.close()
+
+    def heard(self) -> Any:  # noqa: ANN401
+        """The next thing it said. Raises what it died of, EOFError if it was killed."""
+        said = self.pipe.recv()
+        if isinstance(said, BaseException):
+            raise said
+        return said
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+    def wait(self) -> None:
+        os.waitpid(self.pid, 0)
+
+
+@pytest.fixture
+def fork() -> type[Child]:
+    return Child

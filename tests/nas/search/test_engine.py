@@ -1,0 +1,264 @@
+"""What the engine decides, with made-up accuracies instead of training."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nas.search import Engine, EpochRecord, Journal, Objective, Outcome, read_study, read_trials
+from search_spaces import parse_space
+
+if TYPE_CHECKING:
+    from conftest import Lab
+
+
+def test_a_search_runs_to_its_end(lab: Lab) -> None:
+    with lab.journal() as journal:
+        engine = lab.engine(journal)
+        lab.work(engine, workers=3)
+        summary = engine.summary()
+        assert engine.next() is None
+    assert (summary.target, summary.launched) == (20, 20)
+    assert summary.complete + summary.stopped == 20
+    assert summary.stopped > 0
+    assert summary.front > 0
+    assert 0 < summary.hypervolume < 1
+    assert summary.epochs == len(lab.trained) == len(set(lab.trained)) < 20 * lab.epochs
+    trials = read_trials(read_study(lab.run))
+    assert summary.best == max(t.epochs[9].val_top1 for t in trials if t.status == "complete")
+    assert all(t.values is None for t in trials if t.status == "stopped")
+
+
+def test_hand_placements_come_first_and_to_full_length(lab: Lab) -> None:
+    with lab.journal() as journal:
+        engine = lab.engine(journal)
+        lab.work(engine, workers=2)
+    trials = read_trials(read_study(lab.run))
+    hands = {t.origin: t for t in trials if t.origin.startswith("hand:")}
+    assert set(hands) == {f"hand:{name}" for name in lab.space.hand_placements()}
+    assert [t.origin for t in trials[: len(hands)]] == list(hands)
+    assert all(t.status == "complete" for t in hands.values())
+    outside = lab.space.hand_placements()["aa"]
+    assert not lab.space.contains(outside)
+    assert hands["hand:aa"].architecture == outside
+
+
+def test_what_is_over_budget_is_recorded_and_never_trained(lab: Lab) -> None:
+    with lab.journal() as journal:
+        engine = lab.engine(journal, limit=130.0)
+        lab.work(engine)
+        summary = engine.summary()
+    trials = read_trials(read_study(lab.run))
+    rejected = [t for t in trials if t.status == "rejected"]
+    assert summary.rejected == {"params": len(rejected)}
+    assert {"hand:se", "hand:cbam"} & {t.origin for t in rejected}
+    for trial in trials:
+        assert trial.status == "duplicate" or (trial.costs["params"]["value"] > 130.0) == (trial.status == "rejected")
+    assert not {number for number, _ in lab.trained} & {t.number for t in rejected}
+    constraints = [t.constraints["params"] for t in read_study(lab.run).trials if "params" in t.constraints]
+    assert min(constraints) <= 0 < max(constraints)
+
+
+def test_an_impossible_budget_ends_the_search_with_its_reason(lab: Lab) -> None:
+    with lab.journal() as journal:
+        engine = lab.engine(journal, limit=1.0, trials=5)
+        lab.work(engine)
+        summary = engine.summary()
+    assert summary.launched == 0
+    assert summary.exhausted == "500 proposals in a row were over the budget"
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2"])
+def test_a_small_space_is_exhausted_and_nothing_trained_twice(lab: Lab, sampler: str) -> None:
+    lab.space = parse_space(
+        "schema: 1\nskeleton: {family: resnet, depth: 8, width: 16, image_size: 32, num_classes: 10}\n"
+        "placements: {'*': {refine: [none, se]}}\n"
+    )
+    assert lab.space.size == 8
+    with lab.journal() as journal:
+        engine = lab.engine(journal, trials=50, hand={}, stopping="none", sampler=sampler)
+        lab.work(engine, workers=2)
+        summary = engine.summary()
+    assert summary.launched == summary.complete == 8
+    assert summary.exhausted == "all 8 architectures of the space are known"
+    trials = read_trials(read_study(lab.run))
+    assert Counter(t.fingerprint for t in trials if t.status == "complete").most_common(1)[0][1] == 1
+    first = {t.number: t for t in trials}
+    for trial in trials:
+        if trial.status == "duplicate" and trial.values is not None:
+            assert trial.values == first[trial.duplicate_of].values
+
+
+def test_asked_to_it_trains_again_with_another_seed(lab: Lab) -> None:
+    lab.space = parse_space(
+        "schema: 1\nskeleton: {family: resnet, depth: 8, width: 16, image_size: 32, num_classes: 10}\n"
+        "placements: {'*': {refine: [none, se]}}\ntie: network\n"
+    )
+    with lab.journal() as journal:
+        engine = lab.engine(journal, trials=7, hand={}, stopping="none", repeat=True)
+        lab.work(engine)
+        assert engine.summary().launched == 7
+    trials = read_trials(read_study(lab.run))
+    assert len({(t.fingerprint, t.seed) for t in trials}) == 7
+
+
+def test_a_promoted_trial_continues_under_its_number(lab: Lab) -> None:
+    seen: dict[int, list[tuple[int, int]]] = {}
+    with lab.journal() as journal:
+        engine = lab.engine(journal, hand={}, trials=9)
+        while not engine.done:
+            job = engine.next()
+            if job is None:
+                continue
+            seen.setdefault(job.number, []).append((job.start_epoch, job.stop_epoch))
+            lab.train(engine, job)
+            engine.finish(job, Outcome("reached"))
+    segments = Counter(map(tuple, seen.values()))
+    assert segments == {((0, 1),): 6, ((0, 1), (1, 3)): 2, ((0, 1), (1, 3), (3, 9)): 1}
+
+
+@pytest.mark.parametrize("stopping", ["mo_asha", "hyperband", "median", "none"])
+def test_every_scheme_ends_and_spends_no_epoch_twice(lab: Lab, stopping: str) -> None:
+    with lab.journal() as journal:
+        engine = lab.engine(journal, stopping=stopping, trials=30)
+        lab.work(engine, workers=4)
+        summary = engine.summary()
+    assert summary.complete + summary.stopped == summary.launched == 30
+    assert len(lab.trained) == len(set(lab.trained)) == summary.epochs
+    assert (summary.epochs == 30 * 9) == (stopping == "none")
+    assert not engine.live()
+
+
+def test_finalists_are_trained_again_with_other_seeds(lab: Lab) -> None:
+    with lab.journal() as journal:
+        engine = lab.engine(journal, finalist_seeds=2, finalists=3)
+        lab.work(engine, workers=2)
+        summary = engine.summary()
+    trials = read_trials(read_study(lab.run))
+    again = [t for t in trials if t.origin.startswith("finalist:")]
+    chosen = {int(t.origin.removeprefix("finalist:")) for t in again}
+    assert summary.finalists == summary.finalists_complete == len(again) == 2 * len(chosen) <= 6
+    for number in chosen:
+        same = [t for t in again if t.origin == f"finalist:{number}"]
+        assert {t.fingerprint for t in same} == {trials[number].fingerprint}
+        assert sorted(t.seed for t in same) == [1, 2]
+        assert trials[number].seed == 0
+        assert all(max(t.epochs) == lab.epochs for t in same)
+
+
+def test_failures_and_memory_do_not_end_the_run(lab: Lab) -> None:
+    with lab.journal() as journal:
+        engine = lab.engine(journal, trials=12, hand={})
+        ends = iter(
+            [Outcome("failed", "loss is nan at epoch 1", "Traceback"), Outcome("out_of_memory", "wanted 9 GiB")]
+        )
+        while not engine.done:
+            job = engine.next()
+            if job is None:
+                continue
+            outcome = next(ends, Outcome("reached"))
+            if outcome.kind == "reached":
+                lab.train(engine, job)
+            engine.finish(job, outcome)
+        summary = engine.summary()
+    assert (summary.failed, dict(summary.rejected)) == (1, {"training": 1})
+    failed, exceeded = read_trials(read_study(lab.run))[:2]
+    assert (failed.status, failed.reason) == ("failed", "loss is nan at epoch 1")
+    assert (exceeded.status, exceeded.reason) == ("rejected", "wanted 9 GiB")
+    assert read_study(lab.run).trials[1].constraints == {"out_of_memory": 1.0}
+
+
+def test_a_lost_job_is_given_out_again_from_its_last_epoch_but_not_for_ever(lab: Lab) -> None:
+    with lab.journal() as journal:
+        engine = lab.engine(journal, stopping="none", hand={}, trials=1)
+        job = engine.next()
+        lab.train(engine, job, stop=4)
+        engine.finish(job, Outcome("lost", "its worker died"))
+        again = engine.next()
+        assert (again.number, again.start_epoch, again.stop_epoch) == (job.number, 4, 9)
+        engine.finish(again, Outcome("lost", "its worker died"))
+        again = engine.next()
+        lab.train(engine, again, stop=5)  # progress: the count begins anew
+        for _ in range(2):
+            engine.finish(again, Outcome("lost", "its worker died"))
+            again = engine.next()
+            assert again.start_epoch == 5
+        assert engine.summary().failed == 0
+        engine.finish(again, Outcome("lost", "its worker died"))
+        assert engine.summary().failed == 1
+    assert read_trials(read_study(lab.run))[0].reason == "lost 3 times in a row: its worker died"
+
+
+def test_what_is_told_twice_or_too_late_changes_nothing(lab: Lab) -> None:
+    with lab.journal() as journal:
+        engine = lab.engine(journal, stopping="none", hand={}, trials=2)
+        job = engine.next()
+        lab.train(engine, job)
+        lab.train(engine, job)
+        engine.finish(job, Outcome("reached"))
+        before = engine.summary()
+        engine.finish(job, Outcome("reached"))
+        engine.finish(job, Outcome("failed", "late"))
+        engine.report(job, EpochRecord(9, 1.0, 1.0, 0.99, 0.1, 0.5))
+        assert engine.summary() == before
+        assert before.epochs == 9
+
+
+def test_reached_without_its_epochs_is_a_mistake_of_the_driver(lab: Lab) -> None:
+    with lab.journal() as journal:
+        engine = lab.engine(journal, stopping="none", hand={}, trials=2)
+        job = engine.next()
+        lab.train(engine, job, stop=3)
+        with pytest.raises(ValueError, match="reached epoch 9, but its last reported epoch is 3"):
+            engine.finish(job, Outcome("reached"))
+
+
+def test_an_accuracy_that_is_no_number_fails_the_trial(lab: Lab) -> None:
+    lab.accuracy = lambda *_: float("nan")
+    with lab.journal() as journal:
+        engine = lab.engine(journal, hand={}, trials=2)
+        lab.work(engine)
+        assert engine.summary().failed == 2
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2"])
+def test_the_same_seed_proposes_the_same_and_resuming_changes_nothing(lab: Lab, tmp_path: Path, sampler: str) -> None:
+    sequences = []
+    for restart_every in (1000, 3):
+        lab.run = tmp_path / f"{sampler}-{restart_every}"
+        steps = 0
+        done = False
+        while not done:
+            with lab.journal() as journal:
+                engine = lab.engine(journal, sampler=sampler, trials=14)
+                for _ in range(restart_every):
+                    job = engine.next()
+                    if job is not None:
+                        lab.train(engine, job)
+                        engine.finish(job, Outcome("reached"))
+                    steps += 1
+                    assert steps < 500
+                    done = engine.done
+                    if done:
+                        break
+        sequences.append([(t.fingerprint, t.status, t.values) for t in read_trials(read_study(lab.run))])
+    assert sequences[0] == sequences[1]
+
+
+def test_objectives_must_be_those_of_the_journal(lab: Lab) -> None:
+    with Journal.create(lab.run, ["maximize"], ["top1"], {}) as journal, pytest.raises(ValueError, match="directions"):
+        lab.engine(journal)
+
+
+def test_one_objective_is_enough(lab: Lab) -> None:
+    with Journal.create(lab.run, ["maximize"], ["top1"], {}) as journal:
+        engine = Engine(
+            journal, lab.space, lab.config(), objectives=[Objective("top1", "maximize")], epochs=9, costs=None
+        )
+        lab.work(engine)
+        summary = engine.summary()
+    assert summary.front >= 1
+    assert summary.hypervolume == pytest.approx(summary.best)

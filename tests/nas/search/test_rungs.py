@@ -1,0 +1,96 @@
+"""Who goes on, as properties of pure functions."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nas.search.pareto import is_front, ranking
+from nas.search.rungs import choose_bracket, in_better_half, ladders, promotable, rung_epochs
+
+POINTS = st.dictionaries(
+    st.integers(0, 50), st.tuples(st.integers(0, 9).map(float), st.integers(0, 9).map(float)), min_size=1, max_size=30
+)
+ETA = st.integers(2, 4)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "least", "eta", "expected"),
+    [
+        (9, 1, 3, (1, 3, 9)),
+        (27, 3, 3, (3, 9, 27)),
+        (6, 1, 3, (1, 2, 6)),
+        (10, 1, 2, (1, 2, 5, 10)),
+        (1, 1, 3, (1,)),
+        (2, 1, 3, (1, 2)),
+    ],
+)
+def test_rungs_end_at_the_full_length(epochs: int, least: int, eta: int, expected: tuple[int, ...]) -> None:
+    assert rung_epochs(epochs, least, eta) == expected
+
+
+@given(st.integers(1, 300), st.integers(1, 20), ETA)
+def test_rungs_ascend_from_the_least(epochs: int, least: int, eta: int) -> None:
+    if least > epochs:
+        with pytest.raises(ValueError, match=f"min_epochs is {least}.*{epochs}"):
+            rung_epochs(epochs, least, eta)
+        return
+    rungs = rung_epochs(epochs, least, eta)
+    assert rungs[-1] == epochs
+    assert rungs[0] >= least
+    assert list(rungs) == sorted(set(rungs))
+
+
+def test_each_scheme_has_its_ladders() -> None:
+    assert ladders("none", 9, 1, 3) == ((9,),)
+    assert ladders("mo_asha", 9, 1, 3) == ((1, 3, 9),)
+    assert ladders("median", 9, 1, 3) == ((1, 3, 9),)
+    assert ladders("hyperband", 9, 1, 3) == ((1, 3, 9), (3, 9), (9,))
+
+
+def test_brackets_spend_alike() -> None:
+    brackets = ladders("hyperband", 9, 1, 3)
+    counts = [0, 0, 0]
+    for _ in range(300):
+        counts[choose_bracket(counts, brackets, 3)] += 1
+    spent = [counts[0] * (1 + 2 / 3 + 6 / 9), counts[1] * (3 + 6 / 3), counts[2] * 9]
+    assert max(spent) - min(spent) <= 9
+
+
+@given(POINTS, ETA)
+def test_one_in_eta_goes_on_the_best_ranked(points: dict[int, tuple[float, float]], eta: int) -> None:
+    numbers = sorted(points)
+    best = ranking([points[number] for number in numbers])[: len(points) // eta]
+    assert promotable(points, set(), eta) == [numbers[index] for index in best]
+
+
+@given(POINTS, ETA, st.data())
+def test_who_went_on_is_not_promoted_again(
+    points: dict[int, tuple[float, float]], eta: int, data: st.DataObject
+) -> None:
+    settled = data.draw(st.sets(st.sampled_from(sorted(points))))
+    everyone = promotable(points, set(), eta)
+    assert promotable(points, settled, eta) == [number for number in everyone if number not in settled]
+
+
+@given(POINTS, ETA)
+def test_nobody_goes_on_before_one_that_dominates_them(points: dict[int, tuple[float, float]], eta: int) -> None:
+    chosen = set(promotable(points, set(), eta))
+    for number in chosen:
+        for other in points.keys() - chosen:
+            better = all(a <= b for a, b in zip(points[other], points[number], strict=True))
+            assert not better or points[other] == points[number]
+
+
+@given(POINTS)
+def test_the_cheap_end_of_the_front_goes_on(points: dict[int, tuple[float, float]]) -> None:
+    """Half of all: if the front fits, all of it is among them, whatever its accuracies."""
+    numbers = sorted(points)
+    front = {n for n, member in zip(numbers, is_front([points[n] for n in numbers]), strict=True) if member}
+    chosen = set(promotable(points, set(), 2))
+    assert front <= chosen or chosen < front
+
+
+@given(POINTS)
+def test_the_better_half_is_at_least_half(points: dict[int, tuple[float, float]]) -> None:
+    staying = sum(in_better_half(points, number) for number in points)
+    assert staying == (len(points) if len(points) < 4 else -(-len(points) // 2))
