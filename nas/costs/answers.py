@@ -82,7 +82,9 @@ def form_of(tensor: Tensor) -> Form:
     return tuple(tensor.shape), tuple(tensor.stride()), tensor.dtype
 
 
-def answer(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, exact: bool) -> Answer:
+def answer(
+    func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, exact: bool, autocast: torch.dtype | None = None
+) -> Answer:
     """Ask an operation on tensors without data.
 
     Args:
@@ -90,6 +92,7 @@ def answer(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, exact: b
         args: its arguments; of tensors only the form counts.
         kwargs: its keyword arguments.
         exact: whether its workspace is wanted; else it is that of its outputs.
+        autocast: what the operations inside it are cast to, if it is one of a user's own.
 
     Raises:
         DataDependentError: the operation reads a value.
@@ -103,7 +106,8 @@ def answer(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, exact: b
     read = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     if not func._schema.returns:  # the fused optimizers: in place, and nothing allocated
         return Answer((Constant(None),), None, 0, read)
-    outputs, container, workspace = _ask(func, args, kwargs, tensors, read, exact)
+    with nullcontext() if autocast is None else torch.autocast("cpu", autocast):
+        outputs, container, workspace = _ask(func, args, kwargs, tensors, read, exact)
     new = sum(output.nbytes for output in outputs if isinstance(output, Fresh))
     if all(isinstance(output, View) for output in outputs):
         return Answer(outputs, container, 0, 0)

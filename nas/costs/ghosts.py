@@ -128,7 +128,8 @@ class CudaGhost(Ghost):
 class GhostMode(TorchDispatchMode):
     """Inside, operations on ghosts are answered from ``answers`` and booked in ``ledger``, and new tensors are ghosts.
 
-    ``traffic`` and ``kernels`` sum the bytes read and written, and the operations that are not mere views.
+    ``traffic`` and ``kernels`` sum the bytes read and written, and the operations that are not mere views. ``autocast``
+    is the precision in force: it cannot be seen where operations arrive, yet still holds inside those of a user's own.
     """
 
     def __init__(self, device_type: str, answers: Answers) -> None:
@@ -136,6 +137,7 @@ class GhostMode(TorchDispatchMode):
         self.ledger = Ledger(512 if device_type == "cuda" else 1)
         self.traffic = 0
         self.kernels = 0
+        self.autocast: torch.dtype | None = None
         self._on_cuda = device_type == "cuda"
         self._answers = answers
 
@@ -168,10 +170,11 @@ class GhostMode(TorchDispatchMode):
         if func is aten.add.Tensor and _accumulates(*args[:2]):
             self.kernels += 1
             return self._ghost(args[0].form, args[0].held)
-        key = tuple(signature)
+        inside = None if func.namespace == "aten" else self.autocast
+        key = (*signature, inside)
         known = self._answers.get(key)
         if known is None:
-            known = self._answers[key] = answer(func, args, kwargs or {}, exact=not self._on_cuda)
+            known = self._answers[key] = answer(func, args, kwargs or {}, exact=not self._on_cuda, autocast=inside)
         if known.traffic:
             self.traffic += known.traffic
             self.kernels += 1

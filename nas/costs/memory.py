@@ -115,7 +115,7 @@ def simulate(
         if mode == "infer":
             ledger.kind = ""
             ledger.restart()
-            with torch.no_grad(), _autocast(conditions, keep_weights=False):
+            with torch.no_grad(), _autocast(conditions, ghosts, keep_weights=False):
                 network(images)
             return _profile(ghosts, [], set())
         trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -139,7 +139,7 @@ def simulate(
             images,
             labels,
             conditions.micro_batches,
-            autocast=lambda: _autocast(conditions, keep_weights=True),
+            autocast=lambda: _autocast(conditions, ghosts, keep_weights=True),
             drop_gradients=drop_gradients,
             after_forward=lambda: ends_of_forward.append(ledger.time),
         )
@@ -180,7 +180,7 @@ def _book_under(name: str, module: nn.Module, ledger: Ledger) -> None:
 
 
 @contextmanager
-def _autocast(conditions: Conditions, *, keep_weights: bool) -> Iterator[None]:
+def _autocast(conditions: Conditions, ghosts: GhostMode, *, keep_weights: bool) -> Iterator[None]:
     """`torch.autocast`, which refuses CUDA where there is no GPU.
 
     ``keep_weights``: whether copies of weights are kept until the end. In inference mode, which ghosts do not know,
@@ -195,9 +195,11 @@ def _autocast(conditions: Conditions, *, keep_weights: bool) -> Iterator[None]:
     torch.set_autocast_dtype(kind, DTYPES[conditions.dtype])
     torch.set_autocast_cache_enabled(keep_weights)
     torch.autocast_increment_nesting()
+    ghosts.autocast = DTYPES[conditions.dtype]
     try:
         yield
     finally:
+        ghosts.autocast = None
         if torch.autocast_decrement_nesting() == 0:
             torch.clear_autocast_cache()
         torch.set_autocast_enabled(kind, before[0])

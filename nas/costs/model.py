@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -109,13 +111,41 @@ class CostModel:
 
     def memory(self, architecture: Architecture, mode: Mode) -> MemoryProfile:
         """The analytic peak and what it is made of. Not remembered."""
+        return self._simulate(architecture, self.conditions, mode)
+
+    def _simulate(self, architecture: Architecture, conditions: Conditions, mode: Mode) -> MemoryProfile:
         with GhostMode(self.conditions.device_type, self._answers):
             network = build_model(architecture)
         skeleton = architecture.skeleton
         image = (skeleton.in_channels, skeleton.image_size, skeleton.image_size)
         blocks = {block.name: network.get_submodule(f"stages.{block.name}") for block in architecture.blocks}
         with threads(self.conditions.threads):
-            return simulate(network, image, self.conditions, mode, answers=self._answers, blocks=blocks)
+            return simulate(network, image, conditions, mode, answers=self._answers, blocks=blocks)
+
+    def largest_batch(self, architecture: Architecture, device_bytes: float, mode: Mode = "train") -> int:
+        """The most images that an inference or a training step may have in ``device_bytes`` of memory; 0 if none fits.
+
+        Counted by the upper bound of the analytic peak. ``micro_batches`` stays as it is, and divides the answer.
+        """
+        step = self.conditions.micro_batches if mode == "train" else 1
+        above = _MEMORY_MARGIN[self.conditions.device_type][1]
+
+        @cache
+        def bound(steps: int) -> float:
+            conditions = replace(self.conditions, batch_size=steps * step, train_batch_size=steps * step)
+            return self._simulate(architecture, conditions, mode).peak * (1 + above)
+
+        fits, fails = 0, 1
+        while bound(fails) <= device_bytes:
+            fits = fails
+            per_step = (bound(2 * fits) - bound(fits)) / fits  # memory grows nearly linearly with images
+            fails = max(2 * fits, fits + int((device_bytes - bound(fits)) / per_step))
+        while fails - fits > 1:
+            slope = (bound(fails) - bound(fits)) / (fails - fits) if fits else math.inf
+            guess = fits + int((device_bytes - bound(fits)) / slope) if fits else 0
+            middle = min(max(guess, fits + 1), fails - 1)
+            fits, fails = (middle, fails) if bound(middle) <= device_bytes else (fits, middle)
+        return fits * step
 
     def _plain_time(self, plain: Architecture, measure: Measure) -> CostEstimate:
         """The unit of times: the plain skeleton's own, measured once."""
