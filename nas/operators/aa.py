@@ -7,32 +7,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nas.operators.attention import attend, products
 from nas.operators.aw import AWConv2d, aw_cost
 from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost
 from search_spaces.sites import Site
 
 
-def _offsets(table: Tensor, size: int) -> Tensor:
-    """Embeddings of the (clamped) offsets of a map of ``size``: [2 S - 1, d] -> [size (query), size (key), d]."""
-    reach = (table.shape[0] - 1) // 2
-    position = torch.arange(size, device=table.device)
-    offset = position[None, :] - position[:, None]
-    return table.index_select(0, (offset.clamp(-reach, reach) + reach).flatten()).unflatten(0, (size, size))
-
-
-def attend(qkv: Tensor, heads: int, d_k: int, d_v: int, rel_h: Tensor | None, rel_w: Tensor | None) -> Tensor:
-    """[N, 2 d_k + d_v, H, W] -> [N, d_v, H, W]."""
-    n, _, h, w = qkv.shape
-    q, k, v = torch.split(qkv, [d_k, d_k, d_v], 1)
-    q = q.reshape(n, heads, -1, h, w).permute(0, 1, 3, 4, 2) * (d_k // heads) ** -0.5  # [N, heads, H, W, d]
-    k = k.reshape(n, heads, -1, h * w)
-    v = v.reshape(n, heads, -1, h * w)
-    logits = (q.flatten(2, 3) @ k).float().unflatten(3, (h, w)).unflatten(2, (h, w))
-    if rel_h is not None and rel_w is not None:
-        logits = logits + torch.einsum("nhyxd,xjd->nhyxj", q, _offsets(rel_w, w).to(q.dtype))[:, :, :, :, None, :]
-        logits = logits + torch.einsum("nhyxd,yid->nhyxi", q, _offsets(rel_h, h).to(q.dtype))[:, :, :, :, :, None]
-    weights = logits.flatten(4).flatten(2, 3).softmax(-1).to(v.dtype)
-    return (v @ weights.transpose(2, 3)).reshape(n, d_v, h, w)
+def _fitted(table: Tensor, size: int) -> Tensor:
+    """The rows of a map of ``size``: [2 R - 1, d] -> [2 S - 1, d]. Offsets beyond the table take its outermost row."""
+    extra = size - (table.shape[0] + 1) // 2
+    if extra <= 0:
+        return table[-extra : table.shape[0] + extra]
+    return torch.cat([table[:1].expand(extra, -1), table, table[-1:].expand(extra, -1)])
 
 
 class AAConv2d(nn.Module):
@@ -77,7 +63,11 @@ class AAConv2d(nn.Module):
             pooled = pooled + _sine(pooled)
         elif self.position == "coordconv":
             pooled = torch.cat([pooled, _coordinates(pooled).expand(pooled.shape[0], -1, -1, -1)], 1)
-        out = self.projection(attend(self.qkv(pooled), self.heads, self.d_k, self.d_v, self.rel_h, self.rel_w))
+        h, w = pooled.shape[2:]
+        tables = None
+        if self.rel_h is not None and self.rel_w is not None:
+            tables = _fitted(self.rel_h, h), _fitted(self.rel_w, w)
+        out = self.projection(attend(self.qkv(pooled), self.heads, self.d_k, tables))
         if self.poolings:
             out = F.interpolate(out, size, mode="bilinear", align_corners=False)
         return out if self.conv is None else torch.cat([self.conv(x), out], 1)
@@ -129,7 +119,7 @@ def _cost(site: Site, resolved: Resolved) -> Cost:
     return (
         part("conv", site.in_channels, site.out_channels - d_v, site.kernel_size, site.out_size, site.groups)
         + part("qkv", inputs, 2 * d_k + d_v, int(resolved["qkv_kernel"]), side)
-        + Cost(rows * d_k // heads, rows * d_k * side**2 + (d_k + d_v) * side**4)
+        + Cost(rows * d_k // heads, products(d_k, d_v, side, side, relative=position == "relative"))
         + part("projection", d_v, d_v, 1, side)
     )
 

@@ -1,15 +1,305 @@
 """An Attention Module for Convolutional Neural Networks (Zhu, Hofstee, Lee, Al-Ars; 2021) - https://arxiv.org/abs/2108.08205
 
-Every image has its own kernel, K + A * K (Eq. 6), with A = sigmoid(BN(W2 relu(BN(W1 avgpool_kxk(x))))) of shape
-[C_out, k, k], expanded over the input channels (Eq. 7 and 8 with the paper's r_C1 = C_1, r_C2 = r_hw = 1).
+``aw``: every image has its own kernel, K + A * K (Eq. 6), with A = sigmoid(BN(W2 relu(BN(W1 avgpool_kxk(x))))) of shape
+[C_out, k, k], expanded over the input channels (Eq. 7 and 8 with the paper's r_C1 = C_1, r_C2 = r_hw = 1, r = 16).
+
+Consulted: the paper alone; the authors' code was not at hand. Deviations: none known. The pointwise convolutions W1 and
+W2 have no bias, which the printed parameters need (+0.165 M on ResNet-50).
+
+A does not depend on the input channel, so the operator is a convolution whose output is scaled tap by tap:
+
+    out[n, p] = sum over taps t of (1 + A[n, p, t]) * shift_t(conv1x1(x[n], K[p, :, t])).
+
+Two exact forms; the smaller intermediate wins (`_by_kernels`). Images have k^2 C_in C_out weights each, or k^2 C_out
+maps of H W positions:
+
+- **kernels** (H W > C_in, or a stride): the kernels of a few images at a time are made and applied by one grouped
+  convolution; the backward pass makes them again, so that no more than `_WEIGHTS` of them exist at any time.
+- **maps** (otherwise): one 1x1 convolution a tap, scaled, shifted and summed. Training keeps the maps for A's gradient.
+
+On the CPU both are one operator, ``attention_nas::aw_conv``, with its gradient written by hand; elsewhere and in
+`torch.export` they are public ATen operators (all kernels in one grouped convolution). A 1x1 kernel has a single tap: a
+plain convolution, then a product. There is no second derivative on the CPU. FLOP counters see one convolution.
 """
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import register_flop_formula
 
 from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost, norm_cost
 from search_spaces.sites import Site
+
+_WEIGHTS = 1 << 20
+"""Kernel weights made at a time: 4 MiB of float32. Larger groups leave the cache, smaller ones repeat fixed work."""
+
+_ROWS = 4096
+"""Positions (rows of the matrix products) taken at a time in the form by maps."""
+
+
+def scaled_conv(x: Tensor, weight: Tensor, scale: Tensor, stride: int = 1) -> Tensor:
+    """Convolve every image with its own kernel ``weight * scale[n]``, "same" padding.
+
+    Args:
+        x: [N, C_in, H, W].
+        weight: [C_out, C_in, k, k], k odd.
+        scale: [N, C_out, k, k].
+        stride: of the convolution.
+
+    Returns:
+        [N, C_out, ceil(H / stride), ceil(W / stride)].
+    """
+    kernel = weight.shape[-1]
+    if kernel == 1:
+        return F.conv2d(x, weight, stride=stride) * scale
+    if x.device.type in {"cpu", "meta"} and not torch.compiler.is_exporting():
+        keep = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad or scale.requires_grad)
+        mixed: Tensor = _aw_conv(x, weight, scale, stride, keep)[0]
+        return mixed
+    n, c_in, h, w = x.shape
+    if _by_kernels(h * w, c_in, stride) and not torch.compiler.is_exporting():
+        kernels = (weight * scale.unsqueeze(2)).flatten(0, 1)
+        out = F.conv2d(x.reshape(1, n * c_in, h, w), kernels, stride=stride, padding=kernel // 2, groups=n)
+        return out.reshape(n, -1, *out.shape[2:])
+    padded = F.pad(x, [kernel // 2] * 4)
+    rows, columns = -(-h // stride), -(-w // stride)
+    total = None
+    for y in range(kernel):
+        for z in range(kernel):
+            read = padded[:, :, y : y + stride * (rows - 1) + 1 : stride, z : z + stride * (columns - 1) + 1 : stride]
+            part = F.conv2d(read, weight[:, :, y : y + 1, z : z + 1]) * scale[:, :, y : y + 1, z : z + 1]
+            total = part if total is None else total + part
+    assert total is not None  # a kernel has taps
+    return total
+
+
+def _by_kernels(positions: int, in_channels: int, stride: int) -> bool:
+    return stride > 1 or positions > in_channels
+
+
+def _cut(n: int, size: int) -> Iterator[slice]:
+    for first in range(0, n, size):
+        yield slice(first, min(n, first + size))
+
+
+def _taps(kernel: int, height: int, width: int) -> Iterator[tuple[int, tuple[slice, slice], tuple[slice, slice]]]:
+    """Of every tap, the middle one first: its index, where it writes in the output, what it reads from the input."""
+    reach = kernel // 2
+    offsets = [(y, x) for y in range(-reach, reach + 1) for x in range(-reach, reach + 1)]
+    for y, x in sorted(offsets, key=lambda offset: offset != (0, 0)):
+        write = slice(max(0, -y), height - max(0, y)), slice(max(0, -x), width - max(0, x))
+        read = slice(max(0, y), height + min(0, y)), slice(max(0, x), width + min(0, x))
+        if write[0].start < write[0].stop and write[1].start < write[1].stop:
+            yield (y + reach) * kernel + x + reach, write, read
+
+
+def _memory_format(x: Tensor) -> torch.memory_format:
+    dense = x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last)
+    return torch.contiguous_format if dense else torch.channels_last
+
+
+# Kernels -------------------------------------------------------------------------------------------------------------
+
+
+def _tiled(scale: Tensor, in_channels: int) -> Tensor:
+    """[N, C_out, k, k] -> [N, C_out, 1, r k^2], r a divisor of C_in: rows long enough for vector instructions."""
+    n, channels, kernel, _ = scale.shape
+    repeat = math.gcd(in_channels, 16)
+    return scale.reshape(n, channels, 1, 1, kernel**2).expand(-1, -1, -1, repeat, -1).reshape(n, channels, 1, -1)
+
+
+def _group(x: Tensor, weight: Tensor) -> int:
+    # Images side by side in the channels need NCHW; channels_last images go one by one.
+    return max(1, _WEIGHTS // weight.numel()) if x.is_contiguous() else 1
+
+
+def _kernels_forward(x: Tensor, weight: Tensor, scale: Tensor, stride: int) -> Tensor:
+    n, c_in, h, w = x.shape
+    c_out, _, kernel, _ = weight.shape
+    out = x.new_empty(n, c_out, -(-h // stride), -(-w // stride)).contiguous(memory_format=_memory_format(x))
+    tiled = _tiled(scale, c_in)
+    rows = weight.contiguous().view(c_out, -1, tiled.shape[-1])
+    for part in _cut(n, _group(x, weight)):
+        size = part.stop - part.start
+        kernels = (rows * tiled[part]).view(size * c_out, c_in, kernel, kernel)
+        images = x[part] if size == 1 else x[part].view(1, size * c_in, h, w)
+        result = F.conv2d(images, kernels, stride=stride, padding=kernel // 2, groups=size)
+        out[part] = result.view(size, c_out, *out.shape[2:]) if size > 1 else result
+    return out
+
+
+def _kernels_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, scale: Tensor, stride: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    n, c_in, h, w = x.shape
+    c_out, _, kernel, _ = weight.shape
+    grad = grad.contiguous(memory_format=_memory_format(x))
+    tiled = _tiled(scale, c_in)
+    rows = weight.contiguous().view(c_out, -1, tiled.shape[-1])
+    grad_x, grad_rows, grad_tiled = torch.empty_like(x), torch.zeros_like(rows), torch.empty_like(tiled)
+    for part in _cut(n, _group(x, weight)):
+        size = part.stop - part.start
+        kernels = rows * tiled[part]
+        images, grads = x[part], grad[part]
+        if size > 1:
+            images, grads = images.view(1, size * c_in, h, w), grads.view(1, size * c_out, *grad.shape[2:])
+        grad_images, grad_kernels, _ = torch.ops.aten.convolution_backward(
+            grads, images, kernels.view(size * c_out, c_in, kernel, kernel), None,
+            [stride] * 2, [kernel // 2] * 2, [1, 1], False, [0, 0], size, [True, True, False],
+        )  # fmt: skip
+        grad_x[part] = grad_images.view(size, c_in, h, w) if size > 1 else grad_images
+        grad_kernels = grad_kernels.contiguous().view(kernels.shape)
+        torch.sum(torch.mul(grad_kernels, rows, out=kernels), 2, keepdim=True, out=grad_tiled[part])
+        for one, by in zip(grad_kernels, tiled[part], strict=True):
+            grad_rows.addcmul_(one, by)
+    grad_scale = grad_tiled.view(n, c_out, -1, kernel, kernel).sum(2)
+    return grad_x, grad_rows.view(weight.shape), grad_scale
+
+
+# Maps ----------------------------------------------------------------------------------------------------------------
+
+
+def _by_position(x: Tensor) -> Tensor:
+    """[N, C, H, W] -> [N, H, W, C], contiguous."""
+    return x.permute(0, 2, 3, 1).contiguous()
+
+
+def _by_tap(weight: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """[C_out, C_in, k, k] -> [k^2, C_in, C_out]; [N, C_out, k, k] -> [k^2, N, 1, 1, C_out]."""
+    c_out, c_in, kernel, _ = weight.shape
+    taps = weight.permute(2, 3, 1, 0).reshape(kernel**2, c_in, c_out)
+    return taps, scale.permute(2, 3, 0, 1).reshape(kernel**2, -1, 1, 1, c_out)
+
+
+def _maps_forward(x: Tensor, weight: Tensor, scale: Tensor, keep: bool) -> tuple[Tensor, Tensor]:
+    """The output and, with ``keep``, the maps: [k^2, N H W, C_out]."""
+    n, c_in, h, w = x.shape
+    c_out, _, kernel, _ = weight.shape
+    group, length = max(1, _ROWS // (h * w)), h * w
+    images = _by_position(x).view(n * length, c_in)
+    taps, scales = _by_tap(weight, scale)
+    out = x.new_empty(n, h, w, c_out)
+    maps = x.new_empty((kernel**2, n * length, c_out) if keep else (0,))
+    buffer = None if keep else x.new_empty(min(n, group) * length, c_out)
+    for part in _cut(n, group):
+        rows = slice(part.start * length, part.stop * length)
+        result = out[part]
+        for index, (tap, write, read) in enumerate(_taps(kernel, h, w)):
+            plane = maps[tap, rows] if buffer is None else buffer[: rows.stop - rows.start]
+            plane = torch.mm(images[rows], taps[tap], out=plane).view(-1, h, w, c_out)
+            if index == 0:
+                torch.mul(plane, scales[tap, part], out=result)
+            else:
+                result[:, *write].addcmul_(plane[:, *read], scales[tap, part])
+    return out.permute(0, 3, 1, 2).contiguous(memory_format=_memory_format(x)), maps
+
+
+def _maps_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, scale: Tensor, maps: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    n, c_in, h, w = x.shape
+    c_out, _, kernel, _ = weight.shape
+    group, length = max(1, _ROWS // (h * w)), h * w
+    images, grads = _by_position(x).view(n * length, c_in), _by_position(grad)
+    taps, scales = _by_tap(weight, scale)
+    grad_images, grad_taps, grad_scales = torch.empty_like(images), torch.zeros_like(taps), torch.zeros_like(scales)
+    for part in _cut(n, group):
+        rows = slice(part.start * length, part.stop * length)
+        for index, (tap, write, read) in enumerate(_taps(kernel, h, w)):
+            incoming = grads[part][:, *write]
+            plane = maps[tap, rows].view(-1, h, w, c_out)
+            torch.sum(incoming * plane[:, *read], (1, 2), keepdim=True, out=grad_scales[tap, part])
+            shifted = torch.zeros_like(plane)
+            torch.mul(incoming, scales[tap, part], out=shifted[:, *read])
+            flat = shifted.view(-1, c_out)
+            torch.addmm(grad_images[rows], flat, taps[tap].t(), beta=int(index > 0), out=grad_images[rows])
+            grad_taps[tap].addmm_(images[rows].t(), flat)
+    grad_x = grad_images.view(n, h, w, c_in).permute(0, 3, 1, 2).contiguous(memory_format=_memory_format(x))
+    grad_weight = grad_taps.view(kernel, kernel, c_in, c_out).permute(3, 2, 0, 1).contiguous()
+    grad_scale = grad_scales.view(kernel, kernel, n, c_out).permute(2, 3, 0, 1).contiguous()
+    return grad_x, grad_weight, grad_scale
+
+
+# The operator --------------------------------------------------------------------------------------------------------
+
+
+@torch.library.custom_op("attention_nas::aw_conv", mutates_args=(), device_types="cpu")
+def _aw_conv(x: Tensor, weight: Tensor, scale: Tensor, stride: int, keep: bool) -> tuple[Tensor, Tensor]:
+    """The output of `scaled_conv` and, in the form by maps with ``keep``, the maps for the backward pass."""
+    weight, scale = weight.to(x.dtype), scale.to(x.dtype)
+    x = x.contiguous(memory_format=_memory_format(x))
+    if _by_kernels(x.shape[2] * x.shape[3], x.shape[1], stride):
+        return _kernels_forward(x, weight, scale, stride), x.new_empty(0)
+    return _maps_forward(x, weight, scale, keep)
+
+
+@torch.library.custom_op("attention_nas::aw_conv_backward", mutates_args=(), device_types="cpu")
+def _aw_conv_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, scale: Tensor, maps: Tensor, stride: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of ``x``, ``weight`` and ``scale``."""
+    dtypes = weight.dtype, scale.dtype
+    weight, scale, grad = weight.to(x.dtype), scale.to(x.dtype), grad.to(x.dtype)
+    x = x.contiguous(memory_format=_memory_format(x))
+    if _by_kernels(x.shape[2] * x.shape[3], x.shape[1], stride):
+        grads = _kernels_backward(grad, x, weight, scale, stride)
+    else:
+        grads = _maps_backward(grad, x, weight, scale, maps)
+    return grads[0], grads[1].to(dtypes[0]), grads[2].to(dtypes[1])
+
+
+@_aw_conv.register_fake
+def _(x: Tensor, weight: Tensor, scale: Tensor, stride: int, keep: bool) -> tuple[Tensor, Tensor]:
+    del scale
+    n, c_in, h, w = x.shape
+    c_out, _, kernel, _ = weight.shape
+    out = x.new_empty(n, c_out, -(-h // stride), -(-w // stride)).contiguous(memory_format=_memory_format(x))
+    kept = keep and not _by_kernels(h * w, c_in, stride)
+    return out, x.new_empty((kernel**2, n * h * w, c_out) if kept else (0,))
+
+
+@_aw_conv_backward.register_fake
+def _(
+    grad: Tensor, x: Tensor, weight: Tensor, scale: Tensor, maps: Tensor, stride: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    del grad, maps, stride
+    grad_x = torch.empty_like(x).contiguous(memory_format=_memory_format(x))
+    return grad_x, weight.new_empty(weight.shape), scale.new_empty(scale.shape)
+
+
+class _Context(Protocol):
+    saved_tensors: tuple[Tensor, ...]
+    stride: int
+
+    def save_for_backward(self, *tensors: Tensor) -> None: ...
+
+
+def _remember(ctx: _Context, inputs: tuple[Tensor, Tensor, Tensor, int, bool], output: tuple[Tensor, Tensor]) -> None:
+    x, weight, scale, ctx.stride, _ = inputs
+    ctx.save_for_backward(x, weight, scale, output[1])
+
+
+def _differentiate(ctx: _Context, grad: Tensor, _grad_maps: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+    return *_aw_conv_backward(grad, *ctx.saved_tensors, ctx.stride), None, None
+
+
+_aw_conv.register_autograd(_differentiate, setup_context=_remember)
+
+
+@register_flop_formula(torch.ops.attention_nas.aw_conv)
+def _flops(x: Sequence[int], weight: Sequence[int], _scale: object, stride: int, *_: object, **__: object) -> int:
+    return 2 * x[0] * math.prod(weight) * -(-x[2] // stride) * -(-x[3] // stride)
+
+
+@register_flop_formula(torch.ops.attention_nas.aw_conv_backward)
+def _backward_flops(
+    _grad: object, x: Sequence[int], weight: Sequence[int], scale: object, _maps: object, stride: int, **_: object
+) -> int:
+    return 2 * int(_flops(x, weight, scale, stride))  # the gradients of the input and of the kernel
 
 
 class AWConv2d(nn.Module):
@@ -35,14 +325,10 @@ class AWConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C_in, H, W] -> [N, C_out, ceil(H / stride), ceil(W / stride)]."""
-        n, k = x.shape[0], self.kernel_size
-        kernels = self.conv.weight.to(x.dtype) * (1 + self.attention(x).to(x.dtype)).unsqueeze(
-            2
-        )  # [N, C_out, C_in, k, k]
-        out = F.conv2d(
-            x.reshape(1, -1, *x.shape[2:]), kernels.flatten(0, 1), stride=self.stride, padding=k // 2, groups=n
-        )
-        out = out.reshape(n, -1, *out.shape[2:])
+        scale = 1 + self.attention(x)
+        # Autocast does not reach into operators of our own: its type is that of the attention's convolutions.
+        x = x.to(scale.dtype) if torch.is_autocast_enabled(x.device.type) else x
+        out = scaled_conv(x, self.conv.weight, scale, self.stride)
         return out if self.conv.bias is None else out + self.conv.bias.to(out.dtype).view(-1, 1, 1)
 
 
