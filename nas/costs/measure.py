@@ -47,7 +47,7 @@ def workload(architecture: Architecture, conditions: Conditions, mode: Mode) -> 
     images = images.to(device).contiguous(memory_format=memory_format)
     labels = torch.arange(batch, device=device) % skeleton.num_classes
     forward: Callable[[Tensor], Tensor] = torch.compile(network) if conditions.compiled else network
-    held = sum(tensor.nbytes for tensor in (*network.parameters(), *network.buffers(), images, labels))
+    held = sum(tensor.nbytes for tensor in (*network.parameters(), *network.buffers(), images))
 
     def autocast() -> AbstractContextManager[object]:
         return torch.autocast(device.type, DTYPES[conditions.dtype], enabled=conditions.dtype != "float32")
@@ -73,7 +73,7 @@ def workload(architecture: Architecture, conditions: Conditions, mode: Mode) -> 
         )
         optimizer.step()
 
-    return Workload(train, held)
+    return Workload(train, held + labels.nbytes)
 
 
 def clock_for(conditions: Conditions) -> Clock:

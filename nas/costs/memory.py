@@ -106,7 +106,6 @@ def simulate(
     ledger.kind = "inputs"
     batch = conditions.batch_size if mode == "infer" else conditions.train_batch_size
     images = ghosts.like(torch.empty(batch, *image, device="meta").contiguous(memory_format=memory_format))
-    labels = ghosts.like(torch.empty(batch, dtype=torch.int64, device="meta"))
     network.train(mode == "train")
     with ExitStack() as stack:
         if conditions.device_type == "cuda":
@@ -118,6 +117,7 @@ def simulate(
             with torch.no_grad(), _autocast(conditions, ghosts, keep_weights=False):
                 network(images)
             return _profile(ghosts, [], set())
+        labels = ghosts.like(torch.empty(batch, dtype=torch.int64, device="meta"))
         trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
         ledger.kind = "optimizer_state"
         tensors, scalars = _STATE[conditions.optimizer]
