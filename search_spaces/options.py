@@ -145,6 +145,19 @@ def _hidden(params: Mapping[str, Value], site: Site) -> Mapping[str, Value]:
     return {"hidden": _divided(site.out_channels, params["reduction"]), **rest}
 
 
+def _ge(params: Mapping[str, Value], site: Site) -> Mapping[str, Value]:
+    if params["variant"] != "theta_plus":
+        return {"variant": params["variant"]}
+    return {"hidden": _divided(site.out_channels, params["reduction"]), "variant": params["variant"]}
+
+
+def _non_local(params: Mapping[str, Value], site: Site) -> Mapping[str, Value]:
+    if params["sub_sample"] and site.size == 1:
+        raise ValueError("sub_sample halves the map, but it is 1x1: set sub_sample to false here")
+    inner = _divided(site.out_channels, params["reduction"])
+    return {"inner": inner, "pairwise": params["pairwise"], "sub_sample": params["sub_sample"]}
+
+
 def _aw(params: Mapping[str, Value], site: Site) -> Mapping[str, Value]:
     if site.groups != 1:
         raise ValueError(
@@ -229,6 +242,40 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
                 {"reduction": _reduction(), "bias": Param(True, doc="biases of the two linear layers")},
             ),
             Option(
+                "no_squeeze",
+                _MAP,
+                "se without the mean: every position by itself",
+                _hidden,
+                {"reduction": _reduction()},
+            ),
+            Option(
+                "ge",
+                _MAP,
+                "gather-excite: scale channels by what is gathered from the whole map",
+                _ge,
+                {
+                    "variant": Param(
+                        "theta_plus",
+                        choices=("theta_minus", "theta", "theta_plus"),
+                        doc="theta_minus: means; theta: a global depthwise convolution; theta_plus: with se's layers",
+                    ),
+                    "reduction": Param(16, low=1, high=4096, doc="with theta_plus: channels over hidden channels"),
+                },
+            ),
+            Option(
+                "bam",
+                _MAP,
+                "scale by 1 + sigmoid of a channel and a position map; in after: BAM, in refine: BAM-C",
+                _hidden,
+                {
+                    "reduction": _reduction(),
+                    "dilation": Param(4, low=1, high=16, doc="of the two 3x3 convolutions"),
+                    "form": Param(
+                        "paper", choices=("paper", "code"), doc="the printed parameters, or the authors' code"
+                    ),
+                },
+            ),
+            Option(
                 "cbam",
                 _MAP,
                 "scale channels, then positions, by functions of their means and maxima",
@@ -240,6 +287,26 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
                         choices=("full", "max_pool", "spatial"),
                         doc="max_pool: no spatial part; spatial: means only (both from the AW paper)",
                     ),
+                },
+            ),
+            Option("gala", _MAP, "scale by a gate of a global and a local map", _hidden, {"reduction": _reduction()}),
+            Option(
+                "gc", _MAP, "global context: add a function of a weighted mean", _hidden, {"reduction": _reduction()}
+            ),
+            Option("snl", _MAP, "simplified non-local: add a linear map of a weighted mean", _nothing),
+            Option(
+                "non_local",
+                _MAP,
+                "non-local block: add to every position a weighted sum over all positions",
+                _non_local,
+                {
+                    "pairwise": Param(
+                        "embedded_gaussian",
+                        choices=("gaussian", "embedded_gaussian", "dot_product", "concatenation"),
+                        doc="how two positions are compared",
+                    ),
+                    "sub_sample": Param(False, doc="compare with a map max-pooled to half its side"),
+                    "reduction": _reduction(2),
                 },
             ),
             Option(

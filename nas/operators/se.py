@@ -3,7 +3,12 @@
 ``se``: x * sigmoid(W2 relu(W1 mean(x))), the mean over positions (Eq. 2 to 4). Biases of both layers are an option: the
 tables of the SE, CBAM and AW papers need them, those of the AA paper need none.
 
+``no_squeeze`` (Table 16, "NoSqueeze"): the same without the mean, both layers as 1x1 convolutions at every position,
+with biases.
+
 Consulted: the authors' Caffe models (hujie-frank/SENet), which have biases. Deviations: none.
+
+Shapes: [N, C, H, W] -> [N, C, H, W], any H and W. Raises: nothing of its own.
 """
 
 import torch
@@ -14,26 +19,39 @@ from search_spaces.sites import Site
 
 
 class SE(nn.Module):
-    """Scale channels by a function of their means: [N, C, H, W] -> [N, C, H, W]."""
+    """Scale channels by a function of their means, or (``squeeze=False``) of each position's channels."""
 
-    def __init__(self, channels: int, hidden: int, *, bias: bool) -> None:
+    def __init__(self, channels: int, hidden: int, *, bias: bool, squeeze: bool = True) -> None:
         super().__init__()
         self.reduce = conv(channels, hidden, 1, bias=bias)
         self.expand = conv(hidden, channels, 1, bias=bias)
+        self.squeeze = squeeze
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, C, H, W]."""
-        squeezed = x.mean((2, 3), keepdim=True)  # [N, C, 1, 1]
+        squeezed = x.mean((2, 3), keepdim=True) if self.squeeze else x
         return x * torch.sigmoid(self.expand(torch.relu(self.reduce(squeezed))))
 
 
-def _build(site: Site, resolved: Resolved) -> nn.Module:
+def _two_layers(channels: int, hidden: int, size: int, *, bias: bool) -> Cost:
+    return conv_cost(channels, hidden, 1, size, bias=bias) + conv_cost(hidden, channels, 1, size, bias=bias)
+
+
+def _build_se(site: Site, resolved: Resolved) -> nn.Module:
     return SE(site.out_channels, int(resolved["hidden"]), bias=bool(resolved["bias"]))
 
 
-def _cost(site: Site, resolved: Resolved) -> Cost:
-    channels, hidden, bias = site.out_channels, int(resolved["hidden"]), bool(resolved["bias"])
-    return conv_cost(channels, hidden, 1, 1, bias=bias) + conv_cost(hidden, channels, 1, 1, bias=bias)
+def _se_cost(site: Site, resolved: Resolved) -> Cost:
+    return _two_layers(site.out_channels, int(resolved["hidden"]), 1, bias=bool(resolved["bias"]))
 
 
-SE_OPERATOR = Operator(_build, _cost)
+def _build_no_squeeze(site: Site, resolved: Resolved) -> nn.Module:
+    return SE(site.out_channels, int(resolved["hidden"]), bias=True, squeeze=False)
+
+
+def _no_squeeze_cost(site: Site, resolved: Resolved) -> Cost:
+    return _two_layers(site.out_channels, int(resolved["hidden"]), site.size, bias=True)
+
+
+SE_OPERATOR = Operator(_build_se, _se_cost)
+NO_SQUEEZE = Operator(_build_no_squeeze, _no_squeeze_cost)

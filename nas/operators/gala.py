@@ -1,0 +1,55 @@
+"""Learning what and where to attend (Linsley, Shiebler, Eberhardt, Serre; ICLR 2019) - https://arxiv.org/abs/1805.08819
+
+``gala``: x * sigmoid(alpha (S + G) + beta S G), alpha and beta learned per channel, G = W2 relu(W1 mean(x)) global (the
+layers of SE) and S = conv1x1(relu(conv1x1(x))) local, C -> C/r -> 1.
+
+Deviations: descriptions of the paper squash with tanh; the gate here is a sigmoid, like those of the other operators.
+The authors' code has a 5x5 convolution at C/r, r = 4, and one module a stage; the parameters that the AA paper prints
+for ResNet-50 (29.4 M) need the form above with r = 16, in every block, with biases. alpha and beta start at 1.
+
+Shapes: [N, C, H, W] -> [N, C, H, W], any H and W. Raises: nothing of its own.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost
+from search_spaces.sites import Site
+
+
+class GALA(nn.Module):
+    """Scale by a gate of a global and a local map: [N, C, H, W] -> [N, C, H, W]."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.reduce = conv(channels, hidden, 1, bias=True)
+        self.expand = conv(hidden, channels, 1, bias=True)
+        self.local = nn.Sequential(conv(channels, hidden, 1, bias=True), nn.ReLU(), conv(hidden, 1, 1, bias=True))
+        self.alpha = nn.Parameter(torch.ones(channels, 1, 1))
+        self.beta = nn.Parameter(torch.ones(channels, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, C, H, W]."""
+        everywhere = self.expand(torch.relu(self.reduce(x.mean((2, 3), keepdim=True))))  # G: [N, C, 1, 1]
+        here = self.local(x)  # S: [N, 1, H, W]
+        # alpha (S + G) + beta S G = alpha G + S (alpha + beta G): two maps of the full size, not five.
+        slope = self.alpha + self.beta * everywhere
+        return x * torch.sigmoid(self.alpha * everywhere + here * slope)
+
+
+def _build(site: Site, resolved: Resolved) -> nn.Module:
+    return GALA(site.out_channels, int(resolved["hidden"]))
+
+
+def _cost(site: Site, resolved: Resolved) -> Cost:
+    channels, hidden = site.out_channels, int(resolved["hidden"])
+    return (
+        conv_cost(channels, hidden, 1, 1, bias=True)
+        + conv_cost(hidden, channels, 1, 1, bias=True)
+        + conv_cost(channels, hidden, 1, site.size, bias=True)
+        + conv_cost(hidden, 1, 1, site.size, bias=True)
+        + Cost(2 * channels)
+    )
+
+
+GALA_OPERATOR = Operator(_build, _cost)

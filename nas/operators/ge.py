@@ -1,0 +1,66 @@
+"""Gather-Excite (Hu, Shen, Albanie, Sun, Vedaldi; NeurIPS 2018) - https://arxiv.org/abs/1810.12348
+
+``ge``, with the global extent:
+
+- ``theta_minus``: x * sigmoid(mean(x)), no parameters;
+- ``theta``: x * sigmoid(BN(global depthwise convolution(x)));
+- ``theta_plus``: x * sigmoid(W2 relu(W1 relu(BN(global depthwise convolution(x))))), the last two layers those of SE.
+
+Consulted: the authors' Caffe models (hujie-frank/GENet). Deviations: the global kernel has the size of the map the
+operator was built for; a map of another size is first averaged to that size (adaptive average pool).
+
+Shapes: [N, C, H, W] -> [N, C, H, W]. Raises: theta and theta_plus normalise over the batch alone, so training on a
+batch of one image raises ValueError (from BatchNorm).
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost, norm_cost
+from search_spaces.sites import Site
+
+
+class GE(nn.Module):
+    """Scale channels by what is gathered from the whole map: [N, C, H, W] -> [N, C, H, W]."""
+
+    def __init__(self, channels: int, size: int, variant: str, hidden: int) -> None:
+        super().__init__()
+        self.size = size
+        self.gather: nn.Module | None = None
+        self.excite: nn.Module | None = None
+        if variant != "theta_minus":
+            depthwise = nn.Conv2d(channels, channels, size, groups=channels, bias=False)
+            self.gather = nn.Sequential(depthwise, nn.BatchNorm2d(channels))
+        if variant == "theta_plus":
+            self.excite = nn.Sequential(
+                nn.ReLU(), conv(channels, hidden, 1, bias=True), nn.ReLU(), conv(hidden, channels, 1, bias=True)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, C, H, W]."""
+        if self.gather is None:
+            gathered = x.mean((2, 3), keepdim=True)
+        else:
+            built_for = x.shape[2:] == (self.size, self.size)
+            gathered = self.gather(x if built_for else F.adaptive_avg_pool2d(x, self.size))
+        if self.excite is not None:
+            gathered = self.excite(gathered)
+        return x * torch.sigmoid(gathered)
+
+
+def _build(site: Site, resolved: Resolved) -> nn.Module:
+    return GE(site.out_channels, site.size, str(resolved["variant"]), int(resolved.get("hidden", 0)))
+
+
+def _cost(site: Site, resolved: Resolved) -> Cost:
+    channels, total = site.out_channels, Cost()
+    if resolved["variant"] != "theta_minus":
+        total += conv_cost(channels, channels, site.size, 1, groups=channels) + norm_cost(channels)
+    if resolved["variant"] == "theta_plus":
+        hidden = int(resolved["hidden"])
+        total += conv_cost(channels, hidden, 1, 1, bias=True) + conv_cost(hidden, channels, 1, 1, bias=True)
+    return total
+
+
+GE_OPERATOR = Operator(_build, _cost)

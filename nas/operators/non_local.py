@@ -1,0 +1,107 @@
+"""Non-local Neural Networks (Wang, Girshick, Gupta, He; CVPR 2018) - https://arxiv.org/abs/1711.07971
+
+``non_local``: x + BN(W y), y_i = sum over j of f(x_i, x_j) g(x_j) (Eq. 1 and 6), theta, phi, g of inner width C / 2
+and W, all 1x1 convolutions with bias. Four pairwise functions (Eq. 2 to 5):
+
+- ``gaussian``: softmax over j of x_i . x_j (no theta, phi);
+- ``embedded_gaussian``: softmax over j of theta(x_i) . phi(x_j);
+- ``dot_product``: theta(x_i) . phi(x_j) / N;
+- ``concatenation``: relu(w . [theta(x_i), phi(x_j)]) / N.
+
+N is the number of positions j. ``sub_sample`` takes phi and g of a 2x2 max-pooled map. BN's scale starts at zero, so
+the operator starts as the identity.
+
+Consulted: the authors' Caffe2 code (facebookresearch/video-nonlocal-net): the pool stands before phi and g, an odd last
+row or column is dropped, W is followed by BN. Deviations: none; w of ``concatenation`` has no bias.
+
+The dot product has no nonlinearity between its two products, so they are taken in the cheaper order (`_pairs_first`):
+(theta phi^T) g over pairs of positions, or theta (phi^T g) over pairs of channels. The two softmax forms go through
+`scaled_dot_product_attention`, which keeps no logits. The multiply-adds counted are those of the order taken.
+
+Shapes: [N, C, H, W] -> [N, C, H, W], any H and W (at least 2 with ``sub_sample``). Raises: nothing of its own.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost, norm_cost
+from search_spaces.sites import Site
+
+
+def _pairs_first(queries: int, keys: int, inner: int) -> bool:
+    return 2 * queries * keys <= inner * (queries + keys)
+
+
+class NonLocal(nn.Module):
+    """Add to every position a weighted sum over all positions: [N, C, H, W] -> [N, C, H, W]."""
+
+    def __init__(self, channels: int, inner: int, pairwise: str, *, sub_sample: bool) -> None:
+        super().__init__()
+        self.pairwise = pairwise
+        self.sub_sample = sub_sample
+        embedded = pairwise != "gaussian"
+        self.theta = conv(channels, inner, 1, bias=True) if embedded else None
+        self.phi = conv(channels, inner, 1, bias=True) if embedded else None
+        self.g = conv(channels, inner, 1, bias=True)
+        concatenated = pairwise == "concatenation"
+        self.from_theta = nn.Linear(inner, 1, bias=False) if concatenated else None
+        self.from_phi = nn.Linear(inner, 1, bias=False) if concatenated else None
+        self.out = conv(inner, channels, 1, bias=True)
+        self.norm = nn.BatchNorm2d(channels)
+        nn.init.zeros_(self.norm.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, C, H, W]."""
+        source = F.max_pool2d(x, 2) if self.sub_sample else x
+        theta = _positions(x if self.theta is None else self.theta(x))  # [N, HW, inner] (gaussian: C)
+        phi = _positions(source if self.phi is None else self.phi(source))  # [N, positions, inner] (gaussian: C)
+        y = self._mix(theta, phi, _positions(self.g(source)))  # [N, HW, inner]
+        y = y.transpose(1, 2).reshape(x.shape[0], -1, *x.shape[2:])
+        mixed: Tensor = self.norm(self.out(y))
+        return x + mixed
+
+    def _mix(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
+        keys = g.shape[1]
+        if self.from_theta is not None and self.from_phi is not None:
+            pairs = torch.relu(self.from_theta(theta) + self.from_phi(phi).transpose(1, 2))  # [N, HW, positions]
+            return torch.bmm(pairs / keys, g)
+        if self.pairwise == "dot_product":
+            phi = phi / keys
+            if _pairs_first(theta.shape[1], keys, g.shape[2]):
+                return torch.bmm(torch.bmm(theta, phi.transpose(1, 2)), g)
+            return torch.bmm(theta, torch.bmm(phi.transpose(1, 2), g))
+        query, key, value = (part.unsqueeze(1).contiguous() for part in (theta, phi, g))
+        return F.scaled_dot_product_attention(query, key, value, scale=1.0).squeeze(1)
+
+
+def _positions(x: Tensor) -> Tensor:
+    """[N, C, H, W] -> [N, HW, C], a view."""
+    return x.flatten(2).transpose(1, 2)
+
+
+def _build(site: Site, resolved: Resolved) -> nn.Module:
+    sub_sample = bool(resolved["sub_sample"])
+    return NonLocal(site.out_channels, int(resolved["inner"]), str(resolved["pairwise"]), sub_sample=sub_sample)
+
+
+def _cost(site: Site, resolved: Resolved) -> Cost:
+    channels, inner, pairwise = site.out_channels, int(resolved["inner"]), resolved["pairwise"]
+    size = site.size // 2 if resolved["sub_sample"] else site.size
+    queries, keys = site.size**2, size**2
+    total = (
+        conv_cost(channels, inner, 1, size, bias=True)  # g
+        + conv_cost(inner, channels, 1, site.size, bias=True)  # W
+        + norm_cost(channels)
+    )
+    if pairwise == "gaussian":
+        return total + Cost(0, queries * keys * (channels + inner))
+    total += conv_cost(channels, inner, 1, site.size, bias=True) + conv_cost(channels, inner, 1, size, bias=True)
+    if pairwise == "concatenation":
+        return total + Cost(2 * inner, inner * (queries + keys) + queries * keys * inner)
+    if pairwise == "dot_product" and not _pairs_first(queries, keys, inner):
+        return total + Cost(0, (queries + keys) * inner**2)
+    return total + Cost(0, 2 * queries * keys * inner)
+
+
+NON_LOCAL = Operator(_build, _cost)
