@@ -1,14 +1,14 @@
 """`shapes`: pictures whose label is a relation between distant parts, drawn from a seed.
 
-A picture of 32x32 is a grid of 4 x 4 cells. Four glyphs, each of its own colour (red, green, blue, yellow), stand so
-that every row and every column holds exactly one. A cue in a fifth cell says which of them names the class:
+A picture of 32x32 is a grid of 4 x 4 cells. Two glyphs, one bright and one dark, each of its own hue, stand in different
+rows and columns. The class is the hue of the glyph that a cue in a third cell names:
 
-- a coloured block names the glyph of its colour, wherever it stands;
-- a white horizontal bar names the other glyph of its row;
+- a white block names the bright glyph, a black block the dark one, wherever they stand;
+- a white horizontal bar names the glyph of its row;
 - a white vertical bar names the glyph of its column.
 
-So nothing near a glyph says whether it counts. Colour can be broadcast by attention over channels; row and column can
-not: they need attention that knows where things are. Every glyph and both bars equal their mirror image, so that a
+So nothing near a glyph says whether it counts. That a block is white or black can be broadcast by attention over channels;
+row and column can not: they need attention that knows where things are. Everything equals its mirror image, so that a
 flipped picture keeps its label.
 """
 
@@ -21,34 +21,27 @@ SIZE = 32
 CELLS = 4
 CELL = SIZE // CELLS
 GLYPH = 7
-COLOUR_CUE, ROW_CUE, COLUMN_CUE = range(3)
+GLYPHS = 2
+BLOCK_CUE, ROW_CUE, COLUMN_CUE = range(3)
 
-CLASSES = ("ladder", "frame", "plus", "saltire", "diamond", "table", "cup", "hourglass")
-_DRAWINGS = """
-XX...XX XXXXXXX ..XXX.. XX...XX ...X... XXXXXXX XX...XX XXXXXXX
-XX...XX XXXXXXX ..XXX.. XXX.XXX ..XXX.. XXXXXXX XX...XX .XXXXX.
-XX...XX XX...XX XXXXXXX .XXXXX. .XXXXX. ..XXX.. XX...XX ..XXX..
-XXXXXXX XX...XX XXXXXXX ..XXX.. XXXXXXX ..XXX.. XX...XX ...X...
-XX...XX XX...XX XXXXXXX .XXXXX. .XXXXX. ..XXX.. XX...XX ..XXX..
-XX...XX XXXXXXX ..XXX.. XXX.XXX ..XXX.. ..XXX.. XXXXXXX .XXXXX.
-XX...XX XXXXXXX ..XXX.. XX...XX ...X... ..XXX.. XXXXXXX XXXXXXX
-"""
-_COLOURS = np.array([[210, 60, 60], [60, 180, 70], [70, 90, 220], [215, 190, 50]])
-_WHITE = np.array([235, 235, 235])
+CLASSES = ("red", "green", "blue", "yellow", "purple", "cyan")
+_HUES = np.array([[1, 0.15, 0.15], [0.1, 0.8, 0.15], [0.2, 0.3, 1], [1, 0.85, 0.1], [0.9, 0.2, 0.9], [0.1, 0.85, 0.9]])
+_LEVELS = np.array([235.0, 100.0])
+_WHITE, _BLACK = 250, 0
 
 
 @dataclass(frozen=True, slots=True)
 class Scenes:
-    """What N pictures show, before any pixel is drawn. Glyph g is the one in row g of the grid."""
+    """What N pictures show, before any pixel is drawn. Glyph 0 is the bright one, glyph 1 the dark one."""
 
-    column: npt.NDArray[np.int64]
-    """[N, 4] the glyph's column; a permutation of 0 .. 3."""
-    colour: npt.NDArray[np.int64]
-    """[N, 4] the glyph's colour; a permutation of 0 .. 3."""
-    drawing: npt.NDArray[np.int64]
-    """[N, 4] the glyph's class; four different ones of 0 .. 7."""
+    cell: npt.NDArray[np.int64]
+    """[N, 2, 2] row and column of each glyph; they differ in both."""
+    hue: npt.NDArray[np.int64]
+    """[N, 2] each glyph's hue, two different ones of 0 .. 5."""
+    shape: npt.NDArray[np.int64]
+    """[N, 2] each glyph's drawing, which says nothing."""
     cue: npt.NDArray[np.int64]
-    """[N] COLOUR_CUE, ROW_CUE or COLUMN_CUE."""
+    """[N] BLOCK_CUE, ROW_CUE or COLUMN_CUE."""
     cue_cell: npt.NDArray[np.int64]
     """[N, 2] row and column of the cue; no glyph stands there."""
     named: npt.NDArray[np.int64]
@@ -56,39 +49,41 @@ class Scenes:
 
     @property
     def labels(self) -> npt.NDArray[np.int64]:
-        """[N] the class of the glyph that the cue names."""
-        return self.drawing[np.arange(len(self.named)), self.named]
+        """[N] the hue of the glyph that the cue names."""
+        return self.hue[np.arange(len(self.named)), self.named]
 
 
 def compose(count: int, rng: np.random.Generator) -> Scenes:
-    """Draws `count` scenes. Classes come equally often, give or take one; half of the cues are colours."""
+    """Draws `count` scenes. Classes come equally often, give or take one; half of the cues are blocks."""
     n = np.arange(count)
-    column = _permutations(count, CELLS, rng)
-    colour = _permutations(count, CELLS, rng)
-    cue = rng.choice([COLOUR_CUE, ROW_CUE, COLUMN_CUE], size=count, p=[0.5, 0.25, 0.25])
-    cue_row = rng.integers(CELLS, size=count)
-    # One of the three cells of that row that the row's glyph leaves free.
-    cue_column = (column[n, cue_row] + rng.integers(1, CELLS, size=count)) % CELLS
-    in_column = np.argmax(column == cue_column[:, None], axis=1)
-    named = np.select([cue == ROW_CUE, cue == COLUMN_CUE], [cue_row, in_column], rng.integers(CELLS, size=count))
-    # Four different classes, the named glyph's dealt out evenly.
-    drawing = _permutations(count, len(CLASSES), rng)
+    rows, columns = _permutations(count, CELLS, rng), _permutations(count, CELLS, rng)
+    cell = np.stack([rows[:, :GLYPHS], columns[:, :GLYPHS]], axis=2)
+    named = rng.integers(GLYPHS, size=count)
+    cue = rng.choice([BLOCK_CUE, ROW_CUE, COLUMN_CUE], size=count, p=[0.5, 0.25, 0.25])
+    # A bar shares the row or the column of its glyph and neither of the other's: those two lines hold no glyph.
+    free_row, free_column = rows[:, GLYPHS], columns[:, GLYPHS]
+    own = cell[n, named]
+    cue_row = np.where(cue == ROW_CUE, own[:, 0], free_row)
+    cue_column = np.where(cue == COLUMN_CUE, own[:, 1], free_column)
+    # Two different hues, the named glyph's dealt out evenly.
     label = rng.permutation(n % len(CLASSES))
-    drawing = (drawing + (label - drawing[n, named])[:, None]) % len(CLASSES)
-    return Scenes(column, colour, drawing[:, :CELLS], cue, np.stack([cue_row, cue_column], axis=1), named)
+    other = (label + rng.integers(1, len(CLASSES), size=count)) % len(CLASSES)
+    hue = np.where(named[:, None] == np.arange(GLYPHS), label[:, None], other[:, None])
+    shape = rng.integers(len(_SHAPES), size=(count, GLYPHS))
+    return Scenes(cell, hue, shape, cue, np.stack([cue_row, cue_column], axis=1), named)
 
 
 def draw(scenes: Scenes, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """The pictures, uint8 [N, 32, 32, 3]: noise, uneven light, and everything up to a pixel off its place."""
+    """The pictures, uint8 [N, 32, 32, 3]: on noise, with uneven light, everything up to a pixel off its place."""
     count = len(scenes.named)
-    backgrounds = rng.integers(20, 90, size=(count, 1, 1, 1), dtype=np.uint8)
-    images = backgrounds + rng.integers(0, 30, size=(count, SIZE, SIZE, 3), dtype=np.uint8)
-    for g in range(CELLS):
-        place = np.stack([np.full(count, g), scenes.column[:, g]], axis=1)
-        _stamp(images, _GLYPHS[scenes.drawing[:, g]], _COLOURS[scenes.colour[:, g]], place, rng)
-    named_colour = _COLOURS[scenes.colour[np.arange(count), scenes.named]]
-    colours = np.where((scenes.cue == COLOUR_CUE)[:, None], named_colour, _WHITE)
-    _stamp(images, _CUES[scenes.cue], colours, scenes.cue_cell, rng)
+    backgrounds = rng.integers(50, 60, size=(count, 1, 1, 1), dtype=np.uint8)
+    images = backgrounds + rng.integers(0, 20, size=(count, SIZE, SIZE, 3), dtype=np.uint8)
+    for glyph in range(GLYPHS):
+        colours = (_LEVELS[glyph] * _HUES[scenes.hue[:, glyph]]).astype(np.int64)
+        _stamp(images, _SHAPES[scenes.shape[:, glyph]], colours, scenes.cell[:, glyph], rng)
+    black = (scenes.cue == BLOCK_CUE) & (scenes.named == 1)
+    shades = np.where(black, _BLACK, _WHITE)[:, None].repeat(3, axis=1)
+    _stamp(images, _CUES[scenes.cue], shades, scenes.cue_cell, rng)
     return images
 
 
@@ -111,9 +106,9 @@ def _stamp(
     corner = cells * CELL + rng.integers(CELL - GLYPH + 1, size=(count, 2))
     rows = corner[:, 0, None, None] + np.arange(GLYPH)[:, None]
     columns = corner[:, 1, None, None] + np.arange(GLYPH)
-    light = colours + rng.integers(-20, 21, size=(count, 3))
+    light = colours + rng.integers(-8, 9, size=(count, 3))
     at = (np.arange(count)[:, None, None], rows, columns)
-    painted = light[:, None, None] + rng.integers(-15, 16, size=(count, GLYPH, GLYPH, 3))
+    painted = light[:, None, None] + rng.integers(-10, 11, size=(count, GLYPH, GLYPH, 3))
     images[at] = np.where(masks[..., None], np.clip(painted, 0, 255), images[at]).astype(np.uint8)
 
 
@@ -126,15 +121,25 @@ def _parse(drawings: str) -> npt.NDArray[np.bool_]:
     return np.array([[[x == "X" for x in row[i]] for row in rows] for i in range(len(rows[0]))])
 
 
-_GLYPHS = _parse(_DRAWINGS)
+_SHAPES = _parse(
+    """
+XXXXXXX XXXXXXX ..XXX.. XX...XX
+XXXXXXX XXXXXXX ..XXX.. XXX.XXX
+XXXXXXX XX...XX XXXXXXX .XXXXX.
+XXXXXXX XX...XX XXXXXXX ..XXX..
+XXXXXXX XX...XX XXXXXXX .XXXXX.
+XXXXXXX XXXXXXX ..XXX.. XXX.XXX
+XXXXXXX XXXXXXX ..XXX.. XX...XX
+"""
+)
 _CUES = _parse(
     """
-....... ....... ..XXX..
-.XXXXX. ....... ..XXX..
-.XXXXX. XXXXXXX ..XXX..
-.XXXXX. XXXXXXX ..XXX..
-.XXXXX. XXXXXXX ..XXX..
-.XXXXX. ....... ..XXX..
-....... ....... ..XXX..
+XXXXXXX ....... ..XXX..
+XXXXXXX ....... ..XXX..
+XXXXXXX XXXXXXX ..XXX..
+XXXXXXX XXXXXXX ..XXX..
+XXXXXXX XXXXXXX ..XXX..
+XXXXXXX ....... ..XXX..
+XXXXXXX ....... ..XXX..
 """
 )

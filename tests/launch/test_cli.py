@@ -47,7 +47,10 @@ placements: {"*": {refine: se}}
 ERRORS: list[tuple[str, str]] = [
     ("search twice.yaml", "twice.yaml:2: space: this key is written twice; it is first written in line 1; keep one"),
     ("search tag.yaml", "tag.yaml:1: space: tags are not allowed; remove !!python/object/apply:os.system"),
-    ("search unit.yaml", "unit.yaml:2: budget: latency_ms: '3 GiB' has the unit 'GiB', which does not fit; use us, ms, s"),
+    (
+        "search unit.yaml",
+        "unit.yaml:2: budget: latency_ms: '3 GiB' has the unit 'GiB', which does not fit; use us, ms, s",
+    ),
     ("search zero.yaml", "zero.yaml:1: budget: params: '0x' must be above 0"),
     ("search same.yaml", "same.yaml:1: objectives: each objective may stand once"),
     ("search recipe.yaml", "shaps: unknown recipe 'shaps' (did you mean 'shapes'?)"),
@@ -60,13 +63,19 @@ ERRORS: list[tuple[str, str]] = [
     ("search nofile.yaml", "nofile.yaml: no such file"),
     ("search shaps", "shaps: unknown run file 'shaps' (did you mean 'shapes'?); allowed: fashion-mnist, shapes"),
     ("search --set trainer.epochs", "--set trainer.epochs: write key=value, with dots for nested keys"),
-    ("search --set trainer.epchs=3", "--set trainer.epchs=3: trainer.epchs: unknown key 'epchs' (did you mean 'epochs'?)"),
+    (
+        "search --set trainer.epchs=3",
+        "--set trainer.epchs=3: trainer.epchs: unknown key 'epchs' (did you mean 'epochs'?)",
+    ),
     ("search --set search.trials=many", "--set search.trials=many: search.trials: must be a whole number, not 'many'"),
     ("resume empty", "holds no run: journal.log is not there"),
     ("report nowhere", "holds no run: journal.log is not there"),
     ("export nowhere", "holds no run: journal.log is not there"),
     ("train open.yaml --recipe shapes", "open.yaml:4: placements.*.refine: is still a choice (se, cbam)"),
-    ("train small.yaml --recipe shapes", "nas: skeleton.image_size is 16, and shapes has 32; set skeleton.image_size: 32"),
+    (
+        "train small.yaml --recipe shapes",
+        "nas: skeleton.image_size is 16, and shapes has 32; set skeleton.image_size: 32",
+    ),
     ("train small.yaml", "nas: say what to train on: --recipe NAME, or --run RUN"),
     ("train small.yaml --recipe nope", "nope: unknown recipe 'nope'; allowed: cifar, fashion_mnist, imagenet, shapes"),
     ("cost small.yaml --batch 0", "nas: batch_size is 0; it must be at least 1"),
