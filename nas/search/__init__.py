@@ -1,6 +1,7 @@
 """What to train next: samplers, budget, duplicates, early stopping, finalists; and a journal that outlives crashes."""
 
 from nas.search.config import SearchConfig
+from nas.search.default import Known
 from nas.search.engine import Engine, Summary
 from nas.search.journal import Journal, JournalError, RunLockedError, read_study, settings_of
 from nas.search.records import (
@@ -12,7 +13,7 @@ from nas.search.records import (
     TrialRecord,
     read_trials,
 )
-from nas.search.samplers import Known, make_sampler
+from nas.search.samplers import make_sampler
 
 __all__ = [
     "ACCURACY",

@@ -21,12 +21,13 @@ import optuna
 
 from nas.search import records
 from nas.search.config import SearchConfig
+from nas.search.default import Known
 from nas.search.journal import Journal
 from nas.search.ledger import Entry, Estimate, Ledger, Verdict
 from nas.search.pareto import Points, hypervolume, is_front, minimised, spread_order
 from nas.search.records import ACCURACY, EpochRecord, Job, Objective, Outcome
 from nas.search.rungs import choose_bracket, in_better_half, ladders, promotable
-from nas.search.samplers import Known, learns_from_complete_only, make_sampler
+from nas.search.samplers import learns_from_complete_only, make_sampler
 from search_spaces import Architecture, SearchSpace, Value
 
 _PROPOSALS_PER_CALL = 20

@@ -11,6 +11,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+_DIRECTIONS = 256
+
 Points: TypeAlias = NDArray[np.float64]
 
 
@@ -82,6 +84,35 @@ def hypervolume(points: ArrayLike, reference: ArrayLike) -> float:
         raise ValueError(f"points have {array.shape[1]} objectives, the reference has {len(corner)}")
     inside = array[(array < corner).all(axis=1)] if array.size else np.empty((0, len(corner)))
     return _volume(np.unique(inside, axis=0), corner)
+
+
+def hypervolume_gains(front: ArrayLike, reference: ArrayLike, candidates: ArrayLike) -> Points:
+    """What each candidate [k, m] alone would add to the hypervolume of a front [n, m]: [k], zero where nothing.
+
+    Exact with one or two objectives. With more, up to a common factor, an average over directions: the volume is
+    proportional to the mean over directions w of max over points of min over objectives ((reference - point) / w)^m
+    (Zhang & Golovin, Random Hypervolume Scalarizations, 2020, arXiv:2006.04655, lemma 5).
+    """
+    corner = np.asarray(reference, dtype=np.float64)
+    new = np.minimum(_checked(candidates), corner)
+    known = np.asarray(front, dtype=np.float64).reshape(-1, len(corner))
+    known = known[(known < corner).all(axis=1)]
+    if len(corner) == 1:
+        return np.asarray(np.maximum(known.min(initial=corner[0]) - new[:, 0], 0.0))
+    if len(corner) == 2:
+        known = np.unique(known, axis=0)
+        known = known[_front_of_sorted(known)]
+        # Strips between the front's points along the first objective; in each, the front stands at `heights`.
+        left = np.concatenate([[-np.inf], known[:, 0]])
+        right = np.concatenate([known[:, 0], corner[:1]])
+        heights = np.concatenate([corner[1:], known[:, 1]])
+        widths = np.maximum(right - np.maximum(left, new[:, :1]), 0.0)
+        return np.asarray((widths * np.maximum(heights - new[:, 1:], 0.0)).sum(axis=1))
+    directions = np.abs(np.random.default_rng(0).normal(size=(_DIRECTIONS, len(corner))))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    reach = ((corner - new)[:, None] / directions).min(axis=2) ** len(corner)
+    have = ((corner - known)[:, None] / directions).min(axis=2).max(axis=0, initial=0.0) ** len(corner)
+    return np.asarray(np.maximum(reach - have, 0.0).mean(axis=1))
 
 
 def knee(points: ArrayLike) -> int:

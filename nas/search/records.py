@@ -175,9 +175,7 @@ def record_of(trial: FrozenTrial) -> TrialRecord:
         seed=attrs.get(SEED, 0),
         bracket=attrs.get(BRACKET, 0),
         stop_epoch=attrs.get(STOP_EPOCH, 0),
-        epochs={
-            (record := EpochRecord(**value)).epoch: record for key, value in attrs.items() if key.startswith(_EPOCH)
-        },
+        epochs=epochs_of(attrs),
         costs=attrs.get(COSTS, {}),
         budget=attrs.get(BUDGET, {}),
         values=tuple(trial.values) if trial.state == TrialState.COMPLETE and REJECTED not in attrs else None,
@@ -186,6 +184,12 @@ def record_of(trial: FrozenTrial) -> TrialRecord:
         params=trial.params,
         plan=attrs.get(ARCHITECTURE),
     )
+
+
+def epochs_of(attrs: Mapping[str, Any]) -> dict[int, EpochRecord]:
+    """The epochs among a trial's user attributes."""
+    found = [EpochRecord(**value) for key, value in attrs.items() if key.startswith(_EPOCH)]
+    return {record.epoch: record for record in found}
 
 
 def epoch_attribute(record: EpochRecord) -> tuple[str, dict[str, Any]]:

@@ -5,30 +5,16 @@ What a sampler does for trial n depends on the seed, n and the study alone, so a
 
 import importlib.util
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from hashlib import sha256
-from typing import Any, TypeAlias
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from search_spaces import Architecture, SearchSpace
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What is known of an architecture before it is trained.
-
-    ``values``: of each objective, in the study's order; None where only training tells. ``seen``: it was tried already.
-    """
-
-    values: tuple[float | None, ...]
-    seen: bool = False
-
-
-KnownOf: TypeAlias = Callable[[Architecture], Known]
+from nas.search.default import DefaultSampler, KnownOf
+from nas.search.seeds import trial_seed
+from search_spaces import SearchSpace
 
 
 def make_sampler(
@@ -53,11 +39,6 @@ def make_sampler(
 def learns_from_complete_only(name: str) -> bool:
     """Whether a sampler ignores pruned trials, so that it must be told of an infeasible one as complete."""
     return name in ("nsga2", "gp")
-
-
-def trial_seed(seed: int, number: int) -> int:
-    """The seed of trial `number`, 32 bits, unlike those of its neighbours."""
-    return int.from_bytes(sha256(f"{seed}:{number}".encode()).digest()[:4], "big")
 
 
 class _Reseeded(BaseSampler):
@@ -116,7 +97,7 @@ def _gp(seed: int, space: SearchSpace | None, known: KnownOf | None) -> BaseSamp
 
 
 _MAKERS: dict[str, Callable[[int, SearchSpace | None, KnownOf | None], BaseSampler]] = {
-    "default": _random,
+    "default": DefaultSampler,
     "tpe": _tpe,
     "nsga2": _nsga2,
     "gp": _gp,

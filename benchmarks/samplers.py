@@ -1,0 +1,173 @@
+"""How much of the hypervolume each sampler finds, on problems of placement kind that are tabulated whole.
+
+    python benchmarks/samplers.py --seeds 20
+    python benchmarks/samplers.py --seeds 5 --samplers default tpe --tables synthetic
+
+Protocol (that of ../shared/benchmarks/README.md): two objectives, accuracy up and cost down. An evaluation returns the
+accuracy of one of an architecture's training runs, drawn at random, and its exact cost. The figure after n evaluations
+is the hypervolume of all that was evaluated, everyone at its mean accuracy, as a share of the whole table's.
+
+``nasbench_macro`` is NAS-Bench-Macro (Su et al., Prioritized Architecture Sampling with Monto-Carlo Tree Search, 2021):
+6,561 architectures, trained thrice. The synthetic tables are drawn from main effects, pairs, and in part triples, of
+different sizes and noise, so that a sampler that fits one table does not look good on the others. Samplers see plain
+Optuna studies: no search space, no cost model.
+"""
+
+import argparse
+import itertools
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+
+from nas.search import make_sampler
+from nas.search.pareto import hypervolume
+
+MACRO = Path(__file__).resolve().parents[2] / "shared" / "benchmarks" / "nasbench_macro.json"
+MARKS = (50, 100, 200)
+REACHED = 0.95
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Table:
+    """All architectures of a problem: `sizes` [d], accuracies [*sizes, runs], costs [*sizes], a reference point."""
+
+    name: str
+    sizes: tuple[int, ...]
+    accuracies: Array
+    costs: Array
+    reference: tuple[float, float]
+
+    def share(self, evaluated: Sequence[tuple[int, ...]]) -> float:
+        """The part of the table's hypervolume that these architectures have."""
+        at = tuple(np.array(evaluated).T)
+        return self._volume(self.accuracies.mean(axis=-1)[at], self.costs[at]) / self.whole
+
+    @cached_property
+    def whole(self) -> float:
+        return self._volume(self.accuracies.mean(axis=-1).ravel(), self.costs.ravel())
+
+    def _volume(self, accuracies: Array, costs: Array) -> float:
+        accuracy, cost = self.reference
+        return hypervolume(np.stack([-accuracies, costs], axis=1), [-accuracy, cost])
+
+
+def macro(path: Path) -> Table:
+    """NAS-Bench-Macro as the file has it."""
+    rows = json.loads(path.read_text())["rows"]
+    sizes = (3,) * 8
+    accuracies, costs = np.empty((*sizes, 3)), np.empty(sizes)
+    for key, row in rows.items():
+        place = tuple(map(int, key))
+        accuracies[place], costs[place] = row[:3], row[4]
+    return Table("nasbench_macro", sizes, accuracies, costs, (80.0, float(costs.max())))
+
+
+def synthetic(seed: int, sizes: tuple[int, ...], order: int, noise: float, *, saturating: bool) -> Table:
+    """A table of random effects: main ones, and those of up to `order` axes together; a few axes matter most.
+
+    `noise` is the standard deviation of a training run against that of the accuracies; `saturating` bends accuracies
+    towards 100 %, as tasks do. The reference is the accuracy that a fifth of all stay below, and the highest cost.
+    """
+    rng = np.random.default_rng(seed)
+    d = len(sizes)
+    weight = rng.gamma(1.0, 1.0, d)
+
+    def effects(axes: tuple[int, ...]) -> Array:
+        shape = [sizes[axis] if axis in axes else 1 for axis in range(d)]
+        return rng.normal(size=shape) * np.sqrt(weight[list(axes)].prod())
+
+    def standard(values: Array) -> Array:
+        return np.asarray((values - values.mean()) / values.std())
+
+    score = np.zeros(sizes)
+    for size, share in zip(range(1, order + 1), (1.0, 0.6, 0.4), strict=False):
+        total = np.zeros(sizes)
+        for axes in itertools.combinations(range(d), size):
+            if size < 3 or rng.random() < 0.3:
+                total = total + effects(axes)
+        score = score + share * standard(total)
+    costs = np.ones(sizes)
+    for axis in range(d):
+        steps = np.sort(rng.gamma(1.0, 1.0, sizes[axis])) * rng.gamma(1.0, 1.0)
+        if rng.random() < 0.5:
+            rng.shuffle(steps)
+        costs = costs + steps.reshape([-1 if other == axis else 1 for other in range(d)])
+    # What costs more tends to be better, or there would be no front to find.
+    score = standard(standard(score) + 0.7 * standard(costs))
+    mean = 100 / (1 + np.exp(-1.2 * score)) if saturating else 70 + 10 * score
+    accuracies = mean[..., None] + noise * mean.std() * rng.normal(size=(*sizes, 3))
+    shape = "x".join(map(str, sizes))
+    name = f"{shape} order {order} noise {noise:g}{' saturating' if saturating else ''}"
+    return Table(name, sizes, accuracies, costs, (float(np.quantile(mean, 0.2)), float(costs.max())))
+
+
+def synthetic_tables() -> Iterator[Table]:
+    """Eight problems of 729 to 16,384 architectures."""
+    yield synthetic(11, (3,) * 8, 2, 0.05, saturating=True)
+    yield synthetic(12, (4,) * 6, 2, 0.1, saturating=False)
+    yield synthetic(13, (2,) * 12, 1, 0.1, saturating=True)
+    yield synthetic(14, (5,) * 5, 3, 0.05, saturating=True)
+    yield synthetic(15, (6, 2, 6, 2, 6, 2, 4), 2, 0.05, saturating=False)
+    yield synthetic(16, (4,) * 7, 1, 0.3, saturating=True)
+    yield synthetic(17, (3,) * 6, 3, 0.2, saturating=False)
+    yield synthetic(18, (3, 3, 2, 3, 3, 2, 3, 3, 2), 2, 0.1, saturating=True)
+
+
+def search(table: Table, sampler: str, seed: int, evaluations: int) -> tuple[list[float], float]:
+    """One search: the share after each evaluation, and the mean seconds of an ask."""
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=make_sampler(sampler, seed))
+    rng = np.random.default_rng(1_000 + seed)
+    evaluated: list[tuple[int, ...]] = []
+    shares: list[float] = []
+    spent = 0.0
+    for _ in range(evaluations):
+        began = time.perf_counter()
+        trial = study.ask()
+        place = tuple(trial.suggest_categorical(f"x{i}", range(size)) for i, size in enumerate(table.sizes))
+        spent += time.perf_counter() - began
+        run = rng.integers(table.accuracies.shape[-1])
+        study.tell(trial, [float(table.accuracies[(*place, run)]), float(table.costs[place])])
+        evaluated.append(place)
+        shares.append(table.share(evaluated))
+    return shares, spent / evaluations
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--samplers", nargs="+", default=["default", "tpe", "nsga2", "gp", "random"])
+    parser.add_argument("--tables", choices=("macro", "synthetic", "all"), default="all")
+    parser.add_argument("--evaluations", type=int, default=MARKS[-1])
+    arguments = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    tables: list[Table] = []
+    if arguments.tables != "synthetic":
+        tables += [macro(MACRO)] if MACRO.is_file() else []
+    if arguments.tables != "macro":
+        tables += synthetic_tables()
+    marks = [mark for mark in MARKS if mark <= arguments.evaluations]
+    head = "".join(f"{mark:>8}" for mark in marks)
+    print(f"{'table':42} {'sampler':22}{head}  to {REACHED:.0%}   ask ms")
+    for table in tables:
+        for sampler in arguments.samplers:
+            runs = [search(table, sampler, seed, arguments.evaluations) for seed in range(arguments.seeds)]
+            shares = np.array([run[0] for run in runs])
+            figures = "".join(f"{shares[:, mark - 1].mean():8.4f}" for mark in marks)
+            reached = [next((i + 1 for i, s in enumerate(row) if s >= REACHED), np.inf) for row in shares.tolist()]
+            median = float(np.median(reached))
+            trials = f"{median:6.0f}" if np.isfinite(median) else f">{arguments.evaluations:5}"
+            ask = 1e3 * float(np.mean([run[1] for run in runs]))
+            print(f"{table.name:42} {sampler:22}{figures}  {trials}  {ask:7.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,278 @@
+"""The default sampler: neighbours of the front, ranked by the hypervolume that a surrogate expects of them.
+
+For every trial:
+
+1. Until there are enough trials to tell main effects apart, propose what differs most from all that was tried, rare
+   levels first.
+2. Then predict every objective by `nas.search.surrogate`. Trials that were stopped early, or still run, take part with
+   their last value carried to the full length (`nas.search.history.History.targets`).
+3. Make candidates from the front by recombination and one to three mutations; drop what was tried or is being tried.
+4. Propose the one whose predicted objectives add most hypervolume to the front of predictions: noise that made a trial
+   look good does not hide its neighbours, and trials under way count with what is expected of them, so no two workers
+   get near-twins. Objectives known without training are asked for, not predicted. With constraints, the gain counts
+   times the probability that they hold.
+
+Two choices carry it. Candidates stay near the front, for a surrogate is most wrong far from all that was tried, and
+maximising over the whole space finds just that. And the reference point lies well beyond the front's ends: at them, no
+candidate that extends the front would ever gain anything.
+"""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from nas.search.history import History, Row, Targets
+from nas.search.parameters import CLOSED, Axes, Axis
+from nas.search.pareto import Points, hypervolume_gains, is_front, layers
+from nas.search.seeds import trial_seed
+from nas.search.surrogate import Levels, Surrogate, Vector, fit
+from search_spaces import Architecture, SearchSpace
+
+_STARTUP = 16
+_DESIGNS = 64
+_CANDIDATES = 200
+_CROSSED = 0.3
+_FEWEST_TOLD = 4
+_ASKED_FOR_COSTS = 40
+_MOST_FITTED = 256
+_BEYOND_THE_FRONT = 0.5
+_OPTIMISM = (0.0, 0.5, 1.0, 2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of an architecture before it is trained.
+
+    ``values``: of each objective, in the study's order; None where only training tells. ``seen``: it was tried already.
+    """
+
+    values: tuple[float | None, ...]
+    seen: bool = False
+
+
+KnownOf: TypeAlias = Callable[[Architecture], Known]
+
+
+class DefaultSampler(BaseSampler):
+    """See the module. Works in any Optuna study; long and continuous ranges are searched in steps of an eighth.
+
+    Args:
+        seed: With a trial's number and the study, decides what is proposed; nothing else is remembered between trials.
+        space: Its parameters. None: they are learnt from the study's trials, and what opens what.
+        known: Objectives that need no training; only with `space`.
+    """
+
+    def __init__(self, seed: int, space: SearchSpace | None = None, known: KnownOf | None = None) -> None:
+        self._seed = seed
+        self._space = space
+        self._known = known
+        self._fixed = None if space is None else Axes.of_space(space)
+        self._history: History | None = None
+        self._lock = threading.Lock()
+
+    def infer_relative_search_space(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,  # noqa: ARG002  # Optuna's signature
+    ) -> dict[str, BaseDistribution]:
+        """The space's parameters, else all that any finished trial was asked for, as it was last asked."""
+        with self._lock:
+            axes = self._read(study).axes.axes
+        return {axis.name: axis.distribution for axis in axes}
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """A value for every parameter of `search_space`; those that stay closed are not asked for."""
+        rng = np.random.default_rng(trial_seed(self._seed, trial.number))
+        with self._lock:
+            history = self._read(study)
+            running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            pending = [history.row(other) for other in running if other.number != trial.number]
+            axes = history.axes.axes
+            levels, parent = self._propose(history, pending, rng) if axes else (np.empty(0, np.int64), {})
+        params: dict[str, Any] = {}
+        if axes:
+            for axis, level in zip(axes, levels.tolist(), strict=True):
+                kept = level != CLOSED and axis.name in parent and axis.level(parent[axis.name]) == level
+                if level != CLOSED:
+                    params[axis.name] = parent[axis.name] if kept else axis.value(level, rng)
+        for name, distribution in search_space.items():
+            if name not in params:
+                axis = Axis.of(name, distribution)
+                params[name] = axis.value(int(rng.integers(axis.size)), rng)
+        return {name: params[name] for name in search_space}
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:  # noqa: ANN401  # Optuna's signature
+        """At random: only what no finished trial was asked for comes here."""
+        random = optuna.samplers.RandomSampler(seed=trial_seed(self._seed, trial.number, param_name))
+        return random.sample_independent(study, trial, param_name, param_distribution)
+
+    def _read(self, study: optuna.Study) -> History:
+        if self._history is None or self._history.study is not study:
+            self._history = History(study, self._fixed)
+        self._history.update(study.get_trials(deepcopy=False))
+        return self._history
+
+    def _propose(
+        self, history: History, pending: Sequence[Row], rng: np.random.Generator
+    ) -> tuple[Levels, Mapping[str, Any]]:
+        """Levels [d], and the parameters of the trial that they are neighbours of."""
+        axes, rows = history.axes, [*history.rows, *pending]
+        levels = np.array([row.levels for row in rows], dtype=np.int64).reshape(len(rows), len(axes.axes))
+        targets = history.targets(rows)
+        holds = _learn_constraints(rows, levels, axes.sizes)
+        finished = np.flatnonzero(targets.finished)
+        if len(finished) < _STARTUP:
+            return _differing(axes, levels, holds, rng), {}
+
+        models = [_learn(levels, axes.sizes, targets, k) for k in range(targets.values.shape[1])]
+        expected = _expect(models, levels, 0.0)
+        parents = finished[is_front(targets.values[finished]) | is_front(expected[finished])]
+        candidates, of = _neighbours(axes, levels, parents, rng)
+        if not len(candidates):
+            return _differing(axes, levels, holds, rng), {}
+        counting = targets.finished | (np.arange(len(rows)) >= len(history.rows))
+        gain = _Gain.over(expected[counting])
+        likely = holds(candidates)
+        for optimism in _OPTIMISM:
+            # The mean alone, unless it expects nothing of any candidate.
+            predicted = _expect(models, candidates, optimism)
+            score = likely * gain(predicted)
+            if score.any():
+                break
+        if self._known is not None and self._space is not None:
+            score = self._score_with_costs(history, candidates, predicted, likely, score, gain, rng)
+        best = int(np.argmax(score))
+        return candidates[best], rows[of[best]].params
+
+    def _score_with_costs(
+        self,
+        history: History,
+        candidates: Levels,
+        predicted: Points,
+        likely: Vector,
+        score: Vector,
+        gain: "_Gain",
+        rng: np.random.Generator,
+    ) -> Vector:
+        """The best candidates' scores again, with what is known instead of what is predicted; the others' are zero."""
+        assert self._space is not None
+        assert self._known is not None
+        first = np.argsort(-score, kind="stable")[:_ASKED_FOR_COSTS]
+        exact = predicted[first].copy()
+        allowed = np.zeros(len(first))
+        for place, index in enumerate(first):
+            levels = candidates[index].tolist()
+            params = {
+                axis.name: axis.value(level, rng)
+                for axis, level in zip(history.axes.axes, levels, strict=True)
+                if level != CLOSED
+            }
+            known = self._known(self._space.decode(params))
+            allowed[place] = not known.seen
+            for objective, value in enumerate(known.values):
+                if value is not None:
+                    exact[place, objective] = history.signs[objective] * value
+        again = np.zeros(len(score))
+        again[first] = allowed * likely[first] * gain(exact)
+        return again if again.any() else score
+
+
+@dataclass(frozen=True)
+class _Gain:
+    """What a candidate's expected objectives add to the hypervolume of a front of expectations."""
+
+    front: Points
+    reference: Vector
+    spans: Vector
+
+    @classmethod
+    def over(cls, expected: Points) -> "_Gain":
+        front = expected[is_front(expected)]
+        spans = np.ptp(front, axis=0)
+        spans = np.where(spans > 0, spans, np.ptp(expected, axis=0))
+        spans = np.where(spans > 0, spans, 1.0)
+        return cls(front, front.max(axis=0) + _BEYOND_THE_FRONT * spans, spans)
+
+    def __call__(self, points: Points) -> Vector:
+        return hypervolume_gains(self.front / self.spans, self.reference / self.spans, points / self.spans)
+
+
+def _learn(levels: Levels, sizes: Levels, targets: Targets, objective: int) -> Surrogate:
+    """A surrogate of one objective from the trials that know it: all, or half the best and half from everywhere."""
+    known = np.flatnonzero(np.isfinite(targets.values[:, objective]))
+    if len(known) > _MOST_FITTED:
+        finished = np.flatnonzero(targets.finished)
+        best = finished[np.argsort(layers(targets.values[finished]), kind="stable")[: _MOST_FITTED // 2]]
+        rest = np.setdiff1d(known, best)
+        spread = rest[np.linspace(0, len(rest) - 1, _MOST_FITTED - len(best)).astype(int)]
+        known = np.sort(np.concatenate([best, spread]))
+    return fit(levels[known], sizes, targets.values[known, objective], targets.variances[known, objective])
+
+
+def _learn_constraints(rows: Sequence[Row], levels: Levels, sizes: Levels) -> Callable[[Levels], Vector]:
+    """The probability that candidates [n, d] keep all constraints that some trial has broken: [n]."""
+    models = []
+    for name in sorted({name for row in rows for name, value in row.constraints.items() if value > 0}):
+        told = [index for index, row in enumerate(rows) if name in row.constraints][-_MOST_FITTED:]
+        if len(told) >= _FEWEST_TOLD:
+            values = np.array([rows[index].constraints[name] for index in told])
+            models.append(fit(levels[told], sizes, values))
+
+    def probability(candidates: Levels) -> Vector:
+        likely = np.ones(len(candidates))
+        for model in models:
+            likely *= model.probability_below(candidates, 0.0)
+        return likely
+
+    return probability
+
+
+def _expect(models: Sequence[Surrogate], levels: Levels, optimism: float) -> Points:
+    """The objectives [n, m] that the models expect, less `optimism` standard deviations."""
+    return np.stack([model.expect(levels, optimism) for model in models], axis=1)
+
+
+def _differing(axes: Axes, tried: Levels, holds: Callable[[Levels], Vector], rng: np.random.Generator) -> Levels:
+    """Of some random candidates the one farthest from all that were tried, with the levels tried most seldom: [d]."""
+    drawn = axes.draw(_DESIGNS, rng)
+    if not len(tried):
+        return np.asarray(drawn[0])
+    apart = (drawn[:, None, :] != tried[None, :, :]).sum(axis=2).min(axis=1)
+    counts = (drawn[:, None, :] == tried[None, :, :]).sum(axis=1)
+    rarity = (1 / (1 + counts)).mean(axis=1)
+    # An axis is worth a whole step of distance only if its level was never tried.
+    score = (apart + rarity * len(axes.axes)) * holds(drawn)
+    return np.asarray(drawn[int(np.argmax(np.where(apart > 0, score, -1.0)))])
+
+
+def _neighbours(
+    axes: Axes, levels: Levels, parents: NDArray[np.int64], rng: np.random.Generator
+) -> tuple[Levels, NDArray[np.int64]]:
+    """Candidates [n, d] that were not tried, and the parent row [n] of each."""
+    d = len(axes.axes)
+    of = rng.choice(parents, _CANDIDATES)
+    other = rng.choice(parents, _CANDIDATES)
+    crossed = (rng.random(_CANDIDATES) < _CROSSED)[:, None] & (rng.random((_CANDIDATES, d)) < 0.5)
+    made = np.where(crossed, levels[other], levels[of])
+    # One to three of the axes that are open get another level.
+    order = np.where(made == CLOSED, np.inf, rng.random((_CANDIDATES, d))).argsort(axis=1).argsort(axis=1)
+    mutated = (order < rng.integers(1, 4, _CANDIDATES)[:, None]) & (made != CLOSED)
+    shift = 1 + (rng.random((_CANDIDATES, d)) * np.maximum(axes.sizes - 1, 1)).astype(np.int64)
+    made = axes.settle(np.where(mutated, (made + shift) % axes.sizes, made), rng)
+    _, first = np.unique(made, axis=0, return_index=True)
+    first.sort()
+    tried = {tuple(row) for row in levels.tolist()}
+    new = [index for index in first.tolist() if tuple(made[index].tolist()) not in tried]
+    return made[new], of[new]

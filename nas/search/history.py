@@ -1,0 +1,164 @@
+"""The trials of a study as a surrogate sees them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from nas.search import records
+from nas.search.parameters import Axes, Axis, learn_openings
+
+_FEWEST_COMPLETE = 5
+_FEWEST_AT_A_RUNG = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A trial. Objectives are to be made small.
+
+    ``values``: [m], NaN where not known. ``curve``: epoch -> the accuracy objective then. ``constraints``: at most 0 if
+    they hold. ``complete``: trained to full length, within its constraints.
+    """
+
+    params: Mapping[str, Any]
+    levels: tuple[int, ...]
+    values: tuple[float, ...]
+    curve: Mapping[int, float]
+    constraints: Mapping[str, float]
+    complete: bool
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What the objectives are learnt from.
+
+    ``values`` [n, m] and the variance of their own errors [n, m], NaN where nothing is known; ``finished`` [n]:
+    whether the row's values are final, or as good as a final value for now.
+    """
+
+    values: NDArray[np.float64]
+    variances: NDArray[np.float64]
+    finished: NDArray[np.bool_]
+
+
+class History:
+    """The finished trials of one study, each parsed once.
+
+    With `axes` None, they are learnt: every parameter that a trial was asked for, and what opens it.
+    """
+
+    def __init__(self, study: optuna.Study, axes: Axes | None) -> None:
+        self.study = study
+        self._given = axes
+        self.signs = [-1.0 if d == StudyDirection.MAXIMIZE else 1.0 for d in study.directions]
+        metrics = study.metric_names
+        self._metrics = metrics or [""] * len(self.signs)
+        self._accuracy = self._metrics.index(records.ACCURACY) if records.ACCURACY in self._metrics else 0
+        self._clear({})
+
+    def _clear(self, distributions: dict[str, BaseDistribution]) -> None:
+        self._distributions = distributions
+        self.axes = self._given or Axes(tuple(Axis.of(name, d) for name, d in distributions.items()), {})
+        self.rows: list[Row] = []
+        self._parsed: set[int] = set()
+        self._learnt_from = 0
+
+    def update(self, trials: Sequence[FrozenTrial]) -> None:
+        """Takes in the trials that finished since."""
+        new = [trial for trial in trials if trial.state.is_finished() and trial.number not in self._parsed]
+        if self._given is None and any(
+            self._distributions.get(name) != distribution
+            for trial in new
+            for name, distribution in trial.distributions.items()
+        ):
+            # New parameters, or other ranges: the levels of all trials change.
+            distributions = dict(self._distributions)
+            for trial in new:
+                distributions.update(trial.distributions)
+            self._clear(distributions)
+            new = [trial for trial in trials if trial.state.is_finished()]
+        self.rows += [self.row(trial) for trial in new]
+        self._parsed.update(trial.number for trial in new)
+        self._learn_openings()
+
+    def row(self, trial: FrozenTrial) -> Row:
+        """A trial, finished or not."""
+        attrs = trial.user_attrs
+        constraints = trial.constraints
+        feasible = all(value <= 0 for value in constraints.values())
+        complete = trial.state == TrialState.COMPLETE
+        if complete and records.REJECTED not in attrs:
+            values = [sign * value for sign, value in zip(self.signs, trial.values, strict=True)]
+        else:
+            costs = attrs.get(records.COSTS, {})
+            values = [
+                sign * costs[metric]["value"] if metric in costs else np.nan
+                for sign, metric in zip(self.signs, self._metrics, strict=True)
+            ]
+        curve = dict(trial.intermediate_values)
+        curve.update((record.epoch, record.val_top1) for record in records.epochs_of(attrs).values())
+        sign = self.signs[self._accuracy]
+        return Row(
+            params=trial.params,
+            levels=tuple(self.axes.levels(trial.params)),
+            values=tuple(values),
+            curve={epoch: sign * value for epoch, value in curve.items() if np.isfinite(value)},
+            constraints=constraints,
+            complete=complete and feasible and bool(trial.params) and records.DUPLICATE_OF not in attrs,
+        )
+
+    def targets(self, rows: Sequence[Row]) -> Targets:
+        """The values to learn from, those of trials that were stopped or still run carried to the full length.
+
+        A value at epoch e is carried by the least-squares line between epoch e and the end over the trials that have
+        both, whose residual variance it gets. While hardly any trial is complete, the highest epoch that enough of them
+        reached stands for the end.
+        """
+        m = len(self.signs)
+        values = np.array([row.values for row in rows]).reshape(len(rows), m)
+        variances = np.zeros_like(values)
+        final = np.array([row.complete for row in rows], dtype=bool)
+        known = values[:, self._accuracy]
+        if final.sum() < _FEWEST_COMPLETE:
+            reached = [epoch for row in rows for epoch in row.curve]
+            enough = [epoch for epoch in set(reached) if reached.count(epoch) >= _FEWEST_AT_A_RUNG]
+            if enough:
+                rung = max(enough)
+                known[:] = [row.curve.get(rung, np.nan) for row in rows]
+                final = np.isfinite(values).all(axis=1)
+        full = [(row, value) for row, value in zip(rows, known.tolist(), strict=True) if np.isfinite(value)]
+        early: dict[int, list[int]] = {}
+        for index, row in enumerate(rows):
+            if row.curve and np.isnan(known[index]):
+                early.setdefault(max(row.curve), []).append(index)
+        for epoch, indices in early.items():
+            pairs = [(row.curve[epoch], value) for row, value in full if epoch in row.curve]
+            if len(pairs) >= _FEWEST_COMPLETE:
+                (intercept, slope), variance = _line(np.array(pairs))
+                known[indices] = [intercept + slope * rows[index].curve[epoch] for index in indices]
+                variances[indices, self._accuracy] = variance
+        return Targets(values, variances, final)
+
+    def _learn_openings(self) -> None:
+        """Looks again whenever the trials have doubled."""
+        count = 1 << (len(self.rows).bit_length() - 1) if self.rows else 0
+        if self._given is None and count != self._learnt_from:
+            levels = np.array([row.levels for row in self.rows[:count]])
+            self.axes = Axes(self.axes.axes, learn_openings(levels, self.axes.sizes.tolist()))
+            self._learnt_from = count
+
+
+def _line(pairs: NDArray[np.float64]) -> tuple[tuple[float, float], float]:
+    """Intercept and slope (not below 0) of [n, 2], and the variance around it."""
+    x, y = pairs.T
+    spread = float(((x - x.mean()) ** 2).sum())
+    slope = max(float(((x - x.mean()) * (y - y.mean())).sum()) / spread, 0.0) if spread > 0 else 0.0
+    intercept = float(y.mean()) - slope * float(x.mean())
+    residual = y - intercept - slope * x
+    return (intercept, slope), float((residual**2).sum() / max(len(y) - 2, 1))
