@@ -185,8 +185,8 @@ def cost(
             device=device,
             batch_size=batch,
             train_batch_size=train_batch,
-            optimizer=optimizer,
-            threads=threads,  # type: ignore[arg-type]
+            optimizer=optimizer,  # type: ignore[arg-type]  # it is checked there
+            threads=threads,
         )
     except ValueError as error:
         raise UserError(f"nas: {error}") from error

@@ -207,7 +207,7 @@ def _adapter(engine: Engine, workers: int, run_dir: Path) -> Any:  # noqa: ANN40
                 return None
             job = engine.next()
             if job is None:
-                return Searcher.FINISHED if engine.done else None  # type: ignore[no-any-return]
+                return Searcher.FINISHED if engine.done else None
             self.jobs[trial_id] = job
             return {"job": json.dumps(job.to_dict())}
 

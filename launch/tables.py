@@ -53,7 +53,7 @@ def text(value: object) -> str:
 def amount(value: float, unit: str) -> str:
     """A figure with a unit that suits its size: `25.6 M`, `1.3 GiB`, `2.41 ms`."""
     if unit == "bytes":
-        for name, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        for name, size in (("GiB", 2.0**30), ("MiB", 2.0**20), ("KiB", 2.0**10)):
             if value >= size:
                 return f"{value / size:.3g} {name}"
         return f"{value:.0f} B"

@@ -125,16 +125,14 @@ class Board:
 
     @staticmethod
     def _add(writer: SummaryWriter, proto: Summary) -> None:
-        file_writer = writer.file_writer
-        assert file_writer is not None
-        file_writer.add_summary(proto)
+        writer._get_file_writer().add_summary(proto)  # type: ignore[no-untyped-call]
 
 
 def pixels(figure: Figure) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """The figure as [H, W, 3]."""
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    canvas.draw()  # type: ignore[no-untyped-call]
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
 
 
 def png(figure: Figure) -> bytes:
@@ -145,7 +143,7 @@ def png(figure: Figure) -> bytes:
 
 
 def _writer(folder: Path) -> SummaryWriter:
-    return SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(folder))
 
 
 def _hparams(tag: str, **content: Any) -> Summary:  # noqa: ANN401  # protocol buffers

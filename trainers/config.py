@@ -36,7 +36,8 @@ class DataConfig(BaseModel):
     val_size: int | None = Field(
         default=None,
         ge=1,
-        description="images carved from the training data for selection, every class in proportion; left out: a tenth",
+        description="images carved from the training data for selection, every class in proportion; left out: a tenth; "
+        "of no effect on an imagefolder with val/ and test/ of its own",
     )
     in_memory: bool = Field(
         default=False,

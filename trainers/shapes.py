@@ -1,15 +1,15 @@
 """`shapes`: pictures whose label is a relation between distant parts, drawn from a seed.
 
-A picture of 32x32 is a grid of 4 x 4 cells. Two glyphs, one bright and one dark, each of its own hue, stand in different
-rows and columns. The class is the hue of the glyph that a cue in a third cell names:
+A picture of 32x32 is a grid of 4 x 4 cells. Two glyphs, one bright and one dark, each of its own hue, stand in
+different rows and columns. The class is the hue of the glyph that a cue in a third cell names:
 
 - a white block names the bright glyph, a black block the dark one, wherever they stand;
 - a white horizontal bar names the glyph of its row;
 - a white vertical bar names the glyph of its column.
 
-So nothing near a glyph says whether it counts. That a block is white or black can be broadcast by attention over channels;
-row and column can not: they need attention that knows where things are. Everything equals its mirror image, so that a
-flipped picture keeps its label.
+So nothing near a glyph says whether it counts. That a block is white or black can be broadcast by attention over
+channels; row and column can not: they need attention that knows where things are. Everything equals its mirror image,
+so that a flipped picture keeps its label.
 """
 
 from dataclasses import dataclass

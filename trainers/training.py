@@ -260,6 +260,8 @@ class Training:
             "format": _CHECKPOINT_FORMAT,
             "architecture": self.architecture.fingerprint,
             "data": self._dataset.name,
+            "training images": len(self._dataset.train),
+            "mean": self._dataset.mean,  # other images of the same number have another one
             "epochs": self.epochs,
             "seed": self._seed,
             **config,

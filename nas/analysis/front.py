@@ -27,7 +27,9 @@ def searched(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
 def front_of(trials: Sequence[TrialRecord], objectives: Sequence[Objective]) -> list[TrialRecord]:
     """The members of the front, by the last objective."""
     complete = searched(trials)
-    members = is_front(_points(complete, objectives)) if complete else []
+    if not complete:
+        return []
+    members = is_front(_points(complete, objectives))
     found = [trial for trial, member in zip(complete, members, strict=True) if member]
     return sorted(found, key=lambda trial: (_values(trial)[-1], trial.number))
 

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 import torch
 
-Measure: TypeAlias = Literal["params", "macs", "peak_memory_infer", "peak_memory_train", "latency_ms", "train_step_ms"]
+Measure: TypeAlias = str
 Source: TypeAlias = Literal["analytic", "predicted", "measured"]
 
 UNITS: Mapping[Measure, str] = MappingProxyType(

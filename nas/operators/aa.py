@@ -1,6 +1,31 @@
-"""Attention Augmented Convolutional Networks (Bello, Zoph, Vaswani, Shlens, Le; ICCV 2019) - https://arxiv.org/abs/1904.09925
+"""Attention Augmented Convolutional Networks (Bello, Zoph, Vaswani, Shlens, Le; ICCV 2019)
+- https://arxiv.org/abs/1904.09925
 
-AAConv(x) = concat[conv(x) with F_out - d_v filters, MHA(x) with d_v] (section 3.2).
+``aa``: concat[conv(x) with F_out - d_v filters, MHA(x) with d_v] (section 3.2). Queries, keys and values are one
+convolution with 2 d_k + d_v filters; a 1x1 convolution d_v -> d_v mixes the heads (Eq. 2). d_v = F_out leaves no
+convolution. The skeleton's BatchNorm follows, as in the paper. Positions (section 3.1.1 and 4.5):
+
+- ``relative``: tables of 2 H - 1 and 2 W - 1 rows of width d_k / heads, shared by heads (Eq. 3). On a map of another
+  size than the operator was built for, offsets that the tables do not reach take their outermost row: near offsets keep
+  the meaning they were trained with, which interpolation would change;
+- ``sine``: sinusoids of y and x added to the input, a quarter of the channels each (what 4 does not divide stays bare);
+- ``coordconv``: channels x, y in [-1, 1] and r, the distance from the middle, appended to the input;
+- ``none``.
+
+``poolings`` halve the map before the attention (3x3 average, stride 2), and bilinear interpolation brings its output
+back. A strided operator attends at its output size, reached by the same pool.
+
+``aw`` gives one convolution inside attentional weights (see `nas.operators.aw`): ``conv``, ``qkv`` or ``projection``
+are AW-AA 1, 2 and 3 of the AW paper. ``qkv_kernel`` 3 is what that paper's table needs. Biases follow the site.
+
+Consulted: the TensorFlow code in the paper's appendix. Deviations: none known; the paper does not say how a strided
+operator reaches its output size. How attention is computed: `nas.operators.attention`.
+
+Multiply-adds: those of the formula. Relative logits are counted for every row of both tables, as the paper's code
+computes them; one-hot codes or recomputation of the form that runs are not.
+
+Shapes: [N, C_in, H, W] -> [N, C_out, ceil(H / stride), ceil(W / stride)], any H and W. Raises: nothing of its own;
+`search_spaces.options` refuses heads that do not divide d_k or d_v, and a pool of a 1x1 map. No second derivative.
 """
 
 import torch
@@ -76,20 +101,22 @@ class AAConv2d(nn.Module):
 def _sine(x: Tensor) -> Tensor:
     """Sinusoids of 2D positions: [1, C, H, W]; a quarter of the channels each for sin y, cos y, sin x, cos x."""
     _, channels, h, w = x.shape
-    count = channels // 4
-    scale = 10000.0 ** (-torch.arange(count, device=x.device) / max(count - 1, 1))
-    y = (torch.arange(h, device=x.device)[:, None] * scale).T[:, :, None].expand(-1, -1, w)
-    z = (torch.arange(w, device=x.device)[:, None] * scale).T[:, None, :].expand(-1, h, -1)
-    waves = torch.cat([y.sin(), y.cos(), z.sin(), z.cos()])
+    count, dtype = channels // 4, torch.promote_types(x.dtype, torch.float32)
+    places = (torch.arange(size, device=x.device, dtype=dtype) for size in (h, w))
+    rates = 10000.0 ** (-torch.arange(count, device=x.device, dtype=dtype) / max(count - 1, 1))
+    by_y, by_x = (rates[:, None] * place for place in places)  # [C / 4, H], [C / 4, W]
+    by_y, by_x = by_y[:, :, None].expand(-1, h, w), by_x[:, None, :].expand(-1, h, w)
+    waves = torch.cat([by_y.sin(), by_y.cos(), by_x.sin(), by_x.cos()])
     return F.pad(waves, (0, 0, 0, 0, 0, channels - 4 * count))[None].to(x.dtype)
 
 
 def _coordinates(x: Tensor) -> Tensor:
-    """CoordConv's x, y and r: [1, 3, H, W]; x and y in [-1, 1], r the distance from the middle."""
+    """CoordConv's x, y and r: [1, 3, H, W]."""
     h, w = x.shape[2:]
-    ys = torch.linspace(-1, 1, h, device=x.device)[:, None].expand(h, w)
-    xs = torch.linspace(-1, 1, w, device=x.device)[None, :].expand(h, w)
-    return torch.stack([xs, ys, (xs.square() + ys.square()).sqrt()])[None].to(x.dtype)
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    ys = torch.linspace(-1, 1, h, device=x.device, dtype=dtype)[:, None].expand(h, w)
+    xs = torch.linspace(-1, 1, w, device=x.device, dtype=dtype)[None, :].expand(h, w)
+    return torch.stack([xs, ys, torch.hypot(xs, ys)])[None].to(x.dtype)
 
 
 def _attended(site: Site, resolved: Resolved) -> int:

@@ -326,9 +326,8 @@ class AWConv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[N, C_in, H, W] -> [N, C_out, ceil(H / stride), ceil(W / stride)]."""
         scale = 1 + self.attention(x)
-        # Autocast does not reach into operators of our own: its type is that of the attention's convolutions.
-        x = x.to(scale.dtype) if torch.is_autocast_enabled(x.device.type) else x
-        out = scaled_conv(x, self.conv.weight, scale, self.stride)
+        # Autocast does not reach into operators of our own: the attention's convolutions show which type it wants.
+        out = scaled_conv(x.to(scale.dtype), self.conv.weight, scale, self.stride)
         return out if self.conv.bias is None else out + self.conv.bias.to(out.dtype).view(-1, 1, 1)
 
 

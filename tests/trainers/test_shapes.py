@@ -27,7 +27,9 @@ def decode(image: np.ndarray) -> int:
         horizontal = lit.any(axis=1).sum() < lit.any(axis=0).sum()
         assert horizontal == (named // 4 == cue // 4)
     hue = means[named] / means[named].max()
-    ideal = np.array([[1, 0.15, 0.15], [0.1, 0.8, 0.15], [0.2, 0.3, 1], [1, 0.85, 0.1], [0.9, 0.2, 0.9], [0.1, 0.85, 0.9]])
+    ideal = np.array(
+        [[1, 0.15, 0.15], [0.1, 0.8, 0.15], [0.2, 0.3, 1], [1, 0.85, 0.1], [0.9, 0.2, 0.9], [0.1, 0.85, 0.9]]
+    )
     return int(np.argmin(np.linalg.norm(ideal / ideal.max(axis=1, keepdims=True) - hue, axis=1)))
 
 

@@ -354,6 +354,14 @@ class TestCheckpoint:
         with pytest.raises(CheckpointError, match=re.escape(told)):
             other.restore(tmp_path / "checkpoint.pt")
 
+    def test_that_of_other_images_is_refused(
+        self, trained: Training, small_network: Architecture, small_shapes: Dataset, tmp_path: Path
+    ) -> None:
+        trained.save(tmp_path / "checkpoint.pt")
+        fewer = replace(small_shapes, train=small_shapes.train.take(np.arange(100)))
+        with pytest.raises(CheckpointError, match="training images 150, and this one has 100"):
+            Training(small_network, fewer, CONFIG, build=with_dropout).restore(tmp_path / "checkpoint.pt")
+
     @pytest.mark.parametrize("content", [b"", b"no checkpoint", "truncated", "pickle"])
     def test_a_damaged_or_hostile_file_is_refused(
         self, trained: Training, tmp_path: Path, content: bytes | str

@@ -116,8 +116,12 @@ def test_a_promoted_trial_continues_under_its_number(lab: Lab) -> None:
             seen.setdefault(job.number, []).append((job.start_epoch, job.stop_epoch))
             lab.train(engine, job)
             engine.finish(job, Outcome("reached"))
-    segments = Counter(map(tuple, seen.values()))
-    assert segments == {((0, 1),): 6, ((0, 1), (1, 3)): 2, ((0, 1), (1, 3), (3, 9)): 1}
+    ladder = [(0, 1), (1, 3), (3, 9)]
+    assert all(segments == ladder[: len(segments)] for segments in seen.values())
+    reached = Counter(len(segments) for segments in seen.values())
+    # At least one in three of each rung; more only if an early best was overtaken.
+    assert reached[2] + reached[3] in (3, 4)
+    assert reached[3] in (1, 2)
 
 
 @pytest.mark.parametrize("stopping", ["mo_asha", "hyperband", "median", "none"])

@@ -1,0 +1,206 @@
+"""What every operator must do, as functions: run them on an operator of your own.
+
+    import pytest
+    from nas.operators.testing import CHECKS
+    from search_spaces.options import resolve
+    from search_spaces.sites import Site
+
+    @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
+    def test_contract(check):
+        site = Site("refine", 16, 16, size=6)
+        check(OPERATOR, site, resolve(OPTION, {}, site))
+
+Each takes the operator, a site and what the option resolved to there, and raises AssertionError where the operator
+breaks the contract. Small sites will do; a check takes well under a second, those that compile or export a few.
+"""
+
+import io
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from nas.operators.base import Operator, Resolved
+from search_spaces.sites import Site
+
+_SEED = 7
+
+
+def _built(operator: Operator, site: Site, resolved: Resolved) -> nn.Module:
+    """In evaluation mode and float64, with parameters and statistics moved off their start (zeros hide errors)."""
+    torch.manual_seed(_SEED)
+    module = operator.build(site, resolved).double().eval()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.1)
+        for name, buffer in module.named_buffers():
+            if name.endswith("running_var"):
+                buffer.uniform_(0.5, 1.5)
+            elif buffer.is_floating_point():
+                buffer.normal_(std=0.1)
+    return module
+
+
+def _images(site: Site, *, batch: int = 2, size: tuple[int, int] | None = None) -> Tensor:
+    generator = torch.Generator().manual_seed(_SEED)
+    shape = (batch, site.in_channels, *(size or (site.size, site.size)))
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def check_shapes(operator: Operator, site: Site, resolved: Resolved) -> None:
+    """The output's shape at the size built for and at others, square and not, and for one image."""
+    module = _built(operator, site, resolved)
+    for batch, h, w in ((2, site.size, site.size), (1, site.size, site.size), (2, site.size + 3, site.size + 2)):
+        out = module(_images(site, batch=batch, size=(h, w)))
+        expected = (batch, site.out_channels, -(-h // site.stride), -(-w // site.stride))
+        assert out.shape == expected, f"{tuple(out.shape)} from a {h}x{w} map, expected {expected}"
+
+
+def check_cost(operator: Operator, site: Site, resolved: Resolved) -> None:
+    """``cost`` is the number of parameters, and half of what the FLOP counter sees for each image."""
+    module, cost = _built(operator, site, resolved), operator.cost(site, resolved)
+    params = sum(parameter.numel() for parameter in module.parameters())
+    assert cost.params == params, f"cost says {cost.params} parameters, the module has {params}"
+    for batch in (1, 3):
+        with FlopCounterMode(display=False) as counter:
+            module(_images(site, batch=batch))
+        flops = counter.get_total_flops()
+        assert 2 * cost.macs * batch == flops, f"cost says {cost.macs} MACs an image, the counter {flops / 2 / batch}"
+
+
+def check_independence(operator: Operator, site: Site, resolved: Resolved) -> None:
+    """In evaluation an image's output does not depend on the other images of its batch."""
+    module, images = _built(operator, site, resolved), _images(site, batch=3)
+    together, alone = module(images), torch.cat([module(image[None]) for image in images])
+    torch.testing.assert_close(together, alone, rtol=1e-10, atol=1e-10)
+
+
+def check_layouts(operator: Operator, site: Site, resolved: Resolved) -> None:
+    """channels_last and non-contiguous images give the same output and gradients."""
+    module, images = _built(operator, site, resolved), _images(site)
+    strided = torch.stack([images, images], -1)[..., 0]
+    views = images, images.contiguous(memory_format=torch.channels_last), strided
+    results = []
+    for view in views:
+        leaf = view.detach().requires_grad_()
+        out = module(leaf)
+        results.append((out, *torch.autograd.grad(out.square().sum(), [leaf, *module.parameters()], allow_unused=True)))
+    for other in results[1:]:
+        torch.testing.assert_close(other, results[0], rtol=1e-9, atol=1e-9)
+
+
+def check_gradients(operator: Operator, site: Site, resolved: Resolved) -> None:
+    """Gradients of the input and of all parameters are those of finite differences."""
+    module = _built(operator, site, resolved)
+    names = [name for name, _ in module.named_parameters()]
+
+    def call(images: Tensor, *values: Tensor) -> Tensor:
+        out: Tensor = torch.func.functional_call(module, dict(zip(names, values, strict=True)), (images,))
+        return out
+
+    inputs = [_images(site).requires_grad_(), *(value.detach().requires_grad_() for value in module.parameters())]
+    assert torch.autograd.gradcheck(call, inputs, fast_mode=True)
+
+
+def check_training(operator: Operator, site: Site, resolved: Resolved) -> None:
+    """In training every parameter gets a finite gradient, and a seed decides the start and both directions."""
+
+    def step() -> list[Tensor]:
+        torch.manual_seed(_SEED)
+        module = operator.build(site, resolved)
+        assert module.training, "build must return a module in training mode"
+        images = _images(site).float().requires_grad_()
+        out = module(images)
+        out.square().sum().backward()
+        gradients = {"input": images.grad} | {name: value.grad for name, value in module.named_parameters()}
+        missing = [name for name, gradient in gradients.items() if gradient is None or not gradient.isfinite().all()]
+        assert not missing, f"no finite gradient: {', '.join(missing)}"
+        return [out, *(gradient for gradient in gradients.values() if gradient is not None)]
+
+    for first, second in zip(step(), step(), strict=True):
+        assert torch.equal(first, second), "two runs from one seed differ"
+
+
+def check_autocast(operator: Operator, site: Site, resolved: Resolved) -> None:
+    """Under bfloat16 autocast outputs and gradients are finite at large activations and close at usual ones."""
+    module = _built(operator, site, resolved).float()
+    for scale in (1.0, 1e3):
+        images = (scale * _images(site).float()).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            out = module(images)
+        out.float().sum().backward()
+        assert out.isfinite().all(), f"not finite at activations of {scale:g}"
+        assert images.grad is not None
+        assert images.grad.isfinite().all(), f"gradient not finite at activations of {scale:g}"
+        if scale == 1:
+            exact = module(images)
+            error = (out - exact).norm() / exact.norm()
+            assert error < 0.05, f"relative error {error:.3f} in bfloat16"
+
+
+def check_state(operator: Operator, site: Site, resolved: Resolved) -> None:
+    """A saved state dict gives another module the same output."""
+    module, images = _built(operator, site, resolved), _images(site)
+    file = io.BytesIO()
+    torch.save(module.state_dict(), file)
+    file.seek(0)
+    other = operator.build(site, resolved).double().eval()
+    other.load_state_dict(torch.load(file, weights_only=True))
+    assert torch.equal(other(images), module(images)), "the loaded module's output differs"
+
+
+def check_meta(operator: Operator, site: Site, resolved: Resolved) -> None:
+    """It can be built and run, backward too, on the meta device, where nothing is computed."""
+    with torch.device("meta"):
+        module = operator.build(site, resolved)
+    shape = (2, site.in_channels, site.size, site.size)
+    out = module(torch.empty(shape, device="meta", requires_grad=True))
+    assert out.shape == (2, site.out_channels, site.out_size, site.out_size)
+    out.sum().backward()
+
+
+def check_compile(operator: Operator, site: Site, resolved: Resolved) -> None:
+    """`torch.compile` takes it whole (``fullgraph``), forward and backward."""
+    module, images = _built(operator, site, resolved), _images(site).requires_grad_()
+    torch.compiler.reset()
+    results = []
+    for run in (module, torch.compile(module, fullgraph=True, backend="aot_eager")):
+        out = run(images)
+        results.append((out, *torch.autograd.grad(out.square().sum(), images)))
+    torch.testing.assert_close(results[1], results[0], rtol=1e-9, atol=1e-9)
+
+
+def check_export(operator: Operator, site: Site, resolved: Resolved) -> None:
+    """`torch.export` succeeds, with ATen operators alone."""
+    module, images = _built(operator, site, resolved), _images(site)
+    program = torch.export.export(module, (images,))
+    foreign = {
+        str(node.target)
+        for node in program.graph.nodes
+        if isinstance(node.target, torch._ops.OpOverload) and node.target.namespace != "aten"
+    }
+    assert not foreign, f"an exported program would need {', '.join(sorted(foreign))}"
+    torch.testing.assert_close(program.module()(images), module(images), rtol=1e-9, atol=1e-9)
+
+
+CHECKS: Mapping[str, Callable[[Operator, Site, Resolved], None]] = MappingProxyType(
+    {
+        check.__name__.removeprefix("check_"): check
+        for check in (
+            check_shapes,
+            check_cost,
+            check_independence,
+            check_layouts,
+            check_gradients,
+            check_training,
+            check_autocast,
+            check_state,
+            check_meta,
+            check_compile,
+            check_export,
+        )
+    }
+)
+"""All of them, by name."""

@@ -1,0 +1,183 @@
+"""The two tables, starts, and the parameters that the papers print, summed over their places by hand."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import nas.operators
+from nas.operators import OPERATORS, operators
+from nas.operators.testing import CHECKS
+from search_spaces import options as options_module
+from search_spaces.options import OPTIONS, options, plugins, resolve
+from search_spaces.sites import Site, Value
+
+# (stage: blocks, width, side of the map) of ResNet-50's bottlenecks; the output is four times as wide.
+STAGES = ((3, 64, 56), (4, 128, 28), (6, 256, 14), (3, 512, 7))
+
+
+def params(name: str, site: Site, **values: Value) -> int:
+    return OPERATORS[name].cost(site, resolve(OPTIONS[name], values, site)).params
+
+
+def refined(name: str, **values: Value) -> int:
+    """Parameters that an operator in every block of ResNet-50 adds."""
+    return sum(n * params(name, Site("refine", 4 * c, 4 * c, size), **values) for n, c, size in STAGES)
+
+
+def exchanged(name: str, attended: tuple[tuple[int, int, int, bool], ...], **values: Value) -> int:
+    """Parameters that replacing the 3x3 convolutions of ``attended`` (blocks, width, side, downsample) adds."""
+    total = 0
+    for n, c, size, downsample in attended:
+        site = Site("conv", c, c, size, kernel_size=3)
+        extra = {"downsample": downsample} if name == "aa" else {}
+        total += n * (params(name, site, **values, **extra) - params("plain", site))
+    return total
+
+
+IMAGENET = ((4, 128, 28, True), (6, 256, 14, False), (3, 512, 7, False))
+
+
+def test_the_tables_name_the_same_operators() -> None:
+    assert list(OPERATORS) == list(OPTIONS)
+
+
+def test_options_of_convolutions_do_not_refine() -> None:
+    for option in OPTIONS.values():
+        assert option.slots in ({"conv", "conv2"}, {"refine", "after"}), option.name
+
+
+@pytest.mark.parametrize(
+    ("added", "printed"),
+    [
+        (refined("se"), 28.08802 - 25.55703),
+        (refined("se", bias=False), 28.07198 - 25.55703),
+        (refined("no_squeeze"), 28.08802 - 25.55703),
+        (refined("cbam"), 28.08962 - 25.55703),
+        (refined("cbam", variant="max_pool"), 28.25323 - 25.72224),
+        (refined("cbam", variant="spatial"), 28.25405 - 25.72224),
+        (refined("gala"), 29.37761 - 25.55703),
+        (refined("bam"), 28.98013 - 23.70525),
+        (refined("bam", form="code"), 28.9197 - 23.70525),
+        (sum(params("bam", Site("after", c, c, 8)) for c in (256, 512, 1024)), 25.91510 - 25.55703 + 4 * 1792e-6),
+        (refined("ge", variant="theta_minus"), 0.0),
+        (exchanged("aw", tuple((n, c, size, False) for n, c, size in STAGES)), 25.72224 - 25.55703),
+        (exchanged("aa", IMAGENET), 25.80939 - 25.55703),
+        (exchanged("aa", IMAGENET, kappa=0.25, upsilon=0.25), 24.30373 - 25.55703),
+        (exchanged("aa", IMAGENET, kappa=1.0, upsilon=1.0), 19.38356 - 25.55703),
+    ],
+)
+def test_parameters_that_the_papers_print_for_resnet50(added: int, printed: float) -> None:
+    assert added / 1e6 == pytest.approx(printed, abs=2e-5 + 1e-4 * (printed == 28.9197 - 23.70525))
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("gc", {}),
+        ("snl", {}),
+        *(("non_local", {"pairwise": p}) for p in OPTIONS["non_local"].params["pairwise"].choices),
+    ],
+)
+def test_starts_as_identity(name: str, values: dict[str, Value]) -> None:
+    site = Site("refine", 16, 16, size=4)
+    module = OPERATORS[name].build(site, resolve(OPTIONS[name], values, site))
+    x = torch.randn(2, 16, 4, 4)
+    assert torch.equal(module(x), x)
+
+
+# Plug-ins ------------------------------------------------------------------------------------------------------------
+
+OPTION_HALF = """
+from search_spaces.options import Option, Param
+
+def resolve(params, site):
+    return {"factor": params["factor"]}
+
+option = Option(NAME, frozenset({"refine"}), "scale by a number", resolve, {"factor": Param(2.0, low=0)})
+operator = OPERATOR
+"""
+
+OPERATOR_HALF = """
+from torch import nn
+from nas.operators import Cost, Operator
+
+class Scale(nn.Module):
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x):
+        return x * self.factor
+
+SCALE = Operator(lambda site, resolved: Scale(resolved["factor"]), lambda site, resolved: Cost())
+"""
+
+
+class Installed:
+    """A distribution on ``sys.path`` that adds one operator."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def write(self, *, name: str = "'scale'", operator: str = "'scale_operator:SCALE'") -> None:
+        (self.folder / "scale_option.py").write_text(OPTION_HALF.replace("NAME", name).replace("OPERATOR", operator))
+        (self.folder / "scale_operator.py").write_text(OPERATOR_HALF)
+        info = self.folder / "scale_plugin-1.0.dist-info"
+        info.mkdir(exist_ok=True)
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: scale-plugin\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[{options_module.ENTRY_POINTS}]\nscale = scale_option\n")
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installed]:
+    def forget() -> None:
+        plugins.cache_clear()
+        operators.cache_clear()
+        for module in ("scale_option", "scale_operator"):
+            sys.modules.pop(module, None)
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    forget()
+    yield Installed(tmp_path)
+    forget()
+
+
+def test_a_plug_in_adds_both_halves_and_meets_the_contract(installed: Installed) -> None:
+    installed.write()
+    option = options()["scale"]
+    assert "scale_operator" not in sys.modules, "the option's half must not import the operator's"
+    operator = operators()["scale"]
+    assert set(options()) - set(OPTIONS) == set(operators()) - set(OPERATORS) == {"scale"}
+    site = Site("refine", 4, 4, size=3)
+    resolved = resolve(option, {"factor": 3.0}, site)
+    assert resolved == {"factor": 3.0}
+    for check in CHECKS.values():
+        check(operator, site, resolved)
+
+
+def test_a_plug_in_cannot_take_a_name(installed: Installed) -> None:
+    installed.write(name="'se'")
+    with pytest.raises(ValueError, match="'se', which exists"):
+        options()
+
+
+def test_a_plug_in_without_an_option_is_named(installed: Installed) -> None:
+    installed.write()
+    (installed.folder / "scale_option.py").write_text("")
+    with pytest.raises(ValueError, match=r"entry point scale = scale_option must load an object with `option`"):
+        options()
+
+
+@pytest.mark.parametrize("operator", ["'scale_operator:MISSING'", "3"])
+def test_a_plug_in_whose_operator_is_none_is_refused(installed: Installed, operator: str) -> None:
+    installed.write(operator=operator)
+    with pytest.raises(TypeError, match=r"must be a nas\.operators\.Operator"):
+        operators()
+
+
+def test_tables_without_plug_ins() -> None:
+    assert nas.operators.operators() == OPERATORS
+    assert options() == OPTIONS
