@@ -113,6 +113,7 @@ def _label(axes: Axes, points: Sequence[Point]) -> None:
     Called last: the axes' limits are final.
     """
     taken: list[tuple[float, float]] = []
+    axes.autoscale_view()
     axes.autoscale(enable=False)
     for p in sorted(points, key=lambda p: p.y):
         x, y = axes.transAxes.inverted().transform(axes.transData.transform((p.x, p.y)))

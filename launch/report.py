@@ -148,10 +148,10 @@ def verdict(run: Run, trials: Sequence[TrialRecord]) -> str:
     name = best_hand.origin.removeprefix(HAND)
     members = front_of(trials, run.objectives)
     share = sum(not t.origin.startswith(HAND) for t in members)
+    standing = "level with" if abs(gain) < 0.05 else f"{abs(gain):.1f} points {'above' if gain > 0 else 'below'}"
     compared = (
         f"The best placement found by the search (trial {best_found.number}, {100 * _top1(best_found):.1f} %) is "
-        f"{abs(gain):.1f} points {'above' if gain > 0 else 'below'} the best by hand ({name}, "
-        f"{100 * _top1(best_hand):.1f} %)."
+        f"{standing} the best by hand ({name}, {100 * _top1(best_hand):.1f} %)."
     )
     return f"{compared} Of the {len(members)} members of the front the search found {share}; the others are by hand."
 
