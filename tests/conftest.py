@@ -1,0 +1,5 @@
+"""One thread an operation: the tests' tensors are tiny, and what a kernel allocates depends on how many threads it has."""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported, here and in every process that a test starts
