@@ -1,4 +1,4 @@
-"""One thread an operation: the tests' tensors are tiny, and what a kernel allocates depends on how many threads it has."""
+"""One thread an operation: tensors here are tiny, and what a kernel allocates depends on how many threads it has."""
 
 import os
 

@@ -18,11 +18,11 @@ back. A strided operator attends at its output size, reached by the same pool.
 ``aw`` gives one convolution inside attentional weights (see `nas.operators.aw`): ``conv``, ``qkv`` or ``projection``
 are AW-AA 1, 2 and 3 of the AW paper. ``qkv_kernel`` 3 is what that paper's table needs. Biases follow the site.
 
-Consulted: the TensorFlow code in the paper's appendix. Deviations: none known; the paper does not say how a strided
-operator reaches its output size. How attention is computed: `nas.operators.attention`.
+Consulted: the paper's text alone; its appendix with TensorFlow code was not at hand. Deviations: none known; the paper
+does not say how a strided operator reaches its output size. How attention is computed: `nas.operators.attention`.
 
-Multiply-adds: those of the formula. Relative logits are counted for every row of both tables, as the paper's code
-computes them; one-hot codes or recomputation of the form that runs are not.
+Multiply-adds: those of the formula. Relative logits are counted for every row of both tables, which is the count that
+reaches the 4.215 G known for AA-ResNet-50; one-hot codes and recomputation, which the form that runs may add, are not.
 
 Shapes: [N, C_in, H, W] -> [N, C_out, ceil(H / stride), ceil(W / stride)], any H and W. Raises: nothing of its own;
 `search_spaces.options` refuses heads that do not divide d_k or d_v, and a pool of a 1x1 map. No second derivative.

@@ -61,6 +61,7 @@ def test_every_form_equals_a_convolution_for_each_image(
         torch.testing.assert_close(scaled_conv(images, weight, scale, stride), expected, rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # opcheck itself
 @pytest.mark.parametrize("c_in", [4, 30], ids=["kernels", "maps"])
 def test_the_operator_is_registered_as_pytorch_asks(c_in: int) -> None:
     torch.library.opcheck(torch.ops.attention_nas.aw_conv.default, (*inputs(c_in, 3, 4, 3, 3), 1, True))

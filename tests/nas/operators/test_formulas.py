@@ -275,7 +275,7 @@ def aa(
             for y in range(h):
                 for z in range(w):
                     row, column = 2 * y / (h - 1) - 1, 2 * z / (w - 1) - 1
-                    coordinates[:, :, y, z] = torch.tensor([column, row, math.hypot(row, column)])
+                    coordinates[:, :, y, z] = torch.tensor([column, row, math.hypot(row, column)], dtype=source.dtype)
             source = torch.cat([source, coordinates], 1)
         elif position == "sine":
             waves, count = torch.zeros_like(source), channels // 4

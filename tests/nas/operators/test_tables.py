@@ -10,8 +10,7 @@ import torch
 import nas.operators
 from nas.operators import OPERATORS, operators
 from nas.operators.testing import CHECKS
-from search_spaces import options as options_module
-from search_spaces.options import OPTIONS, options, plugins, resolve
+from search_spaces.options import ENTRY_POINTS, OPTIONS, options, plugins, resolve
 from search_spaces.sites import Site, Value
 
 # (stage: blocks, width, side of the map) of ResNet-50's bottlenecks; the output is four times as wide.
@@ -128,7 +127,7 @@ class Installed:
         info = self.folder / "scale_plugin-1.0.dist-info"
         info.mkdir(exist_ok=True)
         (info / "METADATA").write_text("Metadata-Version: 2.1\nName: scale-plugin\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(f"[{options_module.ENTRY_POINTS}]\nscale = scale_option\n")
+        (info / "entry_points.txt").write_text(f"[{ENTRY_POINTS}]\nscale = scale_option\n")
 
 
 @pytest.fixture
