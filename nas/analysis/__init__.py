@@ -1,6 +1,20 @@
-"""What a run's trials say: the front, how it grew, where which attention pays."""
+"""What a run's trials say: the front, how it grew, where which attention pays, and what of it is noise."""
 
+from nas.analysis.account import Account, account
 from nas.analysis.effects import Effect, effects
+from nas.analysis.finalists import Finalist, finalists
 from nas.analysis.front import Progress, front_of, progress, searched, select
 
-__all__ = ["Effect", "Progress", "effects", "front_of", "progress", "searched", "select"]
+__all__ = [
+    "Account",
+    "Effect",
+    "Finalist",
+    "Progress",
+    "account",
+    "effects",
+    "finalists",
+    "front_of",
+    "progress",
+    "searched",
+    "select",
+]

@@ -117,8 +117,12 @@ class Lab:
         """Reports a job's epochs, all or up to `stop`."""
         for epoch in range(job.start_epoch + 1, (stop or job.stop_epoch) + 1):
             self.trained.append((job.number, epoch))
-            top1 = self.accuracy(job.architecture, epoch, job.seed)
-            engine.report(job, EpochRecord(epoch, 1.0, 1.0, top1, 0.1, 0.5))
+            self.report(engine, job, epoch)
+
+    def report(self, engine: Engine, job: Job, epoch: int) -> None:
+        """Reports one epoch."""
+        top1 = self.accuracy(job.architecture, epoch, job.seed)
+        engine.report(job, EpochRecord(epoch, 1.0, 1.0, top1, 0.1, 0.5))
 
     def work(self, engine: Engine, workers: int = 1, steps: int = 10_000) -> None:
         """Trains until the engine is done, `workers` jobs at once, ended in the order they began."""
