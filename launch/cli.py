@@ -86,8 +86,11 @@ def _say(message: str, code: int) -> int:
     return code
 
 
-def _console() -> Console:
-    return Console(highlight=False)
+def _console(*, stderr: bool = False) -> Console:
+    console = Console(highlight=False, stderr=stderr)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 200  # a file or a pipe has no edge: nothing is to be folded
+    return console
 
 
 # --- looking --------------------------------------------------------------------------------------------------------
@@ -244,7 +247,11 @@ def zoo(
     if json:
         print_json([asdict(row) for row in found])
         return
-    print_table(_console(), [_paper_row(row) for row in found])
+    notes: dict[str, int] = {}
+    console = _console()
+    print_table(console, [_paper_row(row, notes) for row in found])
+    for note, number in notes.items():
+        console.print(f"[{number}] {note}", style="dim", markup=False, soft_wrap=True)
 
 
 def _zoo_row(name: str, architecture: Architecture) -> dict[str, Any]:
@@ -261,18 +268,23 @@ def _zoo_row(name: str, architecture: Architecture) -> dict[str, Any]:
     }
 
 
-def _paper_row(row: Any) -> dict[str, Any]:  # noqa: ANN401  # nas.paper_tables.Row, imported late
-    return {
-        "row": row.row,
-        "zoo": row.zoo,
-        "params, M": row.printed_params_m,
-        "ours": None if row.params_m is None else f"{row.params_m:.5f}",
-        "match": row.params_match,
-        "GFLOPs": row.printed_gflops,
-        "ours ": None if row.gflops is None else f"{row.gflops:.5f}",
-        "match ": row.gflops_match,
-        "convention": row.convention if not row.reason else f"{row.convention}; {row.reason}",
-    }
+def _paper_row(row: Any, notes: dict[str, int]) -> dict[str, Any]:  # noqa: ANN401  # nas.paper_tables.Row, imported late
+    """A row; how it is counted, and why it does not fit, go to `notes`, numbered as they come."""
+    numbers = [notes.setdefault(note, len(notes) + 1) for note in (row.convention, row.reason) if note]
+    cells: dict[str, Any] = {"row": row.row, "zoo": row.zoo}
+    figures = (
+        ("params, M", row.printed_params_m, row.params_m, row.params_match),
+        ("GFLOPs", row.printed_gflops, row.gflops, row.gflops_match),
+    )
+    for pad, (name, printed, own, match) in zip(("", " "), figures, strict=True):  # two columns of a name, told apart
+        compared = printed is not None and own is not None
+        cells |= {
+            name: printed,
+            f"ours{pad}": None if own is None else f"{own:.5f}",
+            f"off by{pad}": f"{own - printed:+.5f}" if compared else None,
+            f"match{pad}": match,
+        }
+    return cells | {"notes": ", ".join(map(str, numbers))}
 
 
 # --- searching ------------------------------------------------------------------------------------------------------
@@ -321,7 +333,7 @@ def resume(run: RunDir, json: Json = False) -> None:
 def _work(run: "Run", dataset: "Dataset", shown: Path, *, json: bool) -> None:
     from launch.session import search as work  # noqa: PLC0415
 
-    console = Console(highlight=False, stderr=json)
+    console = _console(stderr=json)
     console.print(f"run {shown}  (Ctrl-C stops; nas resume {shown} goes on; tensorboard --logdir {shown}/tensorboard)")
     try:
         summary = work(run.folder, dataset, console)
@@ -419,7 +431,7 @@ def train(
 
     architecture = load_architecture(config)
     folder = output or Path("runs") / f"train-{Path(config).stem}"
-    figures = train_in_full(architecture, folder, Console(highlight=False, stderr=json), recipe, run, overrides, device)
+    figures = train_in_full(architecture, folder, _console(stderr=json), recipe, run, overrides, device)
     if json:
         print_json(figures)
 

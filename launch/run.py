@@ -7,8 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import optuna
+
 from launch.config import RunConfig
-from nas.search import ACCURACY, Journal, Objective, TrialRecord, read_study, read_trials, settings_of
+from nas.search import (
+    ACCURACY,
+    Journal,
+    JournalError,
+    Objective,
+    RunLockedError,
+    TrialRecord,
+    read_study,
+    read_trials,
+    settings_of,
+)
 from search_spaces import SearchSpace, parse_space
 
 MEASURED = "measured:"
@@ -52,8 +64,14 @@ def begin(folder: Path, config: RunConfig, space: SearchSpace, *, overwrite: boo
     """
     run = Run(folder.resolve(), config, space)
     if overwrite and (run.folder / "journal.log").is_file():
-        Journal.open(run.folder).close()  # a run that is under way is not thrown away
+        try:
+            Journal.open(run.folder).close()
+        except RunLockedError:
+            raise  # a run that is under way is not thrown away
+        except JournalError:
+            pass  # nor is one kept that nobody can go on with
         shutil.rmtree(run.folder)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would announce the study
     settings = {"config": config.model_dump(mode="json"), "space": space.dump()}
     directions = [objective.direction for objective in run.objectives]
     Journal.create(run.folder, directions, config.objectives, settings).close()

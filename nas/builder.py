@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import init
 from torch.overrides import TorchFunctionMode
 
-from nas.operators import OPERATORS
+from nas.operators import operators
 from nas.skeletons import SKELETONS, Network
 from search_spaces import Architecture
 from search_spaces.sites import EMPTY, Slot
@@ -30,7 +30,7 @@ def build_model(architecture: Architecture, *, device: torch.device | str | None
 
     def place(block: str, slot: Slot) -> torch.nn.Module:
         option, resolved = architecture.resolved.get(block, {}).get(slot, (EMPTY[slot], {}))
-        return OPERATORS[option].build(sites[block][slot], resolved)
+        return operators()[option].build(sites[block][slot], resolved)
 
     with ExitStack() as contexts:
         if device is not None:

@@ -354,22 +354,22 @@ _TABLES: Mapping[str, tuple[_Entry, ...]] = {
         _Entry("SE-BN-Inception", "se_bn_inception", "", "2.04", _se, _SE),
         _Entry("VGG-16 (re-implementation)", "vgg16", "", "15.47", _se, _SE),
         _Entry("SE-VGG-16", "se_vgg16", "", "15.48", _se, _SE),
-        _Entry(
-            "Inception-ResNet-v2 (re-implementation)",
-            "inception_resnet_v2",
-            "",
-            "11.75",
-            _se_pooled,
-            _SE_POOLED,
-            _VARIANT,
-        ),
+        _Entry("Inception-ResNet-v2 (re-implementation)", "inception_resnet_v2", "", "11.75", _se_pooled, _SE_POOLED, _VARIANT),
         _Entry("SE-Inception-ResNet-v2", "se_inception_resnet_v2", "", "11.76", _se_pooled, _SE_POOLED, _VARIANT),
     ),
     "BAM CIFAR-100": (
         _Entry("ResNet50", "resnet50_cifar100", "23.71", "1.22", _macs, _MACS),
+        _Entry("ResNet50 + BAM-C", "bam_c_resnet50_cifar100", "28.98", "1.37", _macs, _BAM),
+        _Entry("ResNet50 + BAM", "bam_resnet50_cifar100", "24.07", "1.25", _macs, _BAM),
         _Entry("PreResNet110", "preresnet110_cifar100", "1.73", "0.245", _macs, _MACS),
+        _Entry("PreResNet110 + BAM-C", "bam_c_preresnet110_cifar100", "2.17", "0.275", _macs, _BAM),
+        _Entry("PreResNet110 + BAM", "bam_preresnet110_cifar100", "1.73", "0.246", _macs, _BAM),
         _Entry("WideResNet28 w=8", "wide_resnet28_8_cifar100", "23.40", "3.36", _macs, _MACS),
+        _Entry("WideResNet28 w=8 + BAM-C", "bam_c_wide_resnet28_8_cifar100", "23.78", "3.39", _macs, _BAM),
+        _Entry("WideResNet28 w=8 + BAM", "bam_wide_resnet28_8_cifar100", "23.42", "3.37", _macs, _BAM, _LAST_DIGIT),
         _Entry("ResNeXt29 8x64d", "resnext29_8x64d_cifar100", "34.52", "4.99", _macs, _MACS, _LAST_DIGIT),
+        _Entry("ResNeXt29 8x64d + BAM-C", "bam_c_resnext29_8x64d_cifar100", "35.60", "5.07", _macs, _BAM, _LAST_DIGIT),
+        _Entry("ResNeXt29 8x64d + BAM", "bam_resnext29_8x64d_cifar100", "34.61", "5.00", _macs, _BAM),
     ),
     "CBAM T4": (
         _Entry("ResNet18", "resnet18", "11.69", "1.814", _macs, _MACS),
@@ -399,13 +399,16 @@ _TABLES: Mapping[str, tuple[_Entry, ...]] = {
     ),
     "AA T1": (
         _Entry("Wide-ResNet-28-10", "wide_resnet28_10_cifar100", "36.3", "10.4", _tf, _TF),
+        _Entry("GE-Wide-ResNet", "ge_wide_resnet28_10_cifar100", "36.3", "10.4", _tf, _TF),
         _Entry("SE-Wide-ResNet", "se_wide_resnet28_10_cifar100", "36.5", "10.4", _tf, _TF),
         _Entry("AA-Wide-ResNet", "aa_wide_resnet28_10_cifar100_half", "36.2", "10.9", _tf, _TF_WIDE),
     ),
     "AA T2": (
         _Entry("ResNet-50", "resnet50_v1.5", "25.6", "", _tf, _TF),
         _Entry("SE", "se_resnet50_v1.5", "28.1", "", _tf, _TF),
+        _Entry("BAM", "bam_resnet50_v1.5", "25.9", "", _tf, _TF),
         _Entry("CBAM", "cbam_resnet50_v1.5", "28.1", "", _tf, _TF),
+        _Entry("GALA", "gala_resnet50_v1.5", "29.4", "", _tf, _TF),
         _Entry("AA (v=0.25)", "aa_resnet50_0.25", "24.3", "", _tf, _TF),
     ),
     "AA T3": (
@@ -484,6 +487,7 @@ _TABLES: Mapping[str, tuple[_Entry, ...]] = {
     ),
     "SE T16": (
         _Entry("ResNet-50", "resnet50", "25.6", "3.86", _se_pooled, _SE_POOLED),
+        _Entry("NoSqueeze", "no_squeeze_resnet50", "28.1", "4.27", _se_pooled, _SE_POOLED),
         _Entry("SE", "se_resnet50", "28.1", "3.87", _se_pooled, _SE_POOLED),
     ),
 }

@@ -1,6 +1,6 @@
 """Parameters and multiply-adds of an architecture, by integer arithmetic alone."""
 
-from nas.operators import OPERATORS, Cost
+from nas.operators import Cost, operators
 from nas.skeletons import SKELETONS
 from search_spaces import Architecture
 from search_spaces.sites import EMPTY
@@ -18,5 +18,5 @@ def count(architecture: Architecture) -> Cost:
         chosen = architecture.resolved.get(block.name, {})
         for slot, site in block.sites.items():
             option, resolved = chosen.get(slot, (EMPTY[slot], {}))
-            total += OPERATORS[option].cost(site, resolved)
+            total += operators()[option].cost(site, resolved)
     return total

@@ -73,8 +73,11 @@ class AAConv2d(nn.Module):
         width = self.d_k // self.heads
         side = 2 * _attended(site, resolved) - 1
         relative = self.position == "relative"
-        self.rel_h = nn.Parameter(torch.randn(side, width) * width**-0.5) if relative else None
-        self.rel_w = nn.Parameter(torch.randn(side, width) * width**-0.5) if relative else None
+        self.rel_h = nn.Parameter(torch.empty(side, width)) if relative else None
+        self.rel_w = nn.Parameter(torch.empty(side, width)) if relative else None
+        for table in (self.rel_h, self.rel_w):
+            if table is not None:
+                nn.init.normal_(table, std=width**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C_in, H, W] -> [N, C_out, ceil(H / stride), ceil(W / stride)]."""

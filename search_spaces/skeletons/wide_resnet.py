@@ -16,7 +16,7 @@ class WideResNet(Skeleton):
     """Wide-ResNet-28-10 is ``depth: 28, widen: 10``."""
 
     family: Literal["wide_resnet"] = "wide_resnet"
-    depth: int = Field(description="6n+4 from 10: n blocks in each of the three stages")
+    depth: int = Field(le=1202, description="6n+4 from 10: n blocks in each of the three stages")
     widen: int = Field(ge=1, description="factor on the channels of the stages, not of the stem")
     width: int = Field(default=16, ge=1, description="channels of the stem; layer1 has widen times as many")
     shortcut: Literal["projection", "pool"] = Field(

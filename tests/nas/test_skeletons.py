@@ -38,7 +38,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
 }
 """One of every branch in the families' code; small, for most are built with every option."""
 
-PARAMS: dict[str, dict[str, Any]] = {"aa": {"heads": 2, "min_key_width": 2, "multiple": 2, "position": "none"}}
+PARAMS: dict[str, dict[str, Any]] = {"aa": {"heads": 2, "min_key_width": 2, "multiple": 2}}
 """Where an option's defaults are too large for small networks."""
 
 SMALLEST = [

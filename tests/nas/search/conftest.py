@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 import pytest
 
-from nas.search import Engine, EpochRecord, Job, Journal, Objective, Outcome, SearchConfig
+from nas.search import Engine, EpochRecord, Job, Journal, JournalError, Objective, Outcome, SearchConfig
 from search_spaces import Architecture, SearchSpace, parse_space
 
 OBJECTIVES = (Objective("top1", "maximize"), Objective("params", "minimize"))
@@ -87,9 +87,10 @@ class Lab:
         return SearchConfig.model_validate({"trials": 20, "sampler": "random", "finalist_seeds": 0, **settings})
 
     def journal(self) -> Journal:
-        if (self.run / "journal.log").exists():
+        try:
             return Journal.open(self.run)
-        return Journal.create(self.run, [o.direction for o in OBJECTIVES], [o.metric for o in OBJECTIVES], {})
+        except JournalError:  # no run yet, or its driver died while it began
+            return Journal.create(self.run, [o.direction for o in OBJECTIVES], [o.metric for o in OBJECTIVES], {})
 
     def engine(
         self,
