@@ -18,9 +18,20 @@ from typer.exceptions import TyperException
 
 from launch.errors import Failure, Interrupted, UserError
 from launch.tables import amount, choice, print_json, print_table
-from search_spaces import EMPTY, OPTIONS, Architecture, FileError, load_architecture, load_space, zoo_names
+from search_spaces import (
+    EMPTY,
+    OPTIONS,
+    Architecture,
+    FileError,
+    SearchSpace,
+    load_architecture,
+    load_space,
+    zoo_names,
+)
+from search_spaces.yamlfile import read_yaml
 
 if TYPE_CHECKING:
+    from launch.config import RunConfig
     from launch.run import Run
     from trainers import Dataset
 
@@ -175,13 +186,20 @@ def cost(
     optimizer: Annotated[str, typer.Option(help="sgd or adamw.")] = "sgd",
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
     measure: Annotated[
-        bool, typer.Option("--measure", help="Measure latency and memory instead of deriving them.")
+        bool, typer.Option("--measure", help="Run it: latency, each block's share of it, memory as it is.")
     ] = False,
+    calibration: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Predict times from what nas calibrate wrote.")
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="A device's memory (8GiB): the largest batches that fit.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """What an architecture costs: parameters, multiply-adds, memory, time; each with its interval and its source."""
     architecture = load_architecture(config)
-    from nas.costs import MEASURES, Conditions, CostModel  # noqa: PLC0415
+    from launch.costing import describe, show  # noqa: PLC0415
+    from nas.costs import Conditions, CostModel, read_limits  # noqa: PLC0415
 
     try:
         conditions = Conditions(
@@ -193,34 +211,107 @@ def cost(
         )
     except ValueError as error:
         raise UserError(f"nas: {error}") from error
-    model = CostModel(conditions)
-    found = {}
-    with _patience("measuring", json=json):
-        for name in MEASURES:
-            if name in ("params", "macs") or not (measure or model.must_measure(architecture, name)):
-                found[name] = model.estimate(architecture, name)
-            elif measure:
-                found[name] = model.measure(architecture, name)
+    size, relative = None, False
+    if memory is not None:
+        try:
+            size, relative = read_limits({"peak_memory_train": memory})["peak_memory_train"]
+        except ValueError as error:
+            raise UserError(f"nas: --memory: {str(error).removeprefix('budget.peak_memory_train: ')}") from error
+        if relative:
+            raise UserError(f"nas: --memory: {memory} is a multiple; write a size, such as 8GiB")
+    with _patience("measuring" if measure else "simulating a step", json=json):
+        found = describe(architecture, CostModel(conditions, calibration=calibration), measure=measure, memory=size)
     if json:
-        costs = {name: asdict(estimate) for name, estimate in found.items()}
-        print_json({"config": config, "conditions": asdict(conditions), "costs": costs})
+        print_json({"config": config, **found})
+    else:
+        many = "s" if threads > 1 else ""
+        title = (
+            f"{config}: {batch} images an inference, {train_batch} a training step, {device}, {threads} thread{many}"
+        )
+        show(_console(), title, found)
+
+
+@app.command()
+def calibrate(
+    file: Annotated[
+        str,
+        typer.Argument(metavar="RUN.yaml|SPACE", help="A run file, for its space and conditions, or a space alone."),
+    ] = "shapes",
+    overrides: Set = [],  # noqa: B006  # typer reads it
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; by default the run's own.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="FILE", help="By default calibration/<device>.yaml.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Times what a space's options add on this device, once, so that searches predict times instead of measuring."""
+    from dataclasses import replace  # noqa: PLC0415
+
+    from launch.config import load_run, run_names  # noqa: PLC0415
+
+    is_run = file in run_names() or (Path(file).is_file() and read_yaml(Path(file)).get(("skeleton",)) is None)
+    config = load_run(file, overrides) if is_run else load_run("shapes", [f"space={file}", *overrides])
+    space = _space_of(file, config)
+    from launch.costing import calibration_path, calibration_rows, run_calibration  # noqa: PLC0415
+    from launch.session import conditions_of  # noqa: PLC0415
+
+    conditions = conditions_of(config)
+    if device is not None:
+        try:
+            conditions = replace(conditions, device=device)
+        except ValueError as error:
+            raise UserError(f"nas: {error}") from error
+    path = out or calibration_path(conditions.device)
+    found = run_calibration(space, conditions, _console(stderr=json))
+    found.save(path)
+    rows = calibration_rows(found)
+    if json:
+        print_json({"file": str(path), "conditions": conditions.to_dict(), "tables": rows})
         return
+    print_table(_console(), rows)
+    _console().print(f"\nwritten to {path}; use it with: nas search {file} --set calibration={path}")
+
+
+@app.command()
+def proxies(
+    file: Annotated[str, typer.Argument(metavar="RUN|RUN.yaml", help="A run's folder, or a run file.")],
+    networks: Annotated[int, typer.Option(min=3, help="Of a run file: architectures to look at.")] = 20,
+    json: Json = False,
+) -> None:
+    """Zero-cost proxies, beside their rank correlation with parameters, multiply-adds and, of a run, accuracy."""
+    from launch.config import load_run  # noqa: PLC0415
+    from launch.costing import proxy_rows, sampled  # noqa: PLC0415
+    from launch.run import open_run  # noqa: PLC0415
+    from launch.session import load_fitting  # noqa: PLC0415
+
+    accuracies: list[float] | None = None
+    if Path(file).is_dir():
+        opened, trials = open_run(Path(file))
+        done = [trial for trial in trials if trial.status == "complete" and not trial.origin.startswith("finalist")]
+        if len(done) < 3:
+            raise UserError(f"{file}: {len(done)} trials are trained in full; a rank correlation needs 3")
+        dataset = load_fitting(opened.config, opened.space)
+        architectures = [trial.architecture for trial in done]
+        accuracies = [trial.epochs[trial.last_epoch].val_top1 for trial in done]
+    else:
+        config = load_run(file)
+        space = _space_of(file, config)
+        dataset, architectures = load_fitting(config, space), sampled(space, networks)
+    with _patience("looking at untrained networks", json=json):
+        rows, agreement = proxy_rows(architectures, dataset, accuracies)
+    if json:
+        print_json({"networks": rows, "rank_correlation": agreement})
+        return
+    console = _console()
+    print_table(console, rows)
+    console.print()
     print_table(
-        _console(),
+        console,
         [
-            {
-                "measure": name,
-                "value": amount(estimate.value, estimate.unit),
-                "at least": amount(estimate.lower, estimate.unit),
-                "at most": amount(estimate.upper, estimate.unit),
-                "source": estimate.source,
-            }
-            for name, estimate in found.items()
+            {"rank correlation": proxy, **{name: f"{value:+.2f}" for name, value in values.items()}}
+            for proxy, values in agreement.items()
         ],
-        title=f"{config}: {batch} images an inference, {train_batch} a training step, {device}, {threads} threads",
     )
-    if len(found) < len(MEASURES):
-        _console().print("times are measured, not derived: add --measure")
 
 
 @app.command()
@@ -306,18 +397,24 @@ def search(
 
     assignments = [*overrides, *([f"resources.address={address}"] if address else [])]
     config = load_run(file, assignments)
-    beside = Path(file).parent / config.space
-    try:
-        space = load_space(beside if beside.is_file() else config.space)
-    except FileError as error:
-        raise UserError(f"{file}: space: {error}" if len(error.problems) == 1 else str(error)) from error
+    space = _space_of(file, config)
     from launch.run import begin  # noqa: PLC0415
-    from launch.session import load_fitting  # noqa: PLC0415
+    from launch.session import cost_model, load_fitting  # noqa: PLC0415
 
     # All that can be wrong is found before the run's folder is made.
     dataset = load_fitting(config, space)
+    cost_model(config)
     folder = run or Path("runs") / Path(file).stem
     _work(begin(folder, config, space, overwrite=overwrite), dataset, folder, json=json)
+
+
+def _space_of(file: str, config: "RunConfig") -> SearchSpace:
+    """The space that a run file names: a path beside the file, a path from here, or a preset."""
+    beside = Path(file).parent / config.space
+    try:
+        return load_space(beside if beside.is_file() else config.space)
+    except FileError as error:
+        raise UserError(f"{file}: space: {error}" if len(error.problems) == 1 else str(error)) from error
 
 
 @app.command()

@@ -54,6 +54,9 @@ class RunConfig(BaseModel):
         default_factory=dict,
         description="limits: absolute with a unit (8 GiB, 12 ms) or relative to the plain skeleton (1.25x)",
     )
+    calibration: str | None = Field(
+        default=None, description="a file that nas calibrate made: times are predicted, only the undecided are measured"
+    )
     search: SearchConfig = Field(default_factory=SearchConfig)
     resources: Resources = Field(default_factory=Resources)
 

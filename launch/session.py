@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from launch import driver, report
@@ -17,9 +18,10 @@ from nas.analysis import front_of, progress
 from nas.costs import Budget, Conditions, CostModel
 from nas.search import Engine, Journal, Summary, read_trials
 from search_spaces import SearchSpace
-from trainers import Dataset, load_data
+from trainers import Dataset, load_data, precision
 
 _BOARD_EVERY_S = 5.0
+COSTS_NAME = "costs.jsonl"
 _COUNTED = ("params", "macs")
 
 
@@ -50,7 +52,7 @@ def search(folder: Path, dataset: Dataset, console: Console) -> Summary:
     """
     with Journal.open(folder) as journal:
         run, _ = open_run(folder)
-        costs = cost_model(run)
+        costs = cost_model(run.config, run.folder / COSTS_NAME)
         with _status(console, "measuring the plain skeleton"):
             budget = Budget.parse(run.config.budget, plain=run.space.plain(), costs=costs)
             engine = Engine(
@@ -68,6 +70,8 @@ def search(folder: Path, dataset: Dataset, console: Console) -> Summary:
             if not engine.done:
                 _train(run, journal, engine, dataset, board, console)
             _measure_front(run, journal, costs, console)
+            if run.config.calibration is not None and costs.calibration is not None:
+                costs.calibration.save(Path(run.config.calibration))  # what the run measured has bettered it
             run, trials = open_run(folder)
             report.write(run, trials)
             board.draw(trials, progress(trials, run.objectives, run.reference))
@@ -80,16 +84,28 @@ def search(folder: Path, dataset: Dataset, console: Console) -> Summary:
         return engine.summary()
 
 
-def cost_model(run: Run) -> CostModel:
-    """Costs under the run's own conditions, remembered in its folder."""
-    config = run.config
-    conditions = Conditions(
-        device="cuda" if config.resources.gpus_per_trial else "cpu",
+def conditions_of(config: RunConfig) -> Conditions:
+    """What a run's costs are taken under: its trials' own device, batches, precision and threads."""
+    device = "cuda" if config.resources.gpus_per_trial else "cpu"
+    amp, channels_last = precision(config.trainer, torch.device(device))
+    return Conditions(
+        device=device,
         train_batch_size=config.trainer.batch_size,
+        dtype="bfloat16" if amp else "float32",
+        channels_last=channels_last,
         optimizer=config.trainer.optimizer,
         threads=max(1, int(config.resources.cpus_per_trial)),
     )
-    return CostModel(conditions, cache=run.folder / "costs.jsonl")
+
+
+def cost_model(config: RunConfig, cache: Path | None = None) -> CostModel:
+    """Costs under a run's own conditions, remembered in `cache`.
+
+    Raises:
+        CalibrationError: the run names a calibration that cannot be read or was made elsewhere.
+    """
+    calibration = None if config.calibration is None else Path(config.calibration)
+    return CostModel(conditions_of(config), cache=cache, calibration=calibration)
 
 
 def _train(run: Run, journal: Journal, engine: Engine, dataset: Dataset, board: Board, console: Console) -> None:

@@ -20,7 +20,9 @@ def print_table(
 ) -> None:
     """A row a mapping; numbers to the right. `columns` picks and orders, by default those of the first row."""
     names = list(columns or (rows[0] if rows else ()))
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    if title:
+        console.print(title, soft_wrap=True)  # a table's own title is folded to the table's width
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for name in names:
         numeric = any(isinstance(row.get(name), int | float) for row in rows)
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")

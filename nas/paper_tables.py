@@ -354,7 +354,15 @@ _TABLES: Mapping[str, tuple[_Entry, ...]] = {
         _Entry("SE-BN-Inception", "se_bn_inception", "", "2.04", _se, _SE),
         _Entry("VGG-16 (re-implementation)", "vgg16", "", "15.47", _se, _SE),
         _Entry("SE-VGG-16", "se_vgg16", "", "15.48", _se, _SE),
-        _Entry("Inception-ResNet-v2 (re-implementation)", "inception_resnet_v2", "", "11.75", _se_pooled, _SE_POOLED, _VARIANT),
+        _Entry(
+            "Inception-ResNet-v2 (re-implementation)",
+            "inception_resnet_v2",
+            "",
+            "11.75",
+            _se_pooled,
+            _SE_POOLED,
+            _VARIANT,
+        ),
         _Entry("SE-Inception-ResNet-v2", "se_inception_resnet_v2", "", "11.76", _se_pooled, _SE_POOLED, _VARIANT),
     ),
     "BAM CIFAR-100": (

@@ -2,7 +2,7 @@
 
 from trainers.config import DataConfig, Recipe, TrainerConfig, recipe_document, recipe_names
 from trainers.data import DataError, Dataset, load_data
-from trainers.training import CheckpointError, Diverged, EpochResult, Evaluation, OutOfMemory, Training, fit
+from trainers.training import CheckpointError, Diverged, EpochResult, Evaluation, OutOfMemory, Training, fit, precision
 
 __all__ = [
     "CheckpointError",
@@ -18,6 +18,7 @@ __all__ = [
     "Training",
     "fit",
     "load_data",
+    "precision",
     "recipe_document",
     "recipe_names",
 ]

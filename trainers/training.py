@@ -156,9 +156,7 @@ class Training:
         """The finished epochs, restored ones too."""
         self._seed = config.seed if seed is None else seed
         self._config, self._dataset, self._device = config, dataset, torch.device(device)
-        on_cuda = self._device.type == "cuda"
-        self._amp = on_cuda and torch.cuda.is_bf16_supported() if config.amp == "auto" else config.amp
-        channels_last = self._amp or not on_cuda if config.channels_last == "auto" else config.channels_last
+        self._amp, channels_last = precision(config, self._device)
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
         with self._seeded(0):
             self.model = build(architecture).to(self._device).to(memory_format=memory_format)
@@ -320,6 +318,13 @@ class Training:
         with torch.random.fork_rng([self._device] if self._device.type == "cuda" else []):
             torch.manual_seed(int(np.random.SeedSequence([self._seed, epoch]).generate_state(1, np.uint64)[0] >> 1))
             yield
+
+
+def precision(config: TrainerConfig, device: torch.device) -> tuple[bool, bool]:
+    """What `auto` comes to on a device: (bfloat16 autocast, channels_last)."""
+    on_cuda = device.type == "cuda"
+    amp = on_cuda and torch.cuda.is_bf16_supported() if config.amp == "auto" else config.amp
+    return amp, (amp or not on_cuda) if config.channels_last == "auto" else config.channels_last
 
 
 def fit(training: Training, checkpoint: Path, progress: Progress | None = None) -> Iterator[EpochResult]:

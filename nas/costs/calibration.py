@@ -66,7 +66,7 @@ class Table(BaseModel):
             return self.plain_ms, self.plain_ms, self.plain_ms
         added = sum(count * self.entries[label] for label, count in placements.items())
         value = max(self.plain_ms + added, _FLOOR * self.plain_ms) * self.scale
-        width = self._width()
+        width = self.width
         return value, value / width, value * width
 
     def learn(self, placements: Mapping[str, int], measured_ms: float) -> "Table":
@@ -86,7 +86,8 @@ class Table(BaseModel):
         ratios = (*self.ratios, measured_ms / value)[-_KEPT:]
         return self.model_copy(update={"entries": entries, "ratios": ratios})
 
-    def _width(self) -> float:
+    @property
+    def width(self) -> float:
         """The factor by which a prediction may be off, up or down."""
         errors = sorted(abs(math.log(ratio)) for ratio in self.ratios)
         rank = math.ceil((len(errors) + 1) * COVERAGE)
@@ -166,7 +167,7 @@ def load_calibration(path: Path, conditions: Conditions) -> Calibration:
         f"{name} was {there.get(name)}, is {here.get(name)}"
         for there, here in (
             (calibration.device, fingerprint(conditions.device)),
-            (calibration.conditions, conditions.to_dict()),
+            (calibration.conditions, _kind(conditions)),
         )
         for name in sorted(there.keys() | here.keys())
         if there.get(name) != here.get(name)
@@ -216,12 +217,17 @@ def calibrate(
         tables[measure] = _fit(networks, times, len(fitted))
     return Calibration(
         device=fingerprint(conditions.device),
-        conditions=conditions.to_dict(),
+        conditions=_kind(conditions),
         skeleton=space.skeleton.model_dump(mode="json"),
         protocol=protocol,
         reference_ms=reference_ms(conditions),
         tables=tables,
     )
+
+
+def _kind(conditions: Conditions) -> dict[str, str | int | bool]:
+    """The conditions without the device's number: equal devices of a machine share a calibration."""
+    return {**conditions.to_dict(), "device": conditions.device_type}
 
 
 def placements_of(architecture: Architecture) -> Counter[str]:

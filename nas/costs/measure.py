@@ -1,6 +1,7 @@
 """Running networks on the device: how long they take, and how much memory the allocator gives out."""
 
 import gc
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from nas.builder import build_model
 from nas.costs.allocator import allocator_peak
 from nas.costs.estimate import DTYPES, Conditions, Measure
 from nas.costs.memory import Mode, make_optimizer, run_gradients
-from nas.costs.timing import Clock, Run, alternate, cuda_clock, host_clock, thread_clock, threads
+from nas.costs.timing import Clock, Run, alternate, cuda_clock, host_clock, lower_quartile, thread_clock, threads
+from nas.skeletons import Network
 from search_spaces import Architecture
 
 MODES: Mapping[Measure, Mode] = {
@@ -26,6 +28,9 @@ MODES: Mapping[Measure, Mode] = {
 """What has to run for a measure that is not counted."""
 
 
+_Stamp = float | torch.cuda.Event
+
+
 @dataclass(frozen=True)
 class Workload:
     """A network ready to be run: ``run`` is one inference or optimizer step. ``held``: bytes of weights and batch."""
@@ -34,8 +39,8 @@ class Workload:
     held: int
 
 
-def workload(architecture: Architecture, conditions: Conditions, mode: Mode) -> Workload:
-    """Build the network on the device, with a batch of noise."""
+def _ready(architecture: Architecture, conditions: Conditions, mode: Mode) -> tuple[Network, Tensor, Tensor]:
+    """The network on the device, with a batch of noise and its labels."""
     device = torch.device(conditions.device)
     memory_format = torch.channels_last if conditions.channels_last else torch.contiguous_format
     skeleton = architecture.skeleton
@@ -45,12 +50,17 @@ def workload(architecture: Architecture, conditions: Conditions, mode: Mode) -> 
         images = torch.randn(batch, skeleton.in_channels, skeleton.image_size, skeleton.image_size)
     network.train(mode == "train")
     images = images.to(device).contiguous(memory_format=memory_format)
-    labels = torch.arange(batch, device=device) % skeleton.num_classes
+    return network, images, torch.arange(batch, device=device) % skeleton.num_classes
+
+
+def workload(architecture: Architecture, conditions: Conditions, mode: Mode) -> Workload:
+    """Build the network on the device, with a batch of noise."""
+    network, images, labels = _ready(architecture, conditions, mode)
     forward: Callable[[Tensor], Tensor] = torch.compile(network) if conditions.compiled else network
     held = sum(tensor.nbytes for tensor in (*network.parameters(), *network.buffers(), images))
 
     def autocast() -> AbstractContextManager[object]:
-        return torch.autocast(device.type, DTYPES[conditions.dtype], enabled=conditions.dtype != "float32")
+        return _autocast(conditions)
 
     if mode == "infer":
 
@@ -74,6 +84,11 @@ def workload(architecture: Architecture, conditions: Conditions, mode: Mode) -> 
         optimizer.step()
 
     return Workload(train, held + labels.nbytes)
+
+
+def _autocast(conditions: Conditions) -> torch.autocast:
+    enabled = conditions.dtype != "float32"
+    return torch.autocast(conditions.device_type, DTYPES[conditions.dtype], enabled=enabled)
 
 
 def clock_for(conditions: Conditions) -> Clock:
@@ -119,3 +134,54 @@ def time_together(
     with threads(conditions.threads):
         runs = [workload(architecture, conditions, mode).run for architecture in architectures]
         return alternate(runs, clock_for(conditions), seconds, min_rounds, max_rounds)
+
+
+def block_shares(architecture: Architecture, conditions: Conditions, *, seconds: float = 1.0) -> dict[str, float]:
+    """Each block's share of an inference's time, in eager mode; what is missing to 1 is the stem's and the head's.
+
+    Lower quartiles over at least 5 inferences, or as many as fit into `seconds`.
+    """
+    network, images, _ = _ready(architecture, conditions, "infer")
+    names = [block.name for block in architecture.blocks]
+    stamps: list[_Stamp] = []
+
+    def stamp(*_: object) -> None:
+        stamps.append(_stamp(conditions))
+
+    for name in names:
+        block = network.get_submodule(f"stages.{name}")
+        block.register_forward_pre_hook(stamp)
+        block.register_forward_hook(stamp)
+    rounds: list[list[float]] = []
+    with threads(conditions.threads), torch.inference_mode(), _autocast(conditions):
+        network(images)
+        end = time.perf_counter() + seconds
+        while len(rounds) < 5 or time.perf_counter() < end:
+            stamps.clear()
+            stamp()
+            network(images)
+            stamp()
+            first, *inner, last = stamps
+            pairs = [(first, last), *zip(inner[::2], inner[1::2], strict=True)]
+            rounds.append([_milliseconds(start, stop) for start, stop in pairs])
+    whole, *blocks = lower_quartile(np.array(rounds))
+    return {name: float(ms / whole) for name, ms in zip(names, blocks, strict=True)}
+
+
+def _stamp(conditions: Conditions) -> _Stamp:
+    """A moment on the device, by the clock that `clock_for` would take."""
+    if conditions.device_type == "cuda":
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record()
+        return event
+    return time.thread_time() if conditions.threads == 1 else time.perf_counter()
+
+
+def _milliseconds(start: _Stamp, stop: _Stamp) -> float:
+    """Between two stamps."""
+    if isinstance(start, float) and isinstance(stop, float):
+        return (stop - start) * 1e3
+    assert isinstance(start, torch.cuda.Event)
+    assert isinstance(stop, torch.cuda.Event)
+    stop.synchronize()
+    return float(start.elapsed_time(stop))

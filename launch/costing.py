@@ -1,0 +1,201 @@
+"""What the commands about costs show: `nas cost`, `nas calibrate`, `nas proxies`."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from launch.tables import amount, print_table
+from nas.analysis.ranks import rank_correlation
+from nas.costs import MEASURES, Calibration, Conditions, CostEstimate, CostModel, calibrate, count
+from nas.costs.device import fingerprint
+from nas.costs.measure import block_shares
+from nas.costs.zero_cost import PROXIES, zero_cost
+from search_spaces import Architecture, SearchSpace
+from trainers import Dataset
+from trainers.batches import Batches
+
+_COUNTED = ("params", "macs")
+_PROXY_IMAGES = 64
+
+
+def describe(
+    architecture: Architecture, model: CostModel, *, measure: bool, memory: float | None = None
+) -> dict[str, Any]:
+    """All that is known of an architecture's costs, JSON-able.
+
+    Args:
+        architecture: what to describe.
+        model: under which conditions.
+        measure: run the network, for times and for the true peaks; else only what needs no running is told.
+        memory: bytes of a device; adds the largest batches that fit.
+
+    Returns:
+        ``costs`` by measure, ``memory`` (what each peak is made of), ``blocks`` (what stands there, and its share of
+        activations and, if measured, of time), ``largest_batch``.
+    """
+    costs: dict[str, CostEstimate] = {}
+    for name in MEASURES:
+        if measure and name not in _COUNTED:
+            costs[name] = model.measure(architecture, name)
+        elif not model.must_measure(architecture, name):
+            costs[name] = model.estimate(architecture, name)
+    profiles = {mode: model.memory(architecture, mode) for mode in ("infer", "train")}
+    times = block_shares(architecture, model.conditions) if measure else {}
+    train = profiles["train"]
+    blocks = [
+        {
+            "block": block.name,
+            "placements": {slot: choice.option for slot, choice in architecture.placements.get(block.name, {}).items()},
+            "activations": train.blocks[block.name] / max(train.activations, 1),
+            "latency": times.get(block.name),
+        }
+        for block in architecture.blocks
+    ]
+    found: dict[str, Any] = {
+        "conditions": model.conditions.to_dict(),
+        "costs": {name: asdict(estimate) for name, estimate in costs.items()},
+        "memory": {mode: asdict(profile) for mode, profile in profiles.items()},
+        "blocks": blocks,
+    }
+    if memory is not None:
+        found["largest_batch"] = {mode: model.largest_batch(architecture, memory, mode) for mode in ("infer", "train")}
+    return found
+
+
+def show(console: Console, title: str, found: Mapping[str, Any]) -> None:
+    """Prints what `describe` found."""
+    print_table(
+        console,
+        [
+            {
+                "measure": name,
+                "value": amount(cost["value"], cost["unit"]),
+                "at least": amount(cost["lower"], cost["unit"]),
+                "at most": amount(cost["upper"], cost["unit"]),
+                "source": cost["source"],
+            }
+            for name, cost in found["costs"].items()
+        ],
+        title=title,
+    )
+    parts = ("parameters", "gradients", "optimizer_state", "inputs", "activations", "temporaries", "peak_op")
+    console.print()
+    print_table(
+        console,
+        [
+            {"at the peak": part.replace("_", " "), **{mode: _part(found["memory"][mode][part]) for mode in _MODES}}
+            for part in parts
+        ],
+    )
+    console.print()
+    timed = any(block["latency"] is not None for block in found["blocks"])
+    print_table(
+        console,
+        [
+            {
+                "block": block["block"],
+                "attention": ", ".join(f"{slot} {option}" for slot, option in block["placements"].items()),
+                "activations": f"{block['activations']:.1%}",
+                **({"latency": f"{block['latency']:.1%}"} if timed else {}),
+            }
+            for block in found["blocks"]
+        ],
+    )
+    if "largest_batch" in found:
+        batch = found["largest_batch"]
+        console.print(f"\nlargest batch that fits: {batch['train']:,} in training, {batch['infer']:,} at inference")
+    if len(found["costs"]) < len(MEASURES):
+        console.print("\ntimes are measured, not derived: add --measure, or --calibration FILE")
+
+
+_MODES = ("train", "infer")
+
+
+def _part(value: int | str) -> str:
+    return value if isinstance(value, str) else amount(value, "bytes")
+
+
+def calibration_path(device: str) -> Path:
+    """``calibration/cpu.yaml``; for a GPU its own name, since a cluster may have several kinds."""
+    name = "cpu" if device == "cpu" else fingerprint(device)["device"]
+    return Path("calibration") / ("-".join("".join(c if c.isalnum() else " " for c in name.lower()).split()) + ".yaml")
+
+
+def run_calibration(space: SearchSpace, conditions: Conditions, console: Console) -> Calibration:
+    """`nas.costs.calibrate`, with its progress shown."""
+    columns = (TextColumn("timing networks"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("")
+        return calibrate(
+            space, conditions, progress=lambda done, total: progress.update(task, completed=done, total=total)
+        )
+
+
+def calibration_rows(calibration: Calibration) -> list[dict[str, Any]]:
+    """A row a measure: what the plain skeleton takes, and how far predictions of unseen networks may be off."""
+    rows = []
+    for measure, table in calibration.tables.items():
+        off = [abs(ratio - 1) for ratio in table.ratios]
+        rows.append(
+            {
+                "measure": measure,
+                "plain": f"{table.plain_ms:.3g} ms",
+                "placements": len(table.entries),
+                "held-out networks": len(off),
+                "mean error": f"{np.mean(off):.1%}",
+                "95 % are within": f"{table.width - 1:.1%}",
+            }
+        )
+    return rows
+
+
+def proxy_rows(
+    architectures: Sequence[Architecture], dataset: Dataset, accuracies: Sequence[float] | None = None
+) -> tuple[list[dict[str, Any]], dict[str, dict[str, float]]]:
+    """Zero-cost proxies of architectures on a batch of the data, and what they agree with.
+
+    Args:
+        architectures: at least two.
+        dataset: a batch of 64 of its training images is looked at.
+        accuracies: of the architectures, where they are known.
+
+    Returns:
+        A row an architecture; and proxy -> Spearman's rank correlation with ``params``, ``macs`` and, where known,
+        ``accuracy``.
+    """
+    torch.set_num_threads(1)
+    batches = Batches(dataset, _PROXY_IMAGES, torch.device("cpu"), torch.contiguous_format)
+    images, labels = next(iter(batches.train(1, 0, augment=False)))
+    rows: list[dict[str, Any]] = []
+    for architecture in architectures:
+        counted = count(architecture)
+        figures = zero_cost(architecture, images, labels)
+        rows.append(
+            {"network": architecture.fingerprint[:12], **figures, "params": counted.params, "macs": counted.macs}
+        )
+    against = {name: [float(row[name]) for row in rows] for name in _COUNTED}
+    if accuracies is not None:
+        against["accuracy"] = list(accuracies)
+    return rows, {
+        proxy: {name: rank_correlation([row[proxy] for row in rows], values) for name, values in against.items()}
+        for proxy in PROXIES
+    }
+
+
+def sampled(space: SearchSpace, networks: int) -> list[Architecture]:
+    """The hand placements and random architectures of a space, each once; fewer where the space holds fewer."""
+    rng = random.Random(0)
+    found = {architecture.fingerprint: architecture for architecture in space.hand_placements().values()}
+    for _ in range(20 * networks):
+        if len(found) >= networks:
+            break
+        architecture = space.sample(rng)
+        found.setdefault(architecture.fingerprint, architecture)
+    return list(found.values())

@@ -1,0 +1,127 @@
+"""`nas cost`, `nas calibrate` and `nas proxies` as a user meets them."""
+
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from launch import cli
+from nas.costs import Conditions
+from nas.costs import calibration as calibration_module
+from nas.costs.measure import block_shares
+from search_spaces import Architecture, load_space
+
+RUN = """\
+space: shapes
+data: {name: shapes, train_size: 128, val_size: 64}
+trainer: {epochs: 2, batch_size: 8}
+budget: {latency_ms: 2x}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "run.yaml").write_text(RUN)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every network takes as many ms as it has placements, and ten; nothing is run."""
+
+    def times(
+        architectures: Sequence[Architecture], *_args: object, min_rounds: int, **_rest: object
+    ) -> npt.NDArray[np.float64]:
+        placements = [sum(map(len, architecture.placements.values())) for architecture in architectures]
+        noise = np.random.default_rng(0).lognormal(0, 0.01, (min_rounds, len(architectures)))
+        return (10.0 + np.array(placements)) * noise
+
+    monkeypatch.setattr(calibration_module, "time_together", times)
+    monkeypatch.setattr(calibration_module, "reference_ms", lambda _conditions: 1.0)
+
+
+@pytest.mark.usefixtures("folder", "quick")
+def test_a_calibration_serves_the_run_it_was_made_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["calibrate", "run.yaml"]) == cli.SUCCESS
+    printed = capsys.readouterr().out
+    assert "calibration/cpu.yaml" in printed
+    assert "train_step_ms" in printed
+    line = "cost se_resnet8.yaml --train-batch 8 --calibration calibration/cpu.yaml --json"
+    space = load_space("shapes")
+    Path("se_resnet8.yaml").write_text(space.hand_placements()["se"].dump())
+    assert cli.run(line.split()) == cli.SUCCESS
+    latency = json.loads(capsys.readouterr().out)["costs"]["latency_ms"]
+    assert latency["source"] == "predicted"
+    assert latency["lower"] < 13 < latency["upper"]  # three placements
+    assert latency["value"] == pytest.approx(13, rel=0.03)
+
+
+@pytest.mark.usefixtures("folder", "quick")
+def test_a_calibration_of_other_conditions_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["calibrate", "shapes", "-o", "cal.yaml"]) == cli.SUCCESS
+    capsys.readouterr()
+    assert cli.run(["search", "run.yaml", "--set", "calibration=cal.yaml"]) == cli.USER_ERROR
+    error = capsys.readouterr().err
+    assert "train_batch_size was 32, is 8" in error
+    assert "run nas calibrate again" in error
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("calibrate nosuch", "unknown"),
+        ("calibrate shapes --device tpu", "device 'tpu' is not known; use cpu, cuda or cuda:N"),
+        ("cost resnet18 --memory much", "nas: --memory: 'much' is not a limit"),
+        ("cost resnet18 --memory 2x", "nas: --memory: 2x is a multiple; write a size, such as 8GiB"),
+        ("cost resnet18 --calibration nowhere.yaml", "nowhere.yaml"),
+        ("proxies nosuch", "nosuch"),
+    ],
+)
+@pytest.mark.usefixtures("folder")
+def test_errors_of_the_user(line: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(line.split()) == cli.USER_ERROR
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.splitlines()) <= 2
+
+
+def test_cost_says_what_memory_is_made_of_and_how_much_fits(capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["cost", "resnet18", "--batch", "2", "--train-batch", "2", "--memory", "400MiB"]
+    assert cli.run([*line, "--json"]) == cli.SUCCESS
+    found = json.loads(capsys.readouterr().out)
+    train = found["memory"]["train"]
+    parts = ("parameters", "gradients", "optimizer_state", "inputs", "activations", "temporaries")
+    assert sum(train[part] for part in parts) == train["peak"] == found["costs"]["peak_memory_train"]["value"]
+    shares = [block["activations"] for block in found["blocks"]]
+    assert all(share > 0 for share in shares)
+    assert sum(shares) < 1  # the stem and the head have the rest
+    assert found["largest_batch"]["train"] >= 2
+    assert cli.run(line) == cli.SUCCESS
+    assert f"{found['largest_batch']['train']:,} in training" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("folder")
+def test_proxies_come_with_what_they_agree_with(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["proxies", "run.yaml", "--networks", "6", "--json"]) == cli.SUCCESS
+    found = json.loads(capsys.readouterr().out)
+    assert len({row["network"] for row in found["networks"]}) == 6
+    assert set(found["rank_correlation"]) == {"synflow", "naswot", "zico", "snip"}
+    assert all(set(of) == {"params", "macs"} for of in found["rank_correlation"].values())
+    assert all(-1 <= value <= 1 for of in found["rank_correlation"].values() for value in of.values())
+
+
+def test_blocks_share_an_inference() -> None:
+    architecture = load_space("shapes").sample(random.Random(0))
+    before = torch.random.get_rng_state()
+    shares = block_shares(architecture, Conditions(batch_size=2), seconds=0)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert list(shares) == ["layer1.0", "layer2.0", "layer3.0"]
+    assert all(share > 0 for share in shares.values())
+    assert sum(shares.values()) < 1

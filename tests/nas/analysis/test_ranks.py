@@ -1,0 +1,25 @@
+import math
+
+import pytest
+
+from nas.analysis.ranks import rank_correlation, ranks
+
+
+def test_equal_values_share_their_mean_rank() -> None:
+    assert ranks([3.0, 1.0, 3.0, 2.0, 3.0]).tolist() == [3.0, 0.0, 3.0, 1.0, 3.0]
+
+
+def test_only_the_order_counts() -> None:
+    assert rank_correlation([1, 2, 3, 4], [1, 10, 100, 1000]) == pytest.approx(1)
+    assert rank_correlation([1, 2, 3, 4], [0.1, 0.01, -5, -6]) == pytest.approx(-1)
+    # By hand: ranks 0 1 2 3 against 1 0 3 2, so 1 - 6 * 4 / (4 * 15).
+    assert rank_correlation([1, 2, 3, 4], [2, 1, 4, 3]) == pytest.approx(0.6)
+
+
+def test_a_constant_agrees_with_nothing() -> None:
+    assert math.isnan(rank_correlation([1, 1, 1], [1, 2, 3]))
+
+
+def test_lengths_differ() -> None:
+    with pytest.raises(ValueError, match="3 values against 2"):
+        rank_correlation([1, 2, 3], [1, 2])
