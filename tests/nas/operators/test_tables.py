@@ -1,5 +1,6 @@
 """The two tables, starts, and the parameters that the papers print, summed over their places by hand."""
 
+import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,8 +9,11 @@ import pytest
 import torch
 
 import nas.operators
+from nas import build_model
+from nas.costs import count
 from nas.operators import OPERATORS, operators
 from nas.operators.testing import CHECKS
+from search_spaces import load_space
 from search_spaces.options import ENTRY_POINTS, OPTIONS, options, plugins, resolve
 from search_spaces.sites import Site, Value
 
@@ -155,6 +159,26 @@ def test_a_plug_in_adds_both_halves_and_meets_the_contract(installed: Installed)
     assert resolved == {"factor": 3.0}
     for check in CHECKS.values():
         check(operator, site, resolved)
+
+
+SCALED = """
+schema: 1
+skeleton: {family: resnet, depth: 8, width: 4, image_size: 8, num_classes: 3}
+placements: {"*": {refine: [none, {scale: {factor: [2.0, 0.5]}}]}}
+"""
+
+
+def test_a_plug_in_is_searched_counted_and_built_like_our_own(installed: Installed, tmp_path: Path) -> None:
+    installed.write()
+    (tmp_path / "scaled.yaml").write_text(SCALED)
+    space = load_space(tmp_path / "scaled.yaml")
+    assert space.size == 3**3
+    rng = random.Random(0)
+    found = next(a for a in (space.sample(rng) for _ in range(100)) if len(a.placements) == 3)
+    assert count(found) == count(space.plain())
+    scales = [module.factor for module in build_model(found).modules() if type(module).__name__ == "Scale"]
+    assert len(scales) == 3
+    assert set(scales) <= {2.0, 0.5}
 
 
 def test_a_plug_in_cannot_take_a_name(installed: Installed) -> None:
