@@ -21,6 +21,7 @@ from nas.costs.measure import MODES, peak_memory, time_together
 from nas.costs.memory import MemoryProfile, Mode, simulate
 from nas.costs.store import Store
 from nas.costs.timing import lower_quartile, ratio, threads
+from nas.operators import Cost
 from search_spaces import Architecture
 
 _MEMORY_MARGIN: dict[str, tuple[float, float]] = {"cpu": (0.01, 0.01), "cuda": (0.10, 0.10)}
@@ -48,6 +49,7 @@ class CostModel:
         self._store = Store(cache)
         self._device = fingerprint(conditions.device)
         self._answers: Answers = {}
+        self._counts: dict[str, Cost] = {}
         self.calibration = None if calibration is None else load_calibration(calibration, conditions)
         self._digests = {measure: self._digest(measure) for measure in UNITS}
 
@@ -61,7 +63,9 @@ class CostModel:
         if known is not None:
             return known
         if measure in ("params", "macs"):
-            value = float(getattr(count(architecture), measure))
+            if architecture.fingerprint not in self._counts:
+                self._counts[architecture.fingerprint] = count(architecture)
+            value = float(getattr(self._counts[architecture.fingerprint], measure))
             return CostEstimate(value, value, value, UNITS[measure], "analytic")
         if measure in ("peak_memory_infer", "peak_memory_train"):
             below, above = _MEMORY_MARGIN[self.conditions.device_type]
