@@ -247,10 +247,11 @@ class Engine:
             return promoted
         if self._proposing:
             return self._propose()
-        if any(entry.state == "running" for entry in active):
+        if any(entry.state == "running" and not entry.finalist for entry in active):
             return None
         # No further result can promote those that still wait.
-        self._ledger.stop(list(active))
+        if waiting := [entry for entry in active if entry.state == "waiting"]:
+            self._ledger.stop(waiting)
         return self._next_finalist()
 
     def _promote(self) -> Entry | None:

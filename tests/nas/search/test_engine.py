@@ -136,6 +136,23 @@ def test_every_scheme_ends_and_spends_no_epoch_twice(lab: Lab, stopping: str) ->
     assert not engine.live()
 
 
+def test_finalists_are_trained_side_by_side(lab: Lab) -> None:
+    with lab.journal() as journal:
+        engine = lab.engine(journal, finalist_seeds=2, finalists=2)
+        while engine.summary().finalists == 0:
+            job = engine.next()
+            assert job is not None
+            for epoch in range(job.start_epoch + 1, job.stop_epoch + 1):
+                lab.report(engine, job, epoch)
+            last, summary = job, engine.summary()
+            if summary.finalists == 0:
+                engine.finish(job, Outcome("reached"))
+        others = [engine.next() for _ in range(3)]
+    jobs = [last, *(job for job in others if job is not None)]
+    assert len(jobs) >= 2, "the second waited for the first"
+    assert len({job.number for job in jobs}) == len(jobs)
+
+
 def test_finalists_are_trained_again_with_other_seeds(lab: Lab) -> None:
     with lab.journal() as journal:
         engine = lab.engine(journal, finalist_seeds=2, finalists=3)
