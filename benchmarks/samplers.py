@@ -1,7 +1,8 @@
 """How much of the hypervolume each sampler finds, on problems of placement kind that are tabulated whole.
 
-    python benchmarks/samplers.py --seeds 20
+    python benchmarks/samplers.py --seeds 20 --tables macro
     python benchmarks/samplers.py --seeds 5 --samplers default tpe --tables synthetic
+    python benchmarks/samplers.py --keep runs.json --write docs/search.md --picture docs/samplers.png
 
 Protocol (that of ../shared/benchmarks/README.md): two objectives, accuracy up and cost down. An evaluation returns the
 accuracy of one of an architecture's training runs, drawn at random, and its exact cost. The figure after n evaluations
@@ -11,6 +12,9 @@ is the hypervolume of all that was evaluated, everyone at its mean accuracy, as 
 6,561 architectures, trained thrice. The synthetic tables are drawn from main effects, pairs, and in part triples, of
 different sizes and noise, so that a sampler that fits one table does not look good on the others. Samplers see plain
 Optuna studies: no search space, no cost model.
+
+With --keep, finished searches stay in a file, and only those that are not there are run: a long comparison can be made
+in pieces, and --write and --picture show all that is there.
 """
 
 import argparse
@@ -32,6 +36,8 @@ from nas.search.pareto import hypervolume
 MACRO = Path(__file__).resolve().parents[2] / "shared" / "benchmarks" / "nasbench_macro.json"
 MARKS = (50, 100, 200)
 REACHED = 0.95
+
+_MARK, _END = "<!-- benchmarks/samplers.py -->", "<!-- end of benchmarks/samplers.py -->"
 
 Array = NDArray[np.float64]
 
@@ -141,12 +147,83 @@ def search(table: Table, sampler: str, seed: int, evaluations: int) -> tuple[lis
     return shares, spent / evaluations
 
 
+@dataclass(frozen=True)
+class Searched:
+    """The searches of one sampler on one table: shares [seeds, evaluations], and seconds of an ask."""
+
+    table: str
+    sampler: str
+    shares: Array
+    ask: float
+
+    def at(self, mark: int) -> float:
+        return float(self.shares[:, mark - 1].mean())
+
+    def to_reach(self, share: float) -> float:
+        """Median evaluations to a share; infinite if half of the searches do not get there."""
+        found = [np.flatnonzero(row >= share) for row in self.shares]
+        return float(np.median([row[0] + 1 if len(row) else np.inf for row in found]))
+
+
+def searched(
+    table: Table, sampler: str, seeds: int, evaluations: int, kept: dict[str, tuple[list[float], float]]
+) -> Searched:
+    """All searches, those in `kept` from there; the others are added to it."""
+    names = [f"{table.name} | {sampler} | {evaluations} | {seed}" for seed in range(seeds)]
+    for seed, name in enumerate(names):
+        if name not in kept:
+            kept[name] = search(table, sampler, seed, evaluations)
+    runs = [kept[name] for name in names]
+    return Searched(table.name, sampler, np.array([run[0] for run in runs]), float(np.mean([run[1] for run in runs])))
+
+
+def row(found: Searched, marks: Sequence[int]) -> list[str]:
+    """Table, sampler, seeds, the share at each mark, evaluations to `REACHED`, milliseconds of an ask."""
+    reach = found.to_reach(REACHED)
+    return [
+        found.table,
+        found.sampler,
+        str(len(found.shares)),
+        *(f"{found.at(mark):.3f}" for mark in marks),
+        f"{reach:.0f}" if np.isfinite(reach) else f"> {found.shares.shape[1]}",
+        f"{1e3 * found.ask:.1f}",
+    ]
+
+
+def picture(path: Path, found: Sequence[Searched]) -> None:
+    """Share of the hypervolume over evaluations on the first table: mean, and the middle half of the seeds."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 - seconds that the table does not need
+
+    figure = Figure(figsize=(7.2, 4.2), dpi=110, layout="constrained")
+    axes = figure.add_subplot()
+    for one in found:
+        if one.table == found[0].table:
+            x = np.arange(1, one.shares.shape[1] + 1)
+            low, high = np.quantile(one.shares, [0.25, 0.75], axis=0)
+            ours = one.sampler == "default"
+            (line,) = axes.plot(x, one.shares.mean(axis=0), lw=2.4 if ours else 1.3, label=one.sampler, zorder=3 + ours)
+            axes.fill_between(x, low, high, color=line.get_color(), alpha=0.15, lw=0)
+    axes.axhline(REACHED, c="#9aa5b1", lw=0.8, ls="--")
+    axes.set(xlabel="evaluations", ylabel="share of the whole hypervolume", ylim=(0.75, 1.0), title=found[0].table)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="lower right")
+    figure.savefig(path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--samplers", nargs="+", default=["default", "tpe", "nsga2", "gp", "random"])
+    parser.add_argument(
+        "--samplers",
+        nargs="+",
+        default=["default", "tpe", "nsga2", "regularized_evolution", "random"],
+        help="gp:3 for three seeds of a slow one",
+    )
     parser.add_argument("--tables", choices=("macro", "synthetic", "all"), default="all")
     parser.add_argument("--evaluations", type=int, default=MARKS[-1])
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="JSON; read, and written after every sampler")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="replace what stands between the marks in this file")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="share over evaluations on the first table")
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     tables: list[Table] = []
@@ -154,19 +231,26 @@ def main() -> None:
         tables += [macro(MACRO)] if MACRO.is_file() else []
     if arguments.tables != "macro":
         tables += synthetic_tables()
+    keep: Path | None = arguments.keep
+    kept = json.loads(keep.read_text()) if keep is not None and keep.is_file() else {}
     marks = [mark for mark in MARKS if mark <= arguments.evaluations]
-    head = "".join(f"{mark:>8}" for mark in marks)
-    print(f"{'table':42} {'sampler':22}{head}  to {REACHED:.0%}   ask ms")
+    head = ["table", "sampler", "seeds", *(f"at {mark}" for mark in marks), f"to {REACHED}", "ask, ms"]
+    lines = ["| " + " | ".join(head) + " |", "|---|---" + "|---:" * (len(head) - 2) + "|"]
+    print(*lines, sep="\n", flush=True)
+    found: list[Searched] = []
     for table in tables:
-        for sampler in arguments.samplers:
-            runs = [search(table, sampler, seed, arguments.evaluations) for seed in range(arguments.seeds)]
-            shares = np.array([run[0] for run in runs])
-            figures = "".join(f"{shares[:, mark - 1].mean():8.4f}" for mark in marks)
-            reached = [next((i + 1 for i, s in enumerate(row) if s >= REACHED), np.inf) for row in shares.tolist()]
-            median = float(np.median(reached))
-            trials = f"{median:6.0f}" if np.isfinite(median) else f">{arguments.evaluations:5}"
-            ask = 1e3 * float(np.mean([run[1] for run in runs]))
-            print(f"{table.name:42} {sampler:22}{figures}  {trials}  {ask:7.1f}", flush=True)
+        for named in arguments.samplers:
+            sampler, _, seeds = named.partition(":")
+            found.append(searched(table, sampler, int(seeds or arguments.seeds), arguments.evaluations, kept))
+            if keep is not None:
+                keep.write_text(json.dumps(kept))
+            lines.append("| " + " | ".join(row(found[-1], marks)) + " |")
+            print(lines[-1], flush=True)
+    if arguments.write is not None:
+        before, _, rest = arguments.write.read_text().partition(_MARK)
+        arguments.write.write_text(f"{before}{_MARK}\n\n" + "\n".join(lines) + f"\n\n{_END}{rest.partition(_END)[2]}")
+    if arguments.picture is not None:
+        picture(arguments.picture, found)
 
 
 if __name__ == "__main__":

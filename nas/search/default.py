@@ -17,22 +17,16 @@ maximising over the whole space finds just that. And the reference point lies we
 candidate that extends the front would ever gain anything.
 """
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
-import optuna
 from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial, TrialState
 
 from nas.search.history import History, Row, Targets
-from nas.search.parameters import CLOSED, Axes, Axis
+from nas.search.parameters import CLOSED, Axes
 from nas.search.pareto import Points, hypervolume_gains, is_front, layers
-from nas.search.seeds import trial_seed
 from nas.search.surrogate import Levels, Surrogate, Vector, fit
 from search_spaces import Architecture, SearchSpace
 
@@ -61,70 +55,17 @@ class Known:
 KnownOf: TypeAlias = Callable[[Architecture], Known]
 
 
-class DefaultSampler(BaseSampler):
-    """See the module. Works in any Optuna study; long and continuous ranges are searched in steps of an eighth.
+@dataclass(frozen=True)
+class FrontNeighbours:
+    """See the module; a proposer of `nas.search.leveled`.
 
-    Args:
-        seed: With a trial's number and the study, decides what is proposed; nothing else is remembered between trials.
-        space: Its parameters. None: they are learnt from the study's trials, and what opens what.
-        known: Objectives that need no training; only with `space`.
+    ``space``: what it searches, if that is known. ``known``: objectives that need no training; only with `space`.
     """
 
-    def __init__(self, seed: int, space: SearchSpace | None = None, known: KnownOf | None = None) -> None:
-        self._seed = seed
-        self._space = space
-        self._known = known
-        self._fixed = None if space is None else Axes.of_space(space)
-        self._history: History | None = None
-        self._lock = threading.Lock()
+    space: SearchSpace | None = None
+    known: KnownOf | None = None
 
-    def infer_relative_search_space(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,  # noqa: ARG002  # Optuna's signature
-    ) -> dict[str, BaseDistribution]:
-        """The space's parameters, else all that any finished trial was asked for, as it was last asked."""
-        with self._lock:
-            axes = self._read(study).axes.axes
-        return {axis.name: axis.distribution for axis in axes}
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """A value for every parameter of `search_space`; those that stay closed are not asked for."""
-        rng = np.random.default_rng(trial_seed(self._seed, trial.number))
-        with self._lock:
-            history = self._read(study)
-            running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-            pending = [history.row(other) for other in running if other.number != trial.number]
-            axes = history.axes.axes
-            levels, parent = self._propose(history, pending, rng) if axes else (np.empty(0, np.int64), {})
-        params: dict[str, Any] = {}
-        if axes:
-            for axis, level in zip(axes, levels.tolist(), strict=True):
-                kept = level != CLOSED and axis.name in parent and axis.level(parent[axis.name]) == level
-                if level != CLOSED:
-                    params[axis.name] = parent[axis.name] if kept else axis.value(level, rng)
-        for name, distribution in search_space.items():
-            if name not in params:
-                axis = Axis.of(name, distribution)
-                params[name] = axis.value(int(rng.integers(axis.size)), rng)
-        return {name: params[name] for name in search_space}
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:  # noqa: ANN401  # Optuna's signature
-        """At random: only what no finished trial was asked for comes here."""
-        random = optuna.samplers.RandomSampler(seed=trial_seed(self._seed, trial.number, param_name))
-        return random.sample_independent(study, trial, param_name, param_distribution)
-
-    def _read(self, study: optuna.Study) -> History:
-        if self._history is None or self._history.study is not study:
-            self._history = History(study, self._fixed)
-        self._history.update(study.get_trials(deepcopy=False))
-        return self._history
-
-    def _propose(
+    def __call__(
         self, history: History, pending: Sequence[Row], rng: np.random.Generator
     ) -> tuple[Levels, Mapping[str, Any]]:
         """Levels [d], and the parameters of the trial that they are neighbours of."""
@@ -151,7 +92,7 @@ class DefaultSampler(BaseSampler):
             score = likely * gain(predicted)
             if score.any():
                 break
-        if self._known is not None and self._space is not None:
+        if self.known is not None and self.space is not None:
             score = self._score_with_costs(history, candidates, predicted, likely, score, gain, rng)
         best = int(np.argmax(score))
         return candidates[best], rows[of[best]].params
@@ -167,8 +108,8 @@ class DefaultSampler(BaseSampler):
         rng: np.random.Generator,
     ) -> Vector:
         """The best candidates' scores again, with what is known instead of what is predicted; the others' are zero."""
-        assert self._space is not None
-        assert self._known is not None
+        assert self.space is not None
+        assert self.known is not None
         first = np.argsort(-score, kind="stable")[:_ASKED_FOR_COSTS]
         exact = predicted[first].copy()
         allowed = np.zeros(len(first))
@@ -179,7 +120,7 @@ class DefaultSampler(BaseSampler):
                 for axis, level in zip(history.axes.axes, levels, strict=True)
                 if level != CLOSED
             }
-            known = self._known(self._space.decode(params))
+            known = self.known(self.space.decode(params))
             allowed[place] = not known.seen
             for objective, value in enumerate(known.values):
                 if value is not None:
@@ -265,12 +206,7 @@ def _neighbours(
     of = rng.choice(parents, _CANDIDATES)
     other = rng.choice(parents, _CANDIDATES)
     crossed = (rng.random(_CANDIDATES) < _CROSSED)[:, None] & (rng.random((_CANDIDATES, d)) < 0.5)
-    made = np.where(crossed, levels[other], levels[of])
-    # One to three of the axes that are open get another level.
-    order = np.where(made == CLOSED, np.inf, rng.random((_CANDIDATES, d))).argsort(axis=1).argsort(axis=1)
-    mutated = (order < rng.integers(1, 4, _CANDIDATES)[:, None]) & (made != CLOSED)
-    shift = 1 + (rng.random((_CANDIDATES, d)) * np.maximum(axes.sizes - 1, 1)).astype(np.int64)
-    made = axes.settle(np.where(mutated, (made + shift) % axes.sizes, made), rng)
+    made = axes.mutate(np.where(crossed, levels[other], levels[of]), rng.integers(1, 4, _CANDIDATES), rng)
     _, first = np.unique(made, axis=0, return_index=True)
     first.sort()
     tried = {tuple(row) for row in levels.tolist()}

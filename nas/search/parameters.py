@@ -133,6 +133,16 @@ class Axes:
                 settled[:, index] = np.where(missing, drawn[:, index], settled[:, index])
         return settled
 
+    def mutate(
+        self, levels: NDArray[np.int64], counts: NDArray[np.int64], rng: np.random.Generator
+    ) -> NDArray[np.int64]:
+        """Candidates [n, d], with another level on so many [n] of the axes that are open in each."""
+        closed = levels == CLOSED
+        order = np.where(closed, np.inf, rng.random(levels.shape)).argsort(axis=1).argsort(axis=1)
+        mutated = (order < counts[:, None]) & ~closed
+        shift = 1 + (rng.random(levels.shape) * np.maximum(self.sizes - 1, 1)).astype(np.int64)
+        return self.settle(np.where(mutated, (levels + shift) % self.sizes, levels), rng)
+
     def draw(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Random candidates [count, d]."""
         levels = (rng.random((count, len(self.axes))) * self.sizes).astype(np.int64)

@@ -12,7 +12,9 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.search.default import DefaultSampler, KnownOf
+from nas.search.default import FrontNeighbours, KnownOf
+from nas.search.evolution import evolve
+from nas.search.leveled import LeveledSampler
 from nas.search.seeds import trial_seed
 from search_spaces import SearchSpace
 
@@ -25,7 +27,8 @@ def make_sampler(
     Args:
         name: ``default``, ``tpe``, ``nsga2``, ``gp``, ``random`` or ``regularized_evolution``.
         seed: Of all that it draws.
-        space: Lets ``default`` use the space's structure; without it, it learns the parameters from the study's trials.
+        space: Lets ``default`` and ``regularized_evolution`` use the space's structure; without it, they learn the
+            parameters from the study's trials.
         known: Costs that need no training, for ``default``; only with `space`.
 
     Raises:
@@ -96,10 +99,19 @@ def _gp(seed: int, space: SearchSpace | None, known: KnownOf | None) -> BaseSamp
     return _Reseeded(lambda trial: optuna.samplers.GPSampler(seed=trial), seed)
 
 
+def _default(seed: int, space: SearchSpace | None, known: KnownOf | None) -> BaseSampler:
+    return LeveledSampler(seed, FrontNeighbours(space, known), space)
+
+
+def _regularized_evolution(seed: int, space: SearchSpace | None, known: KnownOf | None) -> BaseSampler:  # noqa: ARG001
+    return LeveledSampler(seed, evolve, space)
+
+
 _MAKERS: dict[str, Callable[[int, SearchSpace | None, KnownOf | None], BaseSampler]] = {
-    "default": DefaultSampler,
+    "default": _default,
     "tpe": _tpe,
     "nsga2": _nsga2,
     "gp": _gp,
     "random": _random,
+    "regularized_evolution": _regularized_evolution,
 }

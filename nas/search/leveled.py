@@ -1,0 +1,84 @@
+"""The Optuna side of the samplers that are ours: a study in, levels out to a proposer, parameters back."""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from nas.search.history import History, Row
+from nas.search.parameters import CLOSED, Axes, Axis
+from nas.search.seeds import trial_seed
+from nas.search.surrogate import Levels
+from search_spaces import SearchSpace
+
+Proposer: TypeAlias = Callable[[History, Sequence[Row], np.random.Generator], tuple[Levels, Mapping[str, Any]]]
+"""From the finished trials, those under way and a generator: levels [d], and the parameters of the trial that they
+vary (none: an empty mapping), from which a value is taken wherever the level is the same."""
+
+
+class LeveledSampler(BaseSampler):
+    """Works in any Optuna study; long and continuous ranges are searched in steps of an eighth.
+
+    Args:
+        seed: With a trial's number and the study, decides what is proposed; nothing else is remembered between trials.
+        propose: What to try next.
+        space: Its parameters. None: they are learnt from the study's trials, and what opens what.
+    """
+
+    def __init__(self, seed: int, propose: Proposer, space: SearchSpace | None = None) -> None:
+        self._seed = seed
+        self._propose = propose
+        self._fixed = None if space is None else Axes.of_space(space)
+        self._history: History | None = None
+        self._lock = threading.Lock()
+
+    def infer_relative_search_space(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,  # noqa: ARG002  # Optuna's signature
+    ) -> dict[str, BaseDistribution]:
+        """The space's parameters, else all that any finished trial was asked for, as it was last asked."""
+        with self._lock:
+            axes = self._read(study).axes.axes
+        return {axis.name: axis.distribution for axis in axes}
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """A value for every parameter of `search_space`; those that stay closed are not asked for."""
+        rng = np.random.default_rng(trial_seed(self._seed, trial.number))
+        with self._lock:
+            history = self._read(study)
+            running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            pending = [history.row(other) for other in running if other.number != trial.number]
+            axes = history.axes.axes
+            levels, parent = self._propose(history, pending, rng) if axes else (np.empty(0, np.int64), {})
+        params: dict[str, Any] = {}
+        if axes:
+            for axis, level in zip(axes, levels.tolist(), strict=True):
+                kept = level != CLOSED and axis.name in parent and axis.level(parent[axis.name]) == level
+                if level != CLOSED:
+                    params[axis.name] = parent[axis.name] if kept else axis.value(level, rng)
+        for name, distribution in search_space.items():
+            if name not in params:
+                axis = Axis.of(name, distribution)
+                params[name] = axis.value(int(rng.integers(axis.size)), rng)
+        return {name: params[name] for name in search_space}
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:  # noqa: ANN401  # Optuna's signature
+        """At random: only what no finished trial was asked for comes here."""
+        random = optuna.samplers.RandomSampler(seed=trial_seed(self._seed, trial.number, param_name))
+        return random.sample_independent(study, trial, param_name, param_distribution)
+
+    def _read(self, study: optuna.Study) -> History:
+        if self._history is None or self._history.study is not study:
+            self._history = History(study, self._fixed)
+        self._history.update(study.get_trials(deepcopy=False))
+        return self._history
