@@ -453,12 +453,20 @@ def report(run: RunDir, json: Json = False) -> None:
 
 
 def _show_report(folder: Path, *, json: bool) -> None:
-    from launch.report import rows, verdict  # noqa: PLC0415
+    from launch.report import (  # noqa: PLC0415
+        FINALISTS_TITLE,
+        finalist_cells,
+        finalist_rows,
+        rows,
+        spent,
+        spent_text,
+        verdict,
+    )
     from launch.run import open_run  # noqa: PLC0415
     from nas.costs import UNITS  # noqa: PLC0415
 
     run, trials = open_run(folder)
-    found = rows(run, trials)
+    found, again = rows(run, trials), finalist_rows(run, trials)
     if json:
         print_json(
             {
@@ -469,6 +477,8 @@ def _show_report(folder: Path, *, json: bool) -> None:
                 "statuses": dict(Counter(trial.status for trial in trials)),
                 "verdict": verdict(run, trials),
                 "rows": found,
+                "finalists": again,
+                "account": spent(run, trials),
             }
         )
         return
@@ -484,7 +494,9 @@ def _show_report(folder: Path, *, json: bool) -> None:
         shown.append(line)
     console = _console()
     print_table(console, shown)
-    console.print(f"\n{verdict(run, trials)}")
+    if again:
+        print_table(console, [finalist_cells(row) for row in again], title=f"\n{FINALISTS_TITLE}")
+    console.print(f"\n{spent_text(run, trials)}\n\n{verdict(run, trials)}")
     console.print(f"report {folder}/report/report.html   export: nas export {folder} --select knee -o best.yaml")
 
 

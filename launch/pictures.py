@@ -22,6 +22,18 @@ class Point:
     complete: bool = True
 
 
+@dataclass(frozen=True)
+class Repeated:
+    """A finalist in the picture: what its seeds gave, their mean, its interval, and a note beside it."""
+
+    name: str
+    values: Sequence[float]
+    mean: float
+    low: float
+    high: float
+    note: str
+
+
 def front(
     points: Sequence[Point], *, x_label: str, y_label: str, limit: float | None = None, title: str = ""
 ) -> Figure:
@@ -48,6 +60,21 @@ def front(
     _label(axes, by_hand)
     if points:
         axes.legend(frameon=False, fontsize=8, loc="best")
+    return figure
+
+
+def finalists(rows: Sequence[Repeated], *, label: str) -> Figure:
+    """A line a finalist, the first on top: every seed as a tick, the mean as a dot within its interval."""
+    figure = Figure(figsize=(7.2, 1.1 + 0.36 * len(rows)), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    _bare(axes)
+    for place, row in enumerate(rows):
+        axes.plot([row.low, row.high], [place, place], c=FRONT, lw=1.6, alpha=0.6, solid_capstyle="butt")
+        axes.plot(row.values, [place] * len(row.values), "|", c=INK, ms=9)
+        axes.plot([row.mean], [place], "o", c=FRONT, ms=7)
+        axes.text(1.02, place, row.note, transform=axes.get_yaxis_transform(), va="center", fontsize=8, color=INK)
+    axes.set_yticks(range(len(rows)), [row.name for row in rows], fontsize=8)
+    axes.set(xlabel=label, ylim=(len(rows) - 0.4, -0.6))
     return figure
 
 

@@ -9,7 +9,9 @@ front-<trial>.yaml       every member of the front, ready for `nas train`
 import base64
 import html
 import json
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,16 @@ from launch import pictures
 from launch.run import Run
 from launch.tables import amount
 from launch.tensorboard import png
-from nas.analysis import effects, front_of, progress, searched
+from nas.analysis import account, effects, finalists, front_of, progress, searched
 from nas.analysis.effects import as_table
 from nas.costs import UNITS
 from nas.export import export
-from nas.search import ACCURACY, TrialRecord
+from nas.search import ACCURACY, TrialRecord, records
 
-HAND = "hand:"
+HAND = records.HAND
+
+FRONT_TITLE = "The front, and what was placed by hand"
+FINALISTS_TITLE = "Finalists, trained again with other seeds"
 
 
 def rows(run: Run, trials: Sequence[TrialRecord]) -> list[dict[str, Any]]:
@@ -41,7 +46,7 @@ def rows(run: Run, trials: Sequence[TrialRecord]) -> list[dict[str, Any]]:
         row: dict[str, Any] = {
             "trial": trial.number,
             "front": trial.number in members,
-            "origin": trial.origin.removeprefix(HAND) + " (by hand)" if trial.origin.startswith(HAND) else "searched",
+            "origin": _origin(trial),
             "status": trial.status,
             ACCURACY: trial.epochs[trial.last_epoch].val_top1 if trial.epochs else None,
             "epochs": trial.last_epoch,
@@ -58,6 +63,64 @@ def rows(run: Run, trials: Sequence[TrialRecord]) -> list[dict[str, Any]]:
     return found
 
 
+def finalist_rows(run: Run, trials: Sequence[TrialRecord]) -> list[dict[str, Any]]:
+    """The finalists, most accurate first, a row each; accuracies and probabilities are shares.
+
+    ``groups``: letters; finalists that share one cannot be told apart in accuracy, and each with an ``a`` may be best.
+    """
+    return [
+        {
+            "trial": finalist.trial.number,
+            "origin": _origin(finalist.trial),
+            "seeds": len(finalist.accuracies),
+            "mean": finalist.mean,
+            "low": finalist.low,
+            "high": finalist.high,
+            "searched": finalist.trial.epochs[finalist.trial.last_epoch].val_top1,
+            "on_front": finalist.on_front,
+            "groups": "".join(_letter(group) for group in finalist.groups),
+            "accuracies": list(finalist.accuracies),
+        }
+        for finalist in finalists(trials, run.objectives)
+    ]
+
+
+def finalist_cells(row: Mapping[str, Any]) -> dict[str, str]:
+    """A finalist's row as people read it."""
+    return {
+        "trial": str(row["trial"]),
+        "from": row["origin"],
+        "seeds": str(row["seeds"]),
+        "mean top-1": f"{100 * row['mean']:.1f} %",
+        "95 % interval": f"{100 * row['low']:.1f} to {100 * row['high']:.1f}",
+        "in the search": f"{100 * row['searched']:.1f} %",
+        "on the front": _probability(row["on_front"]),
+        "group": row["groups"],
+    }
+
+
+def spent(run: Run, trials: Sequence[TrialRecord]) -> dict[str, Any]:
+    """Where proposals and epochs went: `nas.analysis.Account`, and the share of training that was saved."""
+    found = account(trials, run.config.trainer.epochs)
+    saved = 1 - found.epochs / found.full_epochs if found.full_epochs else 0.0
+    return {**asdict(found), "rejected": dict(found.rejected), "saved": saved}
+
+
+def spent_text(run: Run, trials: Sequence[TrialRecord]) -> str:
+    """As `spent`, in sentences."""
+    row = spent(run, trials)
+    over, stages = row["rejected"], ""
+    if over:
+        stages = " (" + ", ".join(f"{count} by {stage}" for stage, count in over.items()) + ")"
+    again = f" Repetitions of finalists took {row['finalist_epochs']} more." if row["finalist_epochs"] else ""
+    return (
+        f"{row['proposals']} architectures proposed: {row['launched']} trained ({row['complete']} in full, "
+        f"{row['stopped']} stopped early, {row['failed']} failed), {sum(over.values())} over the budget{stages}, "
+        f"{row['duplicates']} known already and not trained again. {row['epochs']} epochs instead of the "
+        f"{row['full_epochs']} of training each in full: {100 * row['saved']:.0f} % saved.{again}"
+    )
+
+
 def figures(run: Run, trials: Sequence[TrialRecord]) -> dict[str, Figure]:
     """The pictures by name: one front for each cost, progress, and where which attention pays."""
     members = {trial.number for trial in front_of(trials, run.objectives)}
@@ -72,7 +135,7 @@ def figures(run: Run, trials: Sequence[TrialRecord]) -> dict[str, Figure]:
                 complete=trial.status == "complete",
             )
             for trial in trials
-            if trial.epochs and measure in trial.costs and not trial.origin.startswith("finalist:")
+            if trial.epochs and measure in trial.costs and not trial.origin.startswith(records.FINALIST)
         ]
         limit = run.limits.get(measure)
         made[f"front-{measure}"] = pictures.front(
@@ -80,6 +143,22 @@ def figures(run: Run, trials: Sequence[TrialRecord]) -> dict[str, Figure]:
             x_label=_LABELS[measure],
             y_label="validation top-1, %",
             limit=None if limit is None else _scaled(limit, measure),
+        )
+    again = finalist_rows(run, trials)
+    if again:
+        made["finalists"] = pictures.finalists(
+            [
+                pictures.Repeated(
+                    name=f"{row['trial']} {row['origin']}",
+                    values=[100 * accuracy for accuracy in row["accuracies"]],
+                    mean=100 * row["mean"],
+                    low=100 * row["low"],
+                    high=100 * row["high"],
+                    note=f"on the front: {_probability(row['on_front'])}   {row['groups']}",
+                )
+                for row in again
+            ],
+            label="validation top-1, %",
         )
     series = progress(trials, run.objectives, run.reference)
     if series:
@@ -93,50 +172,36 @@ def figures(run: Run, trials: Sequence[TrialRecord]) -> dict[str, Figure]:
 def markdown(run: Run, trials: Sequence[TrialRecord]) -> str:
     """The report as text; pictures are named by file."""
     table = rows(run, trials)
-    by_status = {
-        status: sum(t.status == status for t in trials) for status in ("complete", "stopped", "failed", "duplicate")
-    }
-    rejected: dict[str, int] = {}
-    for trial in trials:
-        if trial.status == "rejected":
-            stage = trial.budget.get("stage", "training")
-            rejected[stage] = rejected.get(stage, 0) + 1
     limits = (
         ", ".join(f"{measure} at most {_amount(limit, measure)}" for measure, limit in run.limits.items()) or "none"
     )
-    epochs = sum(len(trial.epochs) for trial in trials)
     lines = [
         f"# {run.space.name}: where attention pays",
         "",
         f"{run.config.data.name}, {run.space.skeleton.family}, {run.space.size:,} architectures in the space. "
         f"Budget: {limits}.",
         "",
-        f"{by_status['complete']} trials trained in full, {by_status['stopped']} stopped early, {epochs} epochs; "
-        f"{sum(rejected.values())} rejected by the budget before training"
-        + (f" ({', '.join(f'{count} {stage}' for stage, count in rejected.items())})" if rejected else "")
-        + f"; {by_status['duplicate']} known already; {by_status['failed']} failed.",
+        spent_text(run, trials),
         "",
         verdict(run, trials),
         "",
-        "## The front, and what was placed by hand",
+        f"## {FRONT_TITLE}",
         "",
         *_table(run, table),
         "",
     ]
+    again = [finalist_cells(row) for row in finalist_rows(run, trials)]
+    if again:
+        lines += [f"## {FINALISTS_TITLE}", "", *_plain_table(again), "", _reading(trials), ""]
     for name in figures(run, trials):
         lines += [f"![{_TITLES.get(name, name)}]({name}.png)", ""]
-    lines += [
-        "Accuracies are of one seed on the validation split: differences of a few points between members can be noise; "
-        "test data was not touched."
-        if not run.config.search.finalist_seeds
-        else "",
-        "",
-    ]
+    if not again:
+        lines += [_ONE_SEED, ""]
     return "\n".join(lines)
 
 
 def verdict(run: Run, trials: Sequence[TrialRecord]) -> str:
-    """In a sentence or two, whether the search beat the hand placements, honestly."""
+    """In a few sentences, whether the search beat the hand placements, and what of it other seeds bear out."""
     complete = searched(trials)
     by_hand = [t for t in complete if t.origin.startswith(HAND)]
     found = [t for t in complete if not t.origin.startswith(HAND)]
@@ -150,10 +215,27 @@ def verdict(run: Run, trials: Sequence[TrialRecord]) -> str:
     share = sum(not t.origin.startswith(HAND) for t in members)
     standing = "level with" if abs(gain) < 0.05 else f"{abs(gain):.1f} points {'above' if gain > 0 else 'below'}"
     compared = (
-        f"The best placement found by the search (trial {best_found.number}, {100 * _top1(best_found):.1f} %) is "
-        f"{standing} the best by hand ({name}, {100 * _top1(best_hand):.1f} %)."
+        f"On one seed each, the most accurate placement of the search (trial {best_found.number}, "
+        f"{100 * _top1(best_found):.1f} %) is {standing} the best by hand ({name}, {100 * _top1(best_hand):.1f} %)."
     )
-    return f"{compared} Of the {len(members)} members of the front the search found {share}; the others are by hand."
+    front = f"Of the {len(members)} members of the front the search found {share}; the others are by hand."
+    return " ".join(filter(None, [compared, front, _borne_out(run, trials)]))
+
+
+def _borne_out(run: Run, trials: Sequence[TrialRecord]) -> str:
+    """What the finalists' repetitions say of who is most accurate; empty if there are none."""
+    again = finalist_rows(run, trials)
+    if not again:
+        return ""
+    first = again[0]
+    stated = (
+        f"Trained again, trial {first['trial']} ({first['origin']}) has the highest mean, {100 * first['mean']:.1f} % "
+        f"({100 * first['low']:.1f} to {100 * first['high']:.1f} with 95 %)"
+    )
+    level = [f"{row['trial']} ({row['origin']})" for row in again[1:] if _letter(0) in row["groups"]]
+    if not level:
+        return f"{stated}" + (", and no other finalist is level with it." if len(again) > 1 else ".")
+    return f"{stated}; it cannot be told apart from {', '.join(level)}."
 
 
 def write(run: Run, trials: Sequence[TrialRecord]) -> Path:
@@ -172,7 +254,7 @@ def write(run: Run, trials: Sequence[TrialRecord]) -> Path:
     text = markdown(run, trials)
     (folder / "report.md").write_text(text)
     page = folder / "report.html"
-    page.write_text(_page(run, text, table, images))
+    page.write_text(_page(run, trials, text, table, images))
     return page
 
 
@@ -199,7 +281,23 @@ _LABELS: Mapping[str, str] = {
     "params": "parameters, M",
     "macs": "multiply-adds, M",
 }
+_REPETITIONS_ALONE = (
+    "Means are of the repetitions alone: the value in the search is the highest of many, and so too high on average."
+)
+_SEARCH_COUNTED = (
+    "With one repetition each, the value in the search counts too, though it is the highest of many and so too high on "
+    "average: `search.finalist_seeds` of 2 or more leave it out."
+)
+_HOW_TO_READ = (
+    "Finalists that share a letter cannot be told apart in accuracy; any with an `a` may be the best. "
+    "On the front: the probability that none of the other finalists is both as accurate and as cheap."
+)
+_ONE_SEED = (
+    "Accuracies are of one seed on the validation split: differences of a few points between members can be noise; "
+    "test data was not touched."
+)
 _TITLES: Mapping[str, str] = {
+    "finalists": FINALISTS_TITLE,
     "progress": "Hypervolume and size of the front",
     "effects": "Where which attention pays",
     **{f"front-{measure}": f"Accuracy against {label}" for measure, label in _LABELS.items()},
@@ -217,6 +315,31 @@ def _amount(value: float, measure: str) -> str:
 
 def _top1(trial: TrialRecord) -> float:
     return trial.epochs[trial.last_epoch].val_top1
+
+
+def _origin(trial: TrialRecord) -> str:
+    return f"{trial.origin.removeprefix(HAND)} (by hand)" if trial.origin.startswith(HAND) else "searched"
+
+
+def _reading(trials: Sequence[TrialRecord]) -> str:
+    """How the finalists' table is to be read."""
+    repeated = [t.origin for t in trials if t.origin.startswith(records.FINALIST) and t.status == "complete"]
+    counted = _SEARCH_COUNTED if len(repeated) == len(set(repeated)) else _REPETITIONS_ALONE
+    return f"{counted} {_HOW_TO_READ}"
+
+
+def _letter(group: int) -> str:
+    return chr(ord("a") + group)
+
+
+def _probability(value: float) -> str:
+    """No simulation shows that anything is certain."""
+    return "> 99 %" if value > 0.99 else "< 1 %" if value < 0.01 else f"{100 * value:.0f} %"
+
+
+def _plain_table(cells: Sequence[Mapping[str, str]]) -> list[str]:
+    lines = ["| " + " | ".join(cells[0]) + " |", "|" + "---|" * len(cells[0])]
+    return lines + ["| " + " | ".join(row.values()) + " |" for row in cells]
 
 
 def _table(run: Run, table: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -240,10 +363,16 @@ def _cells(run: Run, row: Mapping[str, Any]) -> list[str]:
     return [row["origin"], top1, *costs, placed]
 
 
-def _page(run: Run, text: str, table: Sequence[Mapping[str, Any]], images: Mapping[str, bytes]) -> str:
+def _page(
+    run: Run,
+    trials: Sequence[TrialRecord],
+    text: str,
+    table: Sequence[Mapping[str, Any]],
+    images: Mapping[str, bytes],
+) -> str:
     """One HTML file that needs no other."""
     lines = text.splitlines()
-    paragraphs = [line for line in lines[2 : lines.index("## The front, and what was placed by hand")] if line]
+    paragraphs = [line for line in lines[2 : lines.index(f"## {FRONT_TITLE}")] if line]
     header = ["trial", "from", "top-1", *run.measures, "placements"]
     body = "".join(
         f"<tr class={'front' if row['front'] else 'other'}><td>{row['trial']}</td>"
@@ -258,6 +387,7 @@ def _page(run: Run, text: str, table: Sequence[Mapping[str, Any]], images: Mappi
         for name, data in images.items()
     )
     heading = "".join(f"<th>{html.escape(name)}</th>" for name in header)
+    again = _finalists_html([finalist_cells(row) for row in finalist_rows(run, trials)], _reading(trials))
     return f"""<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{html.escape(run.space.name or run.folder.name)}</title>
 <style>
@@ -269,8 +399,21 @@ figure {{ margin: 1.5rem 0 }} img {{ max-width: 100% }} figcaption {{ font-size:
 </style>
 <h1>{html.escape(lines[0].removeprefix("# "))}</h1>
 {"".join(f"<p>{html.escape(p)}</p>" for p in paragraphs)}
-<h2>The front, and what was placed by hand</h2>
+<h2>{FRONT_TITLE}</h2>
 <table><thead><tr>{heading}</tr></thead><tbody>{body}</tbody></table>
+{again}
 {shown}
 </html>
 """
+
+
+def _finalists_html(cells: Sequence[Mapping[str, str]], reading: str) -> str:
+    if not cells:
+        return f"<p>{_ONE_SEED}</p>"
+    heading = "".join(f"<th>{html.escape(name)}</th>" for name in cells[0])
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row.values()) + "</tr>" for row in cells
+    )
+    reading = re.sub(r"`(.+?)`", r"<code>\1</code>", html.escape(reading))
+    table = f"<table><thead><tr>{heading}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<h2>{FINALISTS_TITLE}</h2>{table}<p>{reading}</p>"

@@ -1,3 +1,4 @@
+import html
 import json
 from collections.abc import Callable
 
@@ -47,3 +48,43 @@ def test_the_verdict_says_who_won(make_run: Callable[..., Run]) -> None:
     by_hand = max(t.epochs[4].val_top1 for t in complete if t.origin.startswith("hand:"))
     searched = max(t.epochs[4].val_top1 for t in complete if not t.origin.startswith("hand:"))
     assert f"{100 * abs(searched - by_hand):.1f} points {'above' if searched > by_hand else 'below'}" in sentence
+
+
+def test_finalists_are_told_with_interval_probability_and_group(make_run: Callable[..., Run]) -> None:
+    run, trials = open_run(make_run().folder)
+    rows = report.finalist_rows(run, trials)
+    again = {trial.origin for trial in trials if trial.origin.startswith("finalist:")}
+    assert {f"finalist:{row['trial']}" for row in rows} == again
+    assert all(row["low"] <= row["mean"] <= row["high"] and 0 <= row["on_front"] <= 1 for row in rows)
+    assert rows[0]["groups"].startswith("a")
+    page = report.write(run, trials)
+    assert (page.parent / "finalists.png").read_bytes().startswith(b"\x89PNG")
+    for text in (page.read_text(), (page.parent / "report.md").read_text()):
+        assert report.FINALISTS_TITLE in text
+        assert all(cell in html.unescape(text) for row in rows for cell in report.finalist_cells(row).values())
+        assert "of one seed on the validation split" not in text
+    sentence = report.verdict(run, trials)
+    assert sentence.startswith("On one seed each")
+    assert f"Trained again, trial {rows[0]['trial']} " in sentence
+
+
+def test_before_finalists_the_report_says_that_it_is_one_seed(make_run: Callable[..., Run]) -> None:
+    run, trials = open_run(make_run(jobs=9).folder)
+    assert report.finalist_rows(run, trials) == []
+    page = report.write(run, trials)
+    assert "of one seed on the validation split" in page.read_text()
+    assert "of one seed on the validation split" in (page.parent / "report.md").read_text()
+    assert "Trained again" not in report.verdict(run, trials)
+
+
+def test_proposals_and_epochs_are_accounted_for(make_run: Callable[..., Run]) -> None:
+    run, trials = open_run(make_run().folder)
+    row = report.spent(run, trials)
+    json.dumps(row)
+    assert row["proposals"] == row["launched"] + sum(row["rejected"].values()) + row["duplicates"]
+    assert row["launched"] == row["complete"] + row["stopped"] + row["failed"]
+    assert row["epochs"] + row["finalist_epochs"] == sum(len(trial.epochs) for trial in trials)
+    assert row["saved"] == 1 - row["epochs"] / row["full_epochs"] > 0
+    sentences = report.spent_text(run, trials)
+    assert sentences in (report.write(run, trials).parent / "report.md").read_text()
+    assert f"{row['epochs']} epochs instead of the {row['full_epochs']}" in sentences
