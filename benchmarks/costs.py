@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from nas.analysis.ranks import rank_correlation
 from nas.costs import Budget, Calibration, Conditions, CostModel, Measure, calibrate
 from nas.costs.measure import time_together
 from nas.costs.timing import lower_quartile
@@ -102,7 +103,7 @@ def _measured(space: SearchSpace, networks: Sequence[Architecture]) -> Array:
     ratios: list[float] = []
     for group in _groups(networks):
         together = [Architecture(space.skeleton), *group]
-        times = time_together(together, _conditions(), "infer", seconds=3, min_rounds=9, max_rounds=25)
+        times = time_together(together, _conditions(), "infer", seconds=12, min_rounds=9, max_rounds=60)
         quartiles = lower_quartile(times)
         ratios.extend(quartiles[1:] / quartiles[0])
     return np.array(ratios)
@@ -111,11 +112,6 @@ def _measured(space: SearchSpace, networks: Sequence[Architecture]) -> Array:
 def _groups(networks: Sequence[Architecture]) -> Iterator[Sequence[Architecture]]:
     for start in range(0, len(networks), _GROUP):
         yield networks[start : start + _GROUP]
-
-
-def _spearman(first: Array, second: Array) -> float:
-    ranks = [np.argsort(np.argsort(values)) for values in (first, second)]
-    return float(np.corrcoef(*ranks)[0, 1])
 
 
 def latency(networks: int) -> str:
@@ -134,8 +130,8 @@ def latency(networks: int) -> str:
         "range of measured latencies": f"{measured.max() / measured.min():.1f}x",
         "mean error of predictions (MAPE)": f"{np.mean(np.abs(values / measured - 1)):.1%}",
         "mean difference of two measurements": f"{np.mean(np.abs(again / measured - 1)):.1%}",
-        "rank correlation (Spearman), predicted": f"{_spearman(values, measured):.3f}",
-        "rank correlation (Spearman), measured twice": f"{_spearman(again, measured):.3f}",
+        "rank correlation (Spearman), predicted": f"{rank_correlation(values.tolist(), measured.tolist()):.3f}",
+        "rank correlation (Spearman), measured twice": f"{rank_correlation(again.tolist(), measured.tolist()):.3f}",
         "intervals that hold the measurement, nominal 95 %": f"{np.mean(inside):.0%}",
         "half width of intervals, median": f"{np.median(half):.0%}",
     }

@@ -111,9 +111,9 @@ class Protocol(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     fitted: int = Field(default=24, ge=0)
-    held_out: int = Field(default=20, ge=1)
+    held_out: int = Field(default=39, ge=1)
     group: int = Field(default=8, ge=1)
-    rounds: int = Field(default=12, ge=3)
+    rounds: int = Field(default=60, ge=3)
     seconds: float = Field(default=80.0, gt=0)
     seed: int = 0
 
