@@ -4,7 +4,8 @@ import re
 import shutil
 from pathlib import Path
 
-_NAME = re.compile(r"epoch-(\d+)\.pt")
+_NAME = re.compile(r"epoch-([0-9]+)\.pt")
+_TRIAL = re.compile(r"[0-9]+")
 
 
 def path_of(folder: Path, epoch: int) -> Path:
@@ -28,7 +29,7 @@ def remove_except(root: Path, live: set[int]) -> None:
     """Removes the checkpoints of every trial that is not in `live`: it can no longer be continued."""
     if root.is_dir():
         for folder in root.iterdir():
-            if folder.name.isdigit() and int(folder.name) not in live:
+            if _TRIAL.fullmatch(folder.name) and int(folder.name) not in live:
                 shutil.rmtree(folder, ignore_errors=True)
 
 

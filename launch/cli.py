@@ -398,6 +398,7 @@ def search(
     assignments = [*overrides, *([f"resources.address={address}"] if address else [])]
     config = load_run(file, assignments)
     space = _space_of(file, config)
+    from launch.driver import address_of  # noqa: PLC0415
     from launch.run import begin  # noqa: PLC0415
     from launch.session import cost_model, load_fitting  # noqa: PLC0415
 
@@ -405,7 +406,8 @@ def search(
     dataset = load_fitting(config, space)
     cost_model(config)
     folder = run or Path("runs") / Path(file).stem
-    _work(begin(folder, config, space, overwrite=overwrite), dataset, folder, json=json)
+    begun = begin(folder, config, space, overwrite=overwrite)
+    _work(begun, dataset, folder, address_of(None, config.resources.address), json=json)
 
 
 def _space_of(file: str, config: "RunConfig") -> SearchSpace:
@@ -418,22 +420,30 @@ def _space_of(file: str, config: "RunConfig") -> SearchSpace:
 
 
 @app.command()
-def resume(run: RunDir, json: Json = False) -> None:
+def resume(
+    run: RunDir,
+    address: Annotated[
+        str | None, typer.Option(help="A Ray cluster: auto, or ray://host:port; local: this machine alone.")
+    ] = None,
+    json: Json = False,
+) -> None:
     """Goes on with a run after Ctrl-C, a crash or a loss of power; nothing finished is done again."""
+    from launch.driver import address_of  # noqa: PLC0415
     from launch.run import open_run  # noqa: PLC0415
     from launch.session import load_fitting  # noqa: PLC0415
 
     opened, _ = open_run(run)
-    _work(opened, load_fitting(opened.config, opened.space), run, json=json)
+    address = address_of(opened.config.resources.address, address)
+    _work(opened, load_fitting(opened.config, opened.space), run, address, json=json)
 
 
-def _work(run: "Run", dataset: "Dataset", shown: Path, *, json: bool) -> None:
+def _work(run: "Run", dataset: "Dataset", shown: Path, address: str | None, *, json: bool) -> None:
     from launch.session import search as work  # noqa: PLC0415
 
     console = _console(stderr=json)
     console.print(f"run {shown}  (Ctrl-C stops; nas resume {shown} goes on; tensorboard --logdir {shown}/tensorboard)")
     try:
-        summary = work(run.folder, dataset, console)
+        summary = work(run.folder, dataset, console, address)
     except Interrupted:
         raise Interrupted(f"\nstopped; what is finished is kept. Go on with: nas resume {shown}") from None
     if not summary.complete:

@@ -20,10 +20,14 @@ from typing import Any
 
 from launch.checkpoints import remove_except
 from launch.config import Resources
-from launch.errors import Interrupted
+from launch.errors import Interrupted, UserError
+from launch.guard import printable
 from launch.worker import Worker
 from nas.search import Engine, EpochRecord, Job, Outcome
 from trainers import Dataset, TrainerConfig
+
+LOCAL = "local"
+"""The address that stands for a private Ray session on this machine."""
 
 # Read by Tune when it is imported or run: its loggers and snapshots cost 20 ms a trial and nobody reads them.
 _TUNE_ENVIRONMENT = {
@@ -107,6 +111,27 @@ def worker_count(resources: Resources) -> int:
     by_cpu = int(total.get("CPU", 1) // resources.cpus_per_trial) if resources.cpus_per_trial else 10**6
     by_gpu = int(total.get("GPU", 0) / resources.gpus_per_trial) if resources.gpus_per_trial else 10**6
     return max(1, min(by_cpu, by_gpu))
+
+
+_TRUSTED = (None, LOCAL, "auto")
+
+
+def address_of(kept: str | None, given: str | None) -> str | None:
+    """The Ray cluster to work on: `given`, else the one that the run was begun on; None is this machine alone.
+
+    A cluster reads pickles of its drivers and they of it, so one that the journal alone names is not called: the
+    journal may have come from a stranger.
+
+    Raises:
+        UserError: the journal names a cluster elsewhere, and nobody else does.
+    """
+    if given is None and kept not in _TRUSTED:
+        raise UserError(
+            f"nas: the run was begun on the Ray cluster {printable(str(kept))}; say again where to go on: "
+            f"--address {printable(str(kept))}, or --address {LOCAL} for this machine"
+        )
+    address = kept if given is None else given
+    return None if address == LOCAL else address
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 import optuna
 
 from launch.config import RunConfig
+from launch.guard import check_figures, check_files, check_trials, readable
 from nas.search import (
     ACCURACY,
     Journal,
@@ -63,9 +64,11 @@ def begin(folder: Path, config: RunConfig, space: SearchSpace, *, overwrite: boo
             be written.
     """
     run = Run(folder.resolve(), config, space)
+    check_files(run.folder)
     if overwrite and (run.folder / "journal.log").is_file():
         try:
-            Journal.open(run.folder).close()
+            with readable(folder):
+                Journal.open(run.folder).close()
         except RunLockedError:
             raise  # a run that is under way is not thrown away
         except JournalError:
@@ -84,16 +87,23 @@ def open_run(folder: Path) -> tuple[Run, list[TrialRecord]]:
     The configuration and the space are those it was begun with; files that changed since do not matter.
 
     Raises:
-        JournalError: there is no run, or its journal is damaged.
+        JournalError: there is no run, its journal is damaged or says what no driver wrote, or a file of it leads out of
+            the folder.
+        SpaceError: its journal holds a space that cannot be used.
     """
-    study = read_study(folder.resolve())
-    settings, attributes = settings_of(study), study.user_attrs
-    run = Run(
-        folder.resolve(),
-        RunConfig.model_validate_json(json.dumps(settings["config"])),
-        parse_space(settings["space"], f"{folder}: space"),
-        attributes.get(LIMITS, {}),
-        attributes.get("reference", {}),
-        {int(key.removeprefix(MEASURED)): value for key, value in attributes.items() if key.startswith(MEASURED)},
-    )
-    return run, read_trials(study)
+    check_files(folder)
+    with readable(folder):
+        study = read_study(folder.resolve())
+        settings, attributes = settings_of(study), study.user_attrs
+        run = Run(
+            folder.resolve(),
+            RunConfig.model_validate_json(json.dumps(settings["config"])),
+            parse_space(settings["space"], f"{folder}: space"),
+            attributes.get(LIMITS, {}),
+            attributes.get("reference", {}),
+            {int(key.removeprefix(MEASURED)): value for key, value in attributes.items() if key.startswith(MEASURED)},
+        )
+        check_figures(run.limits, run.reference, run.measured)
+        trials = read_trials(study)
+        check_trials(trials)
+    return run, trials

@@ -43,8 +43,10 @@ def load_fitting(config: RunConfig, space: SearchSpace) -> Dataset:
     return dataset
 
 
-def search(folder: Path, dataset: Dataset, console: Console) -> Summary:
+def search(folder: Path, dataset: Dataset, console: Console, address: str | None = None) -> Summary:
     """Goes on with a run, from wherever it is, until it is done; leaves report and TensorBoard files behind.
+
+    `address`: the Ray cluster to do it on, as `driver.address_of` has it; not what the journal says of it.
 
     Raises:
         Interrupted: the user stopped it; another call goes on.
@@ -68,7 +70,7 @@ def search(folder: Path, dataset: Dataset, console: Console) -> Summary:
         board = Board(run.folder / "tensorboard", run.space, run.measures)
         try:
             if not engine.done:
-                _train(run, journal, engine, dataset, board, console)
+                _train(run, journal, engine, dataset, board, console, address)
             _measure_front(run, journal, costs, console)
             if run.config.calibration is not None and costs.calibration is not None:
                 costs.calibration.save(Path(run.config.calibration))  # what the run measured has bettered it
@@ -108,8 +110,17 @@ def cost_model(config: RunConfig, cache: Path | None = None) -> CostModel:
     return CostModel(conditions_of(config), cache=cache, calibration=calibration)
 
 
-def _train(run: Run, journal: Journal, engine: Engine, dataset: Dataset, board: Board, console: Console) -> None:
+def _train(
+    run: Run,
+    journal: Journal,
+    engine: Engine,
+    dataset: Dataset,
+    board: Board,
+    console: Console,
+    address: str | None,
+) -> None:
     """Works the engine's jobs off, showing how it goes."""
+    resources = run.config.resources.model_copy(update={"address": address})
     drawn = time.monotonic()
 
     def on_tick() -> None:
@@ -122,9 +133,9 @@ def _train(run: Run, journal: Journal, engine: Engine, dataset: Dataset, board: 
 
     with ExitStack() as stack:
         with _status(console, "starting Ray and its workers"):
-            stack.enter_context(driver.connected(run.config.resources))
+            stack.enter_context(driver.connected(resources))
         display = stack.enter_context(Display(console, engine.summary))
-        driver.run(engine, driver.Plan(run.folder, dataset, run.config.trainer, run.config.resources), on_tick)
+        driver.run(engine, driver.Plan(run.folder, dataset, run.config.trainer, resources), on_tick)
 
 
 def _measure_front(run: Run, journal: Journal, costs: CostModel, console: Console) -> None:

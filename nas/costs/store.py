@@ -56,7 +56,7 @@ class Store:
         for line in new[:whole].splitlines():
             try:
                 record = json.loads(line)
-                key = record.pop("key")
-            except (ValueError, KeyError, AttributeError):
+                key = str(record.pop("key"))
+            except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
                 continue  # torn
             self._records[key] = record

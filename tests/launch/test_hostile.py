@@ -1,0 +1,250 @@
+"""A run folder from a stranger: refused in a line, and nothing of it is executed."""
+
+import json
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from launch import cli
+from launch.run import Run
+from launch.worker import Worker
+from nas.costs.store import Store
+from search_spaces import Architecture, load_space
+from trainers import CheckpointError, DataConfig, TrainerConfig, Training, load_data
+
+READERS = ("report", "resume", "export")
+
+
+class Bomb:
+    """A pickle that leaves a mark when it is read."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return os.mkdir, (str(self.mark),)
+
+
+@pytest.fixture
+def run(make_run: Callable[..., Run]) -> Run:
+    return make_run(jobs=3)
+
+
+def refused(run: Run, capsys: pytest.CaptureFixture[str], *, by: tuple[str, ...] = READERS) -> str:
+    """The one line with which every command that reads the run refuses it."""
+    said = set()
+    for command in by:
+        assert cli.run([command, str(run.folder)]) == cli.USER_ERROR, command
+        printed = capsys.readouterr()
+        assert not printed.out
+        assert len(printed.err.splitlines()) == 1, printed.err
+        assert "Traceback" not in printed.err
+        assert printed.err.strip().isprintable()
+        said.add(printed.err)
+    assert len(said) == 1
+    return said.pop()
+
+
+def rewrite(run: Run, change: Callable[[dict[str, Any]], dict[str, Any] | str]) -> None:
+    """Passes every record of the journal through `change`."""
+    path = run.folder / "journal.log"
+    changed = [change(json.loads(line)) for line in path.read_text().splitlines()]
+    path.write_text("".join(f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in changed))
+
+
+def with_attribute(name: str, value: object) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """A change of an attribute, of the study's or of trials'."""
+
+    def change(record: dict[str, Any]) -> dict[str, Any]:
+        for attrs in ("user_attr", "system_attr"):
+            if name in record.get(attrs, {}):
+                record[attrs][name] = value
+        return record
+
+    return change
+
+
+def with_space(text: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    def change(record: dict[str, Any]) -> dict[str, Any]:
+        if "settings" in record.get("user_attr", {}):
+            record["user_attr"]["settings"]["space"] = text
+        return record
+
+    return change
+
+
+# --- files that lead out of the folder
+
+
+@pytest.mark.parametrize(
+    "place", ["journal.log", "checkpoints", "checkpoints/3", "report", "tensorboard", "costs.jsonl", "driver.lock"]
+)
+def test_links_that_leave_the_folder(place: str, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "epoch-0001.pt").write_text("precious")
+    link = run.folder / place
+    link.parent.mkdir(exist_ok=True)
+    if link.is_file():
+        link.rename(outside / link.name)
+        outside = outside / link.name
+    link.symlink_to(outside)
+    line = refused(run, capsys)
+    assert str(link) in line
+    assert "is a link to" in line
+    assert (tmp_path / "outside" / "epoch-0001.pt").read_text() == "precious"
+
+
+def test_links_within_the_folder_and_to_it_are_fine(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run.folder / "newest").symlink_to(run.folder / "journal.log")
+    (tmp_path / "linked").symlink_to(run.folder)
+    assert cli.run(["report", str(tmp_path / "linked")]) == cli.SUCCESS
+
+
+def test_a_pipe_that_never_ends(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(run.folder / "costs.jsonl")
+    assert "neither a file nor a folder" in refused(run, capsys)
+
+
+def test_overwriting_a_run_follows_no_link(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (run.folder / "report").symlink_to(precious)
+    assert cli.run(["search", "shapes", "--run", str(run.folder), "--overwrite"]) == cli.USER_ERROR
+    assert "is a link to" in capsys.readouterr().err
+    assert precious.is_dir()
+    assert (run.folder / "journal.log").is_file()
+
+
+# --- journals of nonsense
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda record: [] if record["op_code"] else record, "is not one that this program wrote"),
+        (lambda record: {**record, "op_code": "import os"}, "is not one that this program wrote"),
+        (lambda record: {**record, "op_code": 99}, "is not one that this program wrote"),
+        (lambda record: "[" * 100_000 + "]" * 100_000, ""),
+        (with_attribute("settings", "x"), "is not one that this program wrote: ValueError"),
+        (with_attribute("settings", {"config": {"objectives": ["__class__"]}, "space": ""}), "unknown objective"),
+        (
+            with_attribute("architecture", {"schema": 1, "skeleton": {"family": "os"}, "placements": {}}),
+            "unknown family",
+        ),
+        (with_attribute("architecture", {"schema": 1, "skeleton": {}, "placements": {"../x": {}}}), "unknown family"),
+        (with_attribute("epoch:1", {"epoch": "1"}), "missing 5 required"),
+        (with_attribute("costs", {"macs": {"value": "os.system"}}), "macs.value: "),
+        (with_attribute("budget", []), "is not one that this program wrote"),
+        (with_attribute("origin", "\x1b]0;owned\x07"), r"is said to come from '\x1b]0;owned\x07'"),
+        (with_attribute("origin", "hand:../../x"), "is said to come from 'hand:../../x'"),
+        (with_attribute("limits", {"macs": None}), "macs: Input should be a valid number"),
+    ],
+)
+def test_a_journal_that_no_driver_wrote(
+    change: Callable[[dict[str, Any]], Any], message: str, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rewrite(run, change)
+    assert message in refused(run, capsys)
+
+
+def bomb() -> str:
+    """A gigabyte once its aliases are unfolded: ten to the power of nine."""
+    lines = ['a0: &a0 ["x", "x", "x", "x", "x", "x", "x", "x", "x", "x"]']
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: !!python/object/apply:os.mkdir [mark]\n", "tags are not allowed"),
+        (bomb(), "holds more than 10000 values once its aliases are unfolded"),
+        ("name: " + "x" * (2 << 20), "is larger than 1 MiB"),
+        ("a: " + "[" * 1000, "is nested deeper than 32 levels"),
+        ("a: &a [*a]\n", "refers to a value that holds it"),
+    ],
+    ids=["tag", "alias bomb", "large", "deep", "endless"],
+)
+def test_yaml_in_a_journal(
+    text: str,
+    message: str,
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rewrite(run, with_space(text))
+    for command in READERS:
+        assert cli.run([command, str(run.folder)]) == cli.USER_ERROR
+        printed = capsys.readouterr()
+        assert message in printed.err
+        assert "Traceback" not in printed.err
+    assert not (tmp_path / "mark").exists()
+
+
+def test_remembered_costs_of_nonsense_are_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "costs.jsonl"
+    path.write_text('[]\n"x"\n' + "[" * 100_000 + '\n{"key": []}\n{"key": "a", "value": 1}\n')
+    assert Store(path).get("a") == {"value": 1}
+
+
+def test_the_cluster_that_a_strangers_run_names_is_not_called(
+    make_run: Callable[..., Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run(jobs=1)
+
+    def change(record: dict[str, Any]) -> dict[str, Any]:
+        if "settings" in record.get("user_attr", {}):
+            record["user_attr"]["settings"]["config"]["resources"]["address"] = "ray://203.0.113.7:10001"
+        return record
+
+    rewrite(run, change)
+    assert cli.run(["resume", str(run.folder)]) == cli.USER_ERROR
+    printed = capsys.readouterr().err
+    assert len(printed.splitlines()) == 1
+    assert "--address ray://203.0.113.7:10001" in printed
+
+
+# --- pickles
+
+
+@pytest.fixture
+def training() -> Training:
+    data = load_data(DataConfig.model_validate({"name": "shapes", "train_size": 32, "val_size": 16}))
+    trainer = TrainerConfig.model_validate({"epochs": 2, "batch_size": 16})
+    return Training(plain(), data, trainer)
+
+
+def plain() -> Architecture:
+    return load_space("shapes").plain()
+
+
+@pytest.mark.parametrize("write", [lambda bomb, path: path.write_bytes(pickle.dumps(bomb)), torch.save])
+def test_a_checkpoint_that_is_a_pickle(write: Callable[[Bomb, Path], None], training: Training, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "epoch-0001.pt"
+    write(Bomb(tmp_path / "mark"), checkpoint)
+    with pytest.raises(CheckpointError, match="not a readable checkpoint"):
+        training.restore(checkpoint)
+    assert not (tmp_path / "mark").exists()
+
+
+def test_a_worker_trains_anew_where_a_pickle_lies(training: Training, tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints" / "0"
+    folder.mkdir(parents=True)
+    (folder / "epoch-0001.pt").write_bytes(pickle.dumps(Bomb(tmp_path / "mark")))
+    job = {"number": 0, "architecture": plain().to_dict(), "start_epoch": 0, "stop_epoch": 1, "epochs": 2, "seed": 0}
+    worker = Worker.__new__(Worker)
+    worker.setup({"job": json.dumps(job)}, training._dataset, training._config, str(tmp_path / "checkpoints"))
+    payload = json.loads(worker.step()["payload"])
+    assert payload["outcome"] == "reached", payload
+    assert payload["record"]["epoch"] == 1
+    assert not (tmp_path / "mark").exists()
