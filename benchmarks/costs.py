@@ -1,6 +1,6 @@
 """How well costs are known before training: memory, speed of the static check, predicted latency, budgets.
 
-    python benchmarks/costs.py [--parts memory speed latency budget] [--networks 10] [--write docs/costs.md]
+    python benchmarks/costs.py [--parts memory speed repeat latency budget] [--networks 10] [--write docs/costs.md]
 
 Every figure is of this machine, as busy as it was. The latency part also times the same networks twice: predictions
 cannot be held against measurements more closely than measurements agree among themselves.
@@ -20,7 +20,7 @@ import torch
 from nas.analysis.ranks import rank_correlation
 from nas.costs import Budget, Calibration, Conditions, CostModel, Measure, calibrate
 from nas.costs.measure import time_together
-from nas.costs.timing import lower_quartile
+from nas.costs.timing import undisturbed
 from search_spaces import Architecture, SearchSpace, load_space
 
 Array = npt.NDArray[np.float64]
@@ -104,14 +104,30 @@ def _measured(space: SearchSpace, networks: Sequence[Architecture]) -> Array:
     for group in _groups(networks):
         together = [Architecture(space.skeleton), *group]
         times = time_together(together, _conditions(), "infer", seconds=12, min_rounds=9, max_rounds=60)
-        quartiles = lower_quartile(times)
-        ratios.extend(quartiles[1:] / quartiles[0])
+        fastest = undisturbed(times)
+        ratios.extend(fastest[1:] / fastest[0])
     return np.array(ratios)
 
 
 def _groups(networks: Sequence[Architecture]) -> Iterator[Sequence[Architecture]]:
     for start in range(0, len(networks), _GROUP):
         yield networks[start : start + _GROUP]
+
+
+def repeat(networks: int) -> str:
+    """By which of the rounds a time is told best: how much ratios to the plain skeleton vary between series."""
+    space = load_space("shapes")
+    together = [Architecture(space.skeleton), *samples(space, min(networks, _GROUP))]
+    series = [
+        time_together(together, _conditions(), "infer", seconds=60, min_rounds=50, max_rounds=50) for _ in range(6)
+    ]
+    rows = []
+    for name, quantile in (("fastest", 0.0), ("5 %", 0.05), ("10 %", 0.1), ("lower quartile", 0.25), ("median", 0.5)):
+        times = np.quantile(np.array(series), quantile, axis=1)  # [series, networks]
+        ratios = times[:, 1:] / times[:, :1]
+        rows.append([name, f"{np.mean(ratios.std(axis=0) / ratios.mean(axis=0)):.1%}"])
+        print(*rows[-1], flush=True)
+    return table("Which of 50 rounds tells a time best", ["of the rounds", "standard deviation between series"], rows)
 
 
 def latency(networks: int) -> str:
@@ -168,7 +184,13 @@ def budget(networks: int) -> str:
     )
 
 
-PARTS: dict[str, Callable[[int], str]] = {"memory": memory, "speed": speed, "latency": latency, "budget": budget}
+PARTS: dict[str, Callable[[int], str]] = {
+    "memory": memory,
+    "speed": speed,
+    "repeat": repeat,
+    "latency": latency,
+    "budget": budget,
+}
 
 
 def main() -> None:

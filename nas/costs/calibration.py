@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from nas.costs.device import fingerprint
 from nas.costs.estimate import UNITS, Conditions, CostEstimate, Measure
 from nas.costs.measure import MODES, clock_for, time_together
-from nas.costs.timing import alternate, lower_quartile, threads
+from nas.costs.timing import alternate, threads, undisturbed
 from search_spaces import Architecture, SearchSpace, Site, Value
 from search_spaces.grammar import all_choices
 from search_spaces.yamlfile import FileError, Problem, read_yaml, validate, write_yaml
@@ -246,7 +246,7 @@ def reference_ms(conditions: Conditions) -> float:
     weight = torch.zeros(64, 64, 3, 3, device=conditions.device).contiguous(memory_format=torch.channels_last)
     with threads(conditions.threads), torch.inference_mode():
         times = alternate([lambda: torch.conv2d(images, weight, padding=1)], clock_for(conditions), 0.2, 15)
-    return float(lower_quartile(times)[0])
+    return float(undisturbed(times)[0])
 
 
 def _label(site: Site, option: str, resolved: Mapping[str, Value]) -> str:
@@ -294,9 +294,9 @@ def _time_all(
             min_rounds=3,
             max_rounds=protocol.rounds,
         )
-        quartiles = lower_quartile(times)
-        plains.append(float(quartiles[0]))
-        ratios.extend(quartiles[1:] / quartiles[0])
+        fastest = undisturbed(times)
+        plains.append(float(fastest[0]))
+        ratios.extend(fastest[1:] / fastest[0])
         done += len(group)
         progress(done, total)
     plain_ms = float(np.median(plains))

@@ -15,7 +15,7 @@ from nas.builder import build_model
 from nas.costs.allocator import allocator_peak
 from nas.costs.estimate import DTYPES, Conditions, Measure
 from nas.costs.memory import Mode, make_optimizer, run_gradients
-from nas.costs.timing import Clock, Run, alternate, cuda_clock, host_clock, lower_quartile, thread_clock, threads
+from nas.costs.timing import Clock, Run, alternate, cuda_clock, host_clock, thread_clock, threads, undisturbed
 from nas.skeletons import Network
 from search_spaces import Architecture
 
@@ -139,7 +139,7 @@ def time_together(
 def block_shares(architecture: Architecture, conditions: Conditions, *, seconds: float = 1.0) -> dict[str, float]:
     """Each block's share of an inference's time, in eager mode; what is missing to 1 is the stem's and the head's.
 
-    Lower quartiles over at least 5 inferences, or as many as fit into `seconds`.
+    Undisturbed times of at least 5 inferences, or as many as fit into `seconds`.
     """
     network, images, _ = _ready(architecture, conditions, "infer")
     names = [block.name for block in architecture.blocks]
@@ -164,7 +164,7 @@ def block_shares(architecture: Architecture, conditions: Conditions, *, seconds:
             first, *inner, last = stamps
             pairs = [(first, last), *zip(inner[::2], inner[1::2], strict=True)]
             rounds.append([_milliseconds(start, stop) for start, stop in pairs])
-    whole, *blocks = lower_quartile(np.array(rounds))
+    whole, *blocks = undisturbed(np.array(rounds))
     return {name: float(ms / whole) for name, ms in zip(names, blocks, strict=True)}
 
 

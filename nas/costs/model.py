@@ -20,7 +20,7 @@ from nas.costs.ghosts import Answers, GhostMode
 from nas.costs.measure import MODES, peak_memory, time_together
 from nas.costs.memory import MemoryProfile, Mode, simulate
 from nas.costs.store import Store
-from nas.costs.timing import lower_quartile, ratio, threads
+from nas.costs.timing import ratio, threads, undisturbed
 from nas.operators import Cost
 from search_spaces import Architecture
 
@@ -156,7 +156,7 @@ class CostModel:
         known = self._predicted(plain, measure) or self._known(plain, measure)
         if known is not None:
             return known
-        value = float(lower_quartile(self._time([plain], measure, thorough=True))[0])
+        value = float(undisturbed(self._time([plain], measure, thorough=True))[0])
         return self._keep(plain, measure, CostEstimate(value, value, value, UNITS[measure], "measured"))
 
     def _time(

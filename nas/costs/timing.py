@@ -1,7 +1,7 @@
 """Times that can be compared: taken in turns, in one process, on a machine that may be busy with other work.
 
 What is compared runs in alternating rounds, so that whatever slows the machine slows all of it; of each one's rounds
-the lower quartile counts, which a burst of other work does not reach as it does the mean.
+one of the fastest counts, for other work only ever slows.
 """
 
 import time
@@ -20,6 +20,10 @@ Clock = Callable[[Run, int], float]
 _SAMPLE_MS = 2.0
 """Shorter runs are repeated until a sample takes that long."""
 _RESAMPLES = 200
+_UNDISTURBED = 0.05
+"""Of the rounds. On two busy cores ratios of this quantile varied by 1.4 % from one series of 50 rounds to the next, those
+of the lower quartile by 3.4 %, of the median by 8.0 % (`benchmarks/costs.py --parts repeat`); the fastest round alone
+was no better, and a stray one would be all there is."""
 
 
 def thread_clock(run: Run, times: int) -> float:
@@ -75,10 +79,10 @@ def alternate(
     return np.array(rounds)
 
 
-def lower_quartile(times: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Over the rounds: [..., rounds, runs] -> [..., runs]."""
-    quartile: npt.NDArray[np.float64] = np.quantile(times, 0.25, axis=-2)
-    return quartile
+def undisturbed(times: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """What runs take where nothing else slows them: [..., rounds, runs] -> [..., runs]."""
+    quantile: npt.NDArray[np.float64] = np.quantile(times, _UNDISTURBED, axis=-2)
+    return quantile
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +95,12 @@ class Ratio:
 
 
 def ratio(times: npt.NDArray[np.float64]) -> Ratio:
-    """Of the first run to the second: [rounds, 2] -> their lower quartiles' ratio."""
-    first, second = lower_quartile(times)
+    """Of the first run to the second: [rounds, 2] -> the ratio of their undisturbed times."""
+    first, second = undisturbed(times)
     value = float(first / second)
     drawn = np.random.default_rng(0).integers(len(times), size=(_RESAMPLES, len(times)))
-    quartiles = lower_quartile(times[drawn])
-    low, high = np.quantile(quartiles[:, 0] / quartiles[:, 1], [0.025, 0.975])
+    redrawn = undisturbed(times[drawn])
+    low, high = np.quantile(redrawn[:, 0] / redrawn[:, 1], [0.025, 0.975])
     return Ratio(value, min(value, float(low)), max(value, float(high)))
 
 
