@@ -131,7 +131,8 @@ class History:
             if enough:
                 rung = max(enough)
                 known[:] = [row.curve.get(rung, np.nan) for row in rows]
-                final = np.isfinite(values).all(axis=1)
+                # A hand placement that is outside the space has no parameters, and no neighbours.
+                final = np.isfinite(values).all(axis=1) & np.array([bool(row.params) for row in rows], dtype=bool)
         full = [(row, value) for row, value in zip(rows, known.tolist(), strict=True) if np.isfinite(value)]
         early: dict[int, list[int]] = {}
         for index, row in enumerate(rows):

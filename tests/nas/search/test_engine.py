@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nas.search import Engine, EpochRecord, Journal, Objective, Outcome, read_study, read_trials
-from search_spaces import parse_space
+from search_spaces import Architecture, SearchSpace, parse_space
 
 if TYPE_CHECKING:
     from conftest import Lab
@@ -267,6 +267,21 @@ def test_the_same_seed_proposes_the_same_and_resuming_changes_nothing(lab: Lab, 
                         break
         sequences.append([(t.fingerprint, t.status, t.values) for t in read_trials(read_study(lab.run))])
     assert sequences[0] == sequences[1]
+
+
+def test_hand_placements_outside_the_space_have_no_neighbours(lab: Lab, space: SearchSpace) -> None:
+    # Trials wait at the first rung before enough are complete: theirs is then as good as a final value.
+    plain = space.plain().to_dict()
+    outside = {
+        f"width {width}": Architecture.from_dict({**plain, "skeleton": {**plain["skeleton"], "width": width}})
+        for width in (24, 32, 40)
+    }
+    with lab.journal() as journal:
+        engine = lab.engine(journal, hand=outside, sampler="default", trials=40, eta=3)
+        lab.work(engine, workers=4)
+        assert engine.summary().launched == 40
+    trials = read_trials(read_study(lab.run))
+    assert [bool(trial.params) for trial in trials[:4]] == [False, False, False, True]
 
 
 def test_objectives_must_be_those_of_the_journal(lab: Lab) -> None:

@@ -1,0 +1,276 @@
+"""How many epochs early stopping takes to find what full training finds, on learning curves made for the purpose.
+
+    python benchmarks/fidelity.py --seeds 20
+    python benchmarks/fidelity.py --keep runs.json --write docs/search.md --picture docs/stopping.png
+
+Protocol: the engine itself searches, with the default sampler, four workers and the hand placements in full; only
+training is made up. Without stopping it trains 60 architectures for 27 epochs; the hypervolume that they have in the
+end, everyone at its true final accuracy, is what the other schemes have to reach. The figure is the epochs that they
+had spent when they reached it, over the epochs that no stopping had spent when *it* first did.
+
+A problem is a seed. Nine blocks hold nothing, SE with two reductions, or CBAM: 262,144 architectures. Final accuracies
+come from main effects and pairs, and dearer networks tend to be better. A curve rises as a stretched exponential to its
+final value; how fast depends on the architecture, by effects of its own, so that early ranks mislead; every epoch has
+noise. How far ranks agree is printed with the figures.
+"""
+
+import argparse
+import json
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import cache
+from hashlib import sha256
+from itertools import combinations
+from pathlib import Path
+from random import Random
+from statistics import NormalDist
+from typing import TypedDict
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+
+from nas.analysis.ranks import rank_correlation
+from nas.costs import CostEstimate
+from nas.search import ACCURACY, Engine, EpochRecord, Job, Journal, Objective, Outcome, SearchConfig
+from nas.search.pareto import hypervolume
+from search_spaces import Architecture, parse_space
+
+SCHEMES = ("mo_asha", "hyperband", "median")
+EPOCHS, ETA, WORKERS = 27, 3, 4
+FULL_TRIALS = 60
+RUNGS = (1, 3, 9)
+
+_COST = "params"
+_NOISE = 0.02
+_SAMPLED = 1_000
+_MARK, _END = "<!-- benchmarks/fidelity.py -->", "<!-- end of benchmarks/fidelity.py -->"
+_SPACE = """
+schema: 1
+name: curves
+skeleton: {family: resnet, depth: 20, width: 16, image_size: 32, num_classes: 10}
+placements:
+  "*": {refine: [none, {se: {reduction: [4, 16]}}, {cbam: {reduction: 16}}]}
+"""
+
+
+class Found(TypedDict):
+    """A search: hypervolume after each trial that was trained in full, and the epochs spent until then."""
+
+    epochs: list[int]
+    volumes: list[float]
+
+
+class Problem:
+    """Made-up accuracies and costs of a space's architectures; a cost model for the engine."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self.space = parse_space(_SPACE)
+        rng = Random(seed)
+        sample = [self.space.sample(rng) for _ in range(_SAMPLED)]
+        costs = np.array([self.cost(architecture) for architecture in sample])
+        self._costs = (float(costs.mean()), float(costs.std()))
+        scores = np.array([self._effects("score", architecture) for architecture in sample])
+        self._scores = (float(scores.mean()), float(scores.std()))
+        speeds = np.array([self._effects("speed", architecture) for architecture in sample])
+        self._speeds = (float(speeds.mean()), float(speeds.std()))
+        finals = [self.final(architecture) for architecture in sample]
+        self.reference = (float(np.quantile(finals, 0.2)), float(costs.max()))
+        self.agreement = {
+            rung: rank_correlation([self.curve(a, rung, 0) for a in sample], finals) for rung in (*RUNGS, EPOCHS)
+        }
+
+    def estimate(self, architecture: Architecture, measure: str) -> CostEstimate:
+        assert measure == _COST
+        cost = self.cost(architecture)
+        return CostEstimate(cost, cost, cost, "", "analytic")
+
+    def cost(self, architecture: Architecture) -> float:
+        """1 for the plain network; every placement adds a positive share of its own."""
+        return 1.0 + sum(abs(self._normal("cost", name)) for name in _placed(architecture))
+
+    def final(self, architecture: Architecture) -> float:
+        """The accuracy that training in full would give without noise."""
+        score = _standard(self._effects("score", architecture), self._scores)
+        score += 0.7 * _standard(self.cost(architecture), self._costs)
+        return 0.3 + 0.6 / (1 + math.exp(-score))
+
+    def curve(self, architecture: Architecture, epoch: int, seed: int) -> float:
+        """The accuracy after an epoch of one training."""
+        slowness = 6 * math.exp(0.9 * _standard(self._effects("speed", architecture), self._speeds))
+
+        def risen(at: int) -> float:
+            return 1 - math.exp(-((at / slowness) ** 0.6))
+
+        noise = _NOISE * self._normal("noise", f"{architecture.fingerprint} {epoch} {seed}")
+        return min(max(0.1 + (self.final(architecture) - 0.1) * risen(epoch) / risen(EPOCHS) + noise, 0.0), 1.0)
+
+    def volume(self, architectures: Sequence[Architecture]) -> float:
+        accuracy, cost = self.reference
+        return hypervolume([[-self.final(a), self.cost(a)] for a in architectures], [-accuracy, cost])
+
+    def _effects(self, kind: str, architecture: Architecture) -> float:
+        """Main effects, and pairs at half their size."""
+        placed = _placed(architecture)
+        mains = sum(self._normal(kind, name) for name in placed)
+        pairs = sum(self._normal(kind, f"{a} {b}") for a, b in combinations(placed, 2))
+        return mains + 0.5 * pairs / math.sqrt(max(len(placed) - 1, 1))
+
+    def _normal(self, kind: str, name: str) -> float:
+        return _normal(f"{self._seed} {kind} {name}")
+
+
+@cache
+def _normal(name: str) -> float:
+    """A standard normal number that belongs to a name."""
+    return NormalDist().inv_cdf((int.from_bytes(sha256(name.encode()).digest()[:7], "big") + 0.5) / 2**56)
+
+
+def _standard(value: float, moments: tuple[float, float]) -> float:
+    mean, deviation = moments
+    return (value - mean) / deviation
+
+
+def _placed(architecture: Architecture) -> list[str]:
+    return [
+        f"{block}={choice.option}{sorted(choice.params.items())}"
+        for block, slots in architecture.placements.items()
+        for choice in slots.values()
+    ]
+
+
+def search(problem: Problem, scheme: str, seed: int, trials: int, until: float, most: float) -> Found:
+    """One search, until it has a hypervolume or has spent so many epochs."""
+    objectives = (Objective(ACCURACY, "maximize"), Objective(_COST, "minimize"))
+    config = SearchConfig.model_validate(
+        {"trials": trials, "seed": seed, "stopping": scheme, "eta": ETA, "finalist_seeds": 0}
+    )
+    found = Found(epochs=[], volumes=[])
+    complete: list[Architecture] = []
+    spent = 0
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        with Journal.create(run, [o.direction for o in objectives], [o.metric for o in objectives], {}) as journal:
+            engine = Engine(journal, problem.space, config, objectives=objectives, epochs=EPOCHS, costs=problem)
+            running: list[tuple[Job, int]] = []
+            while not engine.done and spent < most and max(found["volumes"], default=0.0) < until:
+                while len(running) < WORKERS and (job := engine.next()) is not None:
+                    running.append((job, job.start_epoch + 1))
+                # An epoch of every worker at a time.
+                for job, epoch in running:
+                    top1 = problem.curve(job.architecture, epoch, job.seed)
+                    engine.report(job, EpochRecord(epoch, 1.0, 1.0, top1, 0.1, 1.0))
+                    spent += 1
+                    if epoch == job.stop_epoch:
+                        engine.finish(job, Outcome("reached"))
+                    if epoch == EPOCHS:
+                        complete.append(job.architecture)
+                        found["epochs"].append(spent)
+                        found["volumes"].append(problem.volume(complete))
+                running = [(job, epoch + 1) for job, epoch in running if epoch < job.stop_epoch]
+    return found
+
+
+def compared(seed: int, schemes: Sequence[str], kept: dict[str, Found]) -> dict[str, Found]:
+    """What every scheme found on a problem, by name; what is not in `kept` is searched for and added."""
+    missing = [scheme for scheme in ("none", *schemes) if f"{scheme} | {seed}" not in kept]
+    if missing:
+        problem = Problem(seed)
+        for scheme in missing:
+            if scheme == "none":
+                kept[f"none | {seed}"] = search(problem, "none", seed, FULL_TRIALS, np.inf, np.inf)
+            else:
+                full = kept[f"none | {seed}"]
+                most = FULL_TRIALS * EPOCHS
+                kept[f"{scheme} | {seed}"] = search(problem, scheme, seed, 20 * FULL_TRIALS, full["volumes"][-1], most)
+    return {scheme: kept[f"{scheme} | {seed}"] for scheme in ("none", *schemes)}
+
+
+def spent_until(found: Found, volume: float) -> float:
+    """Epochs until a hypervolume was reached; infinite if it never was."""
+    reached = (epochs for epochs, have in zip(found["epochs"], found["volumes"], strict=True) if have >= volume)
+    return next(reached, float("inf"))
+
+
+def volume_at(found: Found, epochs: float) -> float:
+    """The hypervolume when so many epochs were spent."""
+    return max((v for e, v in zip(found["epochs"], found["volumes"], strict=True) if e <= epochs), default=0.0)
+
+
+def report(runs: Mapping[int, Mapping[str, Found]], schemes: Sequence[str]) -> list[str]:
+    """A table: a row a scheme."""
+    lines = [
+        "| scheme | problems | epochs to the same hypervolume, share: quartiles | mean | worst | reached |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for scheme in schemes:
+        shares = []
+        for found in runs.values():
+            volume = found["none"]["volumes"][-1]
+            shares.append(spent_until(found[scheme], volume) / spent_until(found["none"], volume))
+        low, middle, high = np.quantile(shares, [0.25, 0.5, 0.75], method="nearest")
+        reached = int(np.isfinite(shares).sum())
+        mean = f"{np.mean(shares):.2f}" if reached == len(shares) else "-"
+        lines.append(
+            f"| {scheme} | {len(shares)} | {low:.2f} / **{middle:.2f}** / {high:.2f} | {mean} | "
+            f"{max(shares):.2f} | {reached} of {len(shares)} |"
+        )
+    return lines
+
+
+def picture(path: Path, runs: Mapping[int, Mapping[str, Found]], schemes: Sequence[str]) -> None:
+    """Hypervolume over epochs: mean of the problems, and the middle half of them."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 - seconds that the table does not need
+
+    figure = Figure(figsize=(7.2, 4.2), dpi=110, layout="constrained")
+    axes = figure.add_subplot()
+    grid = np.arange(0, FULL_TRIALS * EPOCHS + 1, EPOCHS)
+    for scheme in ("none", *schemes):
+        curves: NDArray[np.float64] = np.array(
+            [
+                [volume_at(found[scheme], at) / found["none"]["volumes"][-1] for at in grid.tolist()]
+                for found in runs.values()
+            ]
+        )
+        low, high = np.quantile(curves, [0.25, 0.75], axis=0)
+        (line,) = axes.plot(grid, curves.mean(axis=0), lw=2.4 if scheme == "mo_asha" else 1.3, label=scheme)
+        axes.fill_between(grid, low, high, color=line.get_color(), alpha=0.15, lw=0)
+    axes.axhline(1.0, c="#9aa5b1", lw=0.8, ls="--")
+    axes.set(xlabel="epochs", ylabel="hypervolume against no stopping's last", ylim=(0.6, 1.02))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="lower right")
+    figure.savefig(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--schemes", nargs="+", default=list(SCHEMES), choices=SCHEMES)
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="JSON; read, and written after every problem")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="replace what stands between the marks in this file")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="hypervolume over epochs")
+    arguments = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    keep: Path | None = arguments.keep
+    kept = json.loads(keep.read_text()) if keep is not None and keep.is_file() else {}
+    runs = {}
+    for seed in range(arguments.seeds):
+        runs[seed] = compared(seed, arguments.schemes, kept)
+        if keep is not None:
+            keep.write_text(json.dumps(kept))
+    lines = report(runs, arguments.schemes)
+    agreement = Problem(0).agreement
+    ranks = ", ".join(f"{figure:.2f} at epoch {rung}" for rung, figure in agreement.items())
+    lines += ["", f"Rank correlation with the final accuracy, first problem: {ranks}."]
+    print(*lines, sep="\n")
+    if arguments.write is not None:
+        before, _, rest = arguments.write.read_text().partition(_MARK)
+        arguments.write.write_text(f"{before}{_MARK}\n\n" + "\n".join(lines) + f"\n\n{_END}{rest.partition(_END)[2]}")
+    if arguments.picture is not None:
+        picture(arguments.picture, runs, arguments.schemes)
+
+
+if __name__ == "__main__":
+    main()
