@@ -21,9 +21,9 @@ _SAMPLE_MS = 2.0
 """Shorter runs are repeated until a sample takes that long."""
 _RESAMPLES = 200
 _UNDISTURBED = 0.05
-"""Of the rounds. On two busy cores ratios of this quantile varied by 1.4 % from one series of 50 rounds to the next, those
-of the lower quartile by 3.4 %, of the median by 8.0 % (`benchmarks/costs.py --parts repeat`); the fastest round alone
-was no better, and a stray one would be all there is."""
+"""Of the rounds. Beside other work, ratios of this quantile vary half as much from one series of rounds to the next as those
+of the lower quartile (`benchmarks/costs.py --parts repeat`); the fastest alone is no better, and a stray one would be
+all there is."""
 
 
 def thread_clock(run: Run, times: int) -> float:
