@@ -50,6 +50,7 @@ class CostModel:
         self._device = fingerprint(conditions.device)
         self._answers: Answers = {}
         self._counts: dict[str, Cost] = {}
+        self._margin = _MEMORY_MARGIN[self.conditions.device_type]
         self.calibration = None if calibration is None else load_calibration(calibration, conditions)
         self._digests = {measure: self._digest(measure) for measure in UNITS}
 
@@ -68,7 +69,7 @@ class CostModel:
             value = float(getattr(self._counts[architecture.fingerprint], measure))
             return CostEstimate(value, value, value, UNITS[measure], "analytic")
         if measure in ("peak_memory_infer", "peak_memory_train"):
-            below, above = _MEMORY_MARGIN[self.conditions.device_type]
+            below, above = self._margin
             peak = self.memory(architecture, MODES[measure]).peak
             return self._keep(
                 architecture,
@@ -110,7 +111,13 @@ class CostModel:
         return self._known(architecture, measure) is None and self._predicted(architecture, measure) is None
 
     def record(self, architecture: Architecture, measure: Measure, value: float) -> CostEstimate:
-        """Remember what was seen elsewhere: by a training that ran out of memory, say."""
+        """Remember what was seen elsewhere: by a training that ran out of memory, say.
+
+        Memory above the upper bound that was told widens the bounds that are told from now on.
+        """
+        known = self._known(architecture, measure)
+        if known is not None and known.source == "analytic" and value > known.upper:
+            self._margin = self._margin[0], max(self._margin[1], value / known.value - 1)
         return self._keep(architecture, measure, CostEstimate(value, value, value, UNITS[measure], "measured"))
 
     def memory(self, architecture: Architecture, mode: Mode) -> MemoryProfile:
@@ -132,7 +139,7 @@ class CostModel:
         Counted by the upper bound of the analytic peak. ``micro_batches`` stays as it is, and divides the answer.
         """
         step = self.conditions.micro_batches if mode == "train" else 1
-        above = _MEMORY_MARGIN[self.conditions.device_type][1]
+        above = self._margin[1]
 
         @cache
         def bound(steps: int) -> float:

@@ -21,9 +21,9 @@ _SAMPLE_MS = 2.0
 """Shorter runs are repeated until a sample takes that long."""
 _RESAMPLES = 200
 _UNDISTURBED = 0.05
-"""Of the rounds. Beside other work, ratios of this quantile vary half as much from one series of rounds to the next as those
-of the lower quartile (`benchmarks/costs.py --parts repeat`); the fastest alone is no better, and a stray one would be
-all there is."""
+"""Of the rounds. Beside other work, ratios of this quantile vary half as much from one series of rounds to the next as
+those of the lower quartile (`benchmarks/costs.py --parts repeat`); the fastest alone is no better, and a stray one
+would be all there is."""
 
 
 def thread_clock(run: Run, times: int) -> float:

@@ -68,6 +68,21 @@ def test_what_a_training_saw_replaces_the_estimate() -> None:
     assert (seen.value, seen.source) == (2 * analytic, "measured")
 
 
+def test_memory_beyond_its_bound_widens_the_bounds_of_others() -> None:
+    costs = CostModel(Conditions(train_batch_size=2))
+    others = Architecture(SE.skeleton)
+    below = costs.estimate(SE, "peak_memory_train")
+    costs.record(SE, "peak_memory_train", below.value)  # as was told: nothing to learn
+    costs.record(SE, "peak_memory_train", 1.5 * below.value)  # known as measured by now
+    narrow = CostModel(Conditions(train_batch_size=2)).estimate(others, "peak_memory_train")
+    assert costs.estimate(others, "peak_memory_train") == narrow
+    fresh = CostModel(Conditions(train_batch_size=2))
+    fresh.record(SE, "peak_memory_train", 1.5 * fresh.estimate(SE, "peak_memory_train").value)
+    wide = fresh.estimate(others, "peak_memory_train")
+    assert (wide.value, wide.lower) == (narrow.value, narrow.lower)
+    assert wide.upper == pytest.approx(1.5 * wide.value)
+
+
 def test_times_are_ratios_to_the_plain_skeleton(monkeypatch: pytest.MonkeyPatch) -> None:
     slow = {"factor": 1.0}
 
