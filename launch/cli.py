@@ -17,6 +17,7 @@ from rich.console import Console
 from typer.exceptions import TyperException
 
 from launch.errors import Failure, Interrupted, UserError
+from launch.launchers.commands import app as launch_app
 from launch.tables import amount, choice, print_json, print_table
 from search_spaces import (
     EMPTY,
@@ -45,6 +46,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+app.add_typer(launch_app)
 
 SUCCESS, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 
@@ -251,7 +254,7 @@ def calibrate(
 
     is_run = file in run_names() or (Path(file).is_file() and read_yaml(Path(file)).get(("skeleton",)) is None)
     config = load_run(file, overrides) if is_run else load_run("shapes", [f"space={file}", *overrides])
-    space = _space_of(file, config)
+    space = space_of(file, config)
     from launch.costing import calibration_path, calibration_rows, run_calibration  # noqa: PLC0415
     from launch.session import conditions_of  # noqa: PLC0415
 
@@ -295,7 +298,7 @@ def proxies(
         accuracies = [trial.epochs[trial.last_epoch].val_top1 for trial in done]
     else:
         config = load_run(file)
-        space = _space_of(file, config)
+        space = space_of(file, config)
         dataset, architectures = load_fitting(config, space), sampled(space, networks)
     with _patience("looking at untrained networks", json=json):
         rows, agreement = proxy_rows(architectures, dataset, accuracies)
@@ -397,7 +400,7 @@ def search(
 
     assignments = [*overrides, *([f"resources.address={address}"] if address else [])]
     config = load_run(file, assignments)
-    space = _space_of(file, config)
+    space = space_of(file, config)
     from launch.driver import address_of  # noqa: PLC0415
     from launch.run import begin  # noqa: PLC0415
     from launch.session import cost_model, load_fitting  # noqa: PLC0415
@@ -410,7 +413,7 @@ def search(
     _work(begun, dataset, folder, address_of(None, config.resources.address), json=json)
 
 
-def _space_of(file: str, config: "RunConfig") -> SearchSpace:
+def space_of(file: str, config: "RunConfig") -> SearchSpace:
     """The space that a run file names: a path beside the file, a path from here, or a preset."""
     beside = Path(file).parent / config.space
     try:
@@ -450,6 +453,19 @@ def _work(run: "Run", dataset: "Dataset", shown: Path, address: str | None, *, j
         reason = summary.exhausted or f"{summary.failed} failed, {sum(summary.rejected.values())} over budget"
         raise Failure(f"no trial was trained to the end ({reason}); nas report {shown} says why")
     _show_report(shown, json=json)
+
+
+@app.command()
+def status(run: RunDir, json: Json = False) -> None:
+    """Where a run stands, also from another machine: what trains where, what waits for what, how long it may take."""
+    from launch.run import open_run  # noqa: PLC0415
+    from launch.status import show, status  # noqa: PLC0415
+
+    found = status(*open_run(run))
+    if json:
+        print_json(found)
+    else:
+        show(_console(), found)
 
 
 @app.command()
@@ -500,7 +516,7 @@ def _show_report(folder: Path, *, json: bool) -> None:
             measured = row[f"{name}_measured"]
             value = row[name] if measured is None else measured
             line[name] = "-" if value is None else amount(value, UNITS[name])
-        line["placements"] = ", ".join(f"{place} {option}" for place, option in row["placements"].items()) or "plain"
+        line["placements"] = row["summary"]
         shown.append(line)
     console = _console()
     print_table(console, shown)

@@ -10,7 +10,7 @@ import base64
 import html
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from nas.analysis.effects import as_table
 from nas.costs import UNITS
 from nas.export import export
 from nas.search import ACCURACY, TrialRecord, records
+from search_spaces import Architecture
+from search_spaces.sites import Slot
 
 HAND = records.HAND
 
@@ -42,6 +44,7 @@ def rows(run: Run, trials: Sequence[TrialRecord]) -> list[dict[str, Any]]:
     members = {trial.number for trial in front}
     beside = [t for t in trials if t.origin.startswith(HAND) and t.number not in members]
     found = []
+    by_hand = {f"{HAND}{name}": architecture for name, architecture in run.space.hand_placements().items()}
     for trial in [*front, *beside]:
         row: dict[str, Any] = {
             "trial": trial.number,
@@ -54,13 +57,42 @@ def rows(run: Run, trials: Sequence[TrialRecord]) -> list[dict[str, Any]]:
         for measure in run.measures:
             row[measure] = trial.costs.get(measure, {}).get("value")
             row[f"{measure}_measured"] = run.measured.get(trial.number, {}).get(measure, {}).get("value")
+        # A hand placement that was over budget was never launched, and is known all the same.
+        architecture = by_hand[trial.origin] if trial.plan is None else trial.architecture
         row["placements"] = {
             f"{block}.{slot}": choice.option
-            for block, slots in (trial.architecture.placements if trial.plan is not None else {}).items()
+            for block, slots in architecture.placements.items()
             for slot, choice in slots.items()
         }
+        row["summary"] = placed(architecture)
         found.append(row)
     return found
+
+
+def placed(architecture: Architecture) -> str:
+    """What stands where, in few words: ``se everywhere, aa in layer2 layer3.0``; ``plain`` where nothing does."""
+    where: dict[tuple[str, Slot], set[str]] = {}
+    for block, slots in architecture.placements.items():
+        for slot, choice in slots.items():
+            where.setdefault((choice.option, slot), set()).add(block)
+    return (
+        ", ".join(f"{option} {_places(architecture, slot, found)}" for (option, slot), found in where.items())
+        or "plain"
+    )
+
+
+def _places(architecture: Architecture, slot: Slot, found: Set[str]) -> str:
+    """Blocks by name, a stage of them by its own name, all that have the slot as ``everywhere``."""
+    stages: dict[str, list[str]] = {}
+    for block in architecture.blocks:
+        if slot in block.sites:
+            stages.setdefault(block.name.partition(".")[0], []).append(block.name)
+    if found >= {block for blocks in stages.values() for block in blocks}:
+        return "everywhere"
+    names = []
+    for stage, blocks in stages.items():
+        names += [stage] if found.issuperset(blocks) else [block for block in blocks if block in found]
+    return f"in {' '.join(names)}"
 
 
 def finalist_rows(run: Run, trials: Sequence[TrialRecord]) -> list[dict[str, Any]]:
@@ -359,8 +391,7 @@ def _cells(run: Run, row: Mapping[str, Any]) -> list[str]:
     for measure in run.measures:
         measured, value = row[f"{measure}_measured"], row[measure]
         costs.append("-" if value is None else _amount(value if measured is None else measured, measure))
-    placed = ", ".join(f"{place} {option}" for place, option in row["placements"].items()) or "plain"
-    return [row["origin"], top1, *costs, placed]
+    return [row["origin"], top1, *costs, row["summary"]]
 
 
 def _page(

@@ -1,11 +1,14 @@
 import html
 import json
 from collections.abc import Callable
+from pathlib import Path
+
+import pytest
 
 from launch import report
 from launch.run import Run, open_run
 from nas.analysis import front_of, select
-from search_spaces import parse_architecture
+from search_spaces import load_architecture, parse_architecture
 
 
 def test_the_report_holds_front_hand_placements_and_pictures(make_run: Callable[..., Run]) -> None:
@@ -88,3 +91,21 @@ def test_proposals_and_epochs_are_accounted_for(make_run: Callable[..., Run]) ->
     sentences = report.spent_text(run, trials)
     assert sentences in (report.write(run, trials).parent / "report.md").read_text()
     assert f"{row['epochs']} epochs instead of the {row['full_epochs']}" in sentences
+
+
+@pytest.mark.parametrize(
+    ("placements", "text"),
+    [
+        ({}, "plain"),
+        ({"*": {"refine": "se"}}, "se everywhere"),
+        ({"layer[23].*": {"conv": "aw"}, "layer1.1": {"refine": "cbam"}}, "cbam in layer1.1, aw in layer2 layer3"),
+        (
+            {"layer3.1": {"conv": "aw", "refine": "se"}, "layer4.*": {"refine": "se"}},
+            "aw in layer3.1, se in layer3.1 layer4",
+        ),
+    ],
+)
+def test_placements_are_told_in_few_words(placements: dict[str, dict[str, str]], text: str, tmp_path: Path) -> None:
+    skeleton = {"family": "resnet", "depth": 18, "image_size": 32, "num_classes": 4}
+    (tmp_path / "a.yaml").write_text(json.dumps({"schema": 1, "skeleton": skeleton, "placements": placements}))
+    assert report.placed(load_architecture(tmp_path / "a.yaml")) == text
