@@ -7,6 +7,8 @@ text, so that Tune's flattening of nested results has nothing to do.
 
 import json
 import os
+import socket
+import time
 import traceback
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -113,7 +115,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray ships no annotations 
 
 def _record(result: EpochResult) -> dict[str, Any]:
     """The fields that the journal keeps."""
-    values = {**asdict(result), "worker": os.getpid()}
+    values = {**asdict(result), "worker": os.getpid(), "node": socket.gethostname(), "ended": time.time()}
     return {name: values[name] for name in _RECORD_FIELDS}
 
 

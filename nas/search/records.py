@@ -81,7 +81,11 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class EpochRecord:
-    """What one epoch gave. ``epoch`` counts from 1, ``val_top1`` lies in [0, 1], ``worker`` is a process."""
+    """What one epoch gave. ``epoch`` counts from 1, ``val_top1`` lies in [0, 1].
+
+    ``worker`` is the process that trained it and ``node`` the host that it ran on; ``ended`` is that host's clock when
+    the epoch was over, in seconds since 1970. None in a record that says nothing of it.
+    """
 
     epoch: int
     train_loss: float
@@ -90,6 +94,8 @@ class EpochRecord:
     lr: float
     seconds: float
     worker: int | None = None
+    node: str | None = None
+    ended: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

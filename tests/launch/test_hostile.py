@@ -17,7 +17,7 @@ from nas.costs.store import Store
 from search_spaces import Architecture, load_space
 from trainers import CheckpointError, DataConfig, TrainerConfig, Training, load_data
 
-READERS = ("report", "resume", "export")
+READERS = ("report", "resume", "export", "status")
 
 
 class Bomb:

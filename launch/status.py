@@ -1,0 +1,263 @@
+"""Where a run stands, from its folder alone: on any machine that sees it, without Ray, under way or not.
+
+The journal says what was trained, by which worker on which node, and when it was told; what follows from that is worked
+out here. Times are the clocks of the machines that wrote them.
+"""
+
+import json
+import os
+import socket
+import statistics
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from launch.display import duration
+from launch.guard import printable
+from launch.run import Run
+from launch.tables import print_table
+from nas.search import EpochRecord, TrialRecord
+
+_DRIVER = "driver.json"
+_PACE_OVER = 64
+"""Epochs, the latest, that the pace is taken over."""
+_SILENT_AFTER = 3.0
+"""Times its own epoch, after which a worker that says nothing is worth a warning."""
+_SILENT_AT_LEAST_S = 60.0
+
+
+def status(run: Run, trials: Sequence[TrialRecord], now: float | None = None) -> dict[str, Any]:
+    """JSON-able.
+
+    Keys: ``state`` (``running``, ``stopped``, ``done``), ``driver`` (process and host, None if none holds the run),
+    ``heard_s`` (seconds since the last epoch or None), ``trials`` (counts), ``rejected`` (by stage), ``epochs``,
+    ``pace`` (epochs a minute, all workers together), ``left_s`` (estimate or None), ``nodes``, ``training`` (a row a
+    trial under way), ``waiting`` (a row a rung), ``warnings``.
+    """
+    now = time.time() if now is None else now
+    driver = _driver(run.folder)
+    search, epochs = run.config.search, run.config.trainer.epochs
+    searched = [trial for trial in trials if trial.plan is not None and not _finalist(trial)]
+    finalists = [trial for trial in trials if trial.plan is not None and _finalist(trial)]
+    counts = Counter(trial.status for trial in searched)
+    under_way = [trial for trial in trials if trial.status == "active" and trial.last_epoch < trial.stop_epoch]
+    waiting = [trial for trial in trials if trial.status == "active" and trial.last_epoch >= trial.stop_epoch]
+    to_come = max(0, search.trials - len(searched))
+    unfinished = bool(under_way or waiting or to_come)
+    state = "running" if driver is not None else "stopped" if unfinished else "done"
+    told = sorted(
+        ((record.ended, record) for trial in trials for record in trial.epochs.values() if record.ended is not None),
+        key=lambda pair: pair[0],
+    )
+    pace = _pace(told[-_PACE_OVER:])
+    training = [_training(trial, told, now, driving=driver is not None) for trial in under_way]
+    nodes = _nodes(told[-_PACE_OVER:], training)
+    found: dict[str, Any] = {
+        "run": str(run.folder),
+        "state": state,
+        "driver": driver,
+        "heard_s": max(0.0, now - told[-1][0]) if told else None,
+        "trials": {
+            "target": search.trials,
+            "launched": len(searched),
+            "complete": counts["complete"],
+            "stopped_early": counts["stopped"],
+            "failed": counts["failed"],
+            "training": len(under_way),
+            "waiting": len(waiting),
+            "finalists": len(finalists),
+            "finalists_complete": sum(trial.status == "complete" for trial in finalists),
+            "known_already": sum(trial.status == "duplicate" for trial in trials),
+        },
+        "rejected": dict(
+            Counter(str(trial.budget.get("stage") or "training") for trial in trials if trial.status == "rejected")
+        ),
+        "epochs": sum(len(trial.epochs) for trial in trials),
+        "pace": None if pace is None else 60 * pace,
+        "left_s": None,
+        "nodes": nodes,
+        "training": training,
+        "waiting": _rungs(searched, waiting, search.eta),
+        "warnings": [],
+    }
+    if state == "running" and pace:
+        found["left_s"] = _epochs_left(searched, under_way, to_come, epochs) / pace
+    found["warnings"] = _warnings(found, to_come)
+    return found
+
+
+def show(console: Console, found: Mapping[str, Any]) -> None:
+    """Prints what `status` found."""
+    trials, driver = found["trials"], found["driver"]
+    at_work = (
+        f"process {driver['pid']} on {driver['host']}" if driver else "nobody is at work on it; nas resume goes on"
+    )
+    heard = "-" if found["heard_s"] is None else f"{duration(found['heard_s'])} ago"
+    rejected = ", ".join(f"{count} {stage}" for stage, count in sorted(found["rejected"].items())) or "0"
+    lines = [
+        ("run", printable(f"{found['run']}: {found['state']}")),
+        ("driver", printable("-" if found["state"] == "done" else at_work)),
+        ("last heard", heard),
+        (
+            "trials",
+            f"{trials['launched']} of {trials['target']} launched, {trials['complete']} trained in full, "
+            f"{trials['stopped_early']} stopped early, {trials['failed']} failed",
+        ),
+        ("over budget", printable(rejected)),
+        ("epochs", f"{found['epochs']}" + (f", {found['pace']:.3g} a minute" if found["pace"] else "")),
+        ("finalists", f"{trials['finalists_complete']} of {trials['finalists']} trained" * bool(trials["finalists"])),
+        ("left", f"about {duration(found['left_s'])}" if found["left_s"] is not None else ""),
+    ]
+    for name, value in lines:
+        if value:
+            console.print(f"{name:>12}  {value}", markup=False, soft_wrap=True)
+    for title, rows in (
+        ("nodes", [{**row, "busy": f"{100 * row['busy']:.0f} %"} for row in found["nodes"]]),
+        ("training", [{**row, "heard_s": _ago(row["heard_s"])} for row in found["training"]]),
+        ("waiting at a rung for the results of others", found["waiting"]),
+    ):
+        if rows:
+            console.print()
+            print_table(console, [_cells(row) for row in rows], title=title)
+    for warning in found["warnings"]:
+        console.print(f"\nwarning: {printable(warning)}", markup=False, soft_wrap=True)
+
+
+def _driver(folder: Path) -> dict[str, Any] | None:
+    """Who says that they hold the run. One of this machine that is dead does not; of another, only silence tells."""
+    try:
+        holder = json.loads((folder / _DRIVER).read_text())
+        pid, host = int(holder["pid"]), printable(str(holder["host"]))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    if host == socket.gethostname():
+        try:
+            os.kill(max(1, pid), 0)
+        except (ProcessLookupError, OverflowError):
+            return None
+        except PermissionError:
+            pass  # it is there, and another user's
+    return {"pid": pid, "host": host}
+
+
+def _finalist(trial: TrialRecord) -> bool:
+    return trial.origin.startswith("finalist")
+
+
+def _pace(told: Sequence[tuple[float, EpochRecord]]) -> float | None:
+    """Epochs a second, all workers together, over the last stretch without a pause (a driver that was not there)."""
+    if len(told) < 3:
+        return None
+    pause = 10 * max(statistics.median(record.seconds for _, record in told), 1.0)
+    first = len(told) - 1
+    while first and told[first][0] - told[first - 1][0] <= pause:
+        first -= 1
+    span = told[-1][0] - told[first][0]
+    return (len(told) - 1 - first) / span if span > 0 and len(told) - first >= 3 else None
+
+
+def _epochs_left(searched: Sequence[TrialRecord], under_way: Sequence[TrialRecord], to_come: int, epochs: int) -> float:
+    """Epochs still to be trained: those under way to their next stop, those to come as long as the others were."""
+    ended = [len(trial.epochs) for trial in searched if trial.ended and not trial.origin.startswith("hand")]
+    mean = statistics.fmean(ended) if ended else float(epochs)
+    return sum(trial.stop_epoch - trial.last_epoch for trial in under_way) + to_come * mean
+
+
+def _training(
+    trial: TrialRecord, told: Sequence[tuple[float, EpochRecord]], now: float, *, driving: bool
+) -> dict[str, Any]:
+    """A trial under way; its worker is known once it told an epoch of it and of nothing else since."""
+    last = trial.epochs.get(trial.last_epoch)
+    newest = {(record.node, record.worker): record for _, record in told}
+    here = last is not None and last.ended is not None and newest.get((last.node, last.worker)) == last
+    return {
+        "trial": trial.number,
+        "from": trial.origin,
+        "epoch": trial.last_epoch,
+        "to": trial.stop_epoch,
+        "node": last.node if here and driving and last else None,
+        "worker": last.worker if here and driving and last else None,
+        "heard_s": max(0.0, now - last.ended) if last and last.ended is not None else None,
+        "epoch_s": last.seconds if last else None,
+    }
+
+
+def _nodes(told: Sequence[tuple[float, EpochRecord]], training: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What the latest epochs say of each node: workers, epochs, and the share of time in which a worker trained."""
+    by_node: dict[str, list[tuple[float, EpochRecord]]] = {}
+    for pair in told:
+        by_node.setdefault(pair[1].node or "?", []).append(pair)
+    found = []
+    for node, pairs in sorted(by_node.items()):
+        workers = {record.worker for _, record in pairs}
+        span = told[-1][0] - min(ended - record.seconds for ended, record in told)
+        busy = sum(record.seconds for _, record in pairs) / (span * len(workers)) if span > 0 else 0.0
+        found.append(
+            {
+                "node": node,
+                "workers": len(workers),
+                "training": sum(row["node"] == node for row in training),
+                "epochs": len(pairs),
+                "busy": min(1.0, busy),
+            }
+        )
+    return found
+
+
+def _rungs(searched: Sequence[TrialRecord], waiting: Sequence[TrialRecord], eta: int) -> list[dict[str, Any]]:
+    """Who waits where, and for what."""
+    rungs: dict[int, list[int]] = {}
+    for trial in waiting:
+        rungs.setdefault(trial.stop_epoch, []).append(trial.number)
+    return [
+        {
+            "epoch": epoch,
+            "trials": numbers,
+            "reached": sum(epoch in trial.epochs for trial in searched),
+            "goes on": f"one in {eta}",
+        }
+        for epoch, numbers in sorted(rungs.items())
+    ]
+
+
+def _warnings(found: Mapping[str, Any], to_come: int) -> list[str]:
+    if found["state"] != "running":
+        return []
+    warnings = []
+    for row in found["training"]:
+        if row["epoch_s"] is not None and row["heard_s"] > max(_SILENT_AFTER * row["epoch_s"], _SILENT_AT_LEAST_S):
+            where = f" (worker {row['worker']} on {row['node']})" if row["node"] else ""
+            warnings.append(
+                f"trial {row['trial']}{where} was last heard {duration(row['heard_s'])} ago, and its epochs take "
+                f"{duration(row['epoch_s'])}: its node may be gone, or the driver"
+            )
+    workers = sum(row["workers"] for row in found["nodes"])
+    idle = workers - len(found["training"])
+    if idle > 0:
+        why = (
+            "the next proposals are being checked against the budget"
+            if to_come
+            else "every trial is launched, and those that are left end one by one"
+        )
+        warnings.append(f"{idle} of {workers} workers have nothing to train: {why}")
+    return warnings
+
+
+def _ago(seconds: float | None) -> str | None:
+    return None if seconds is None else f"{duration(seconds)} ago"
+
+
+def _cells(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row for people: no brackets, seconds rounded, nothing that a terminal would obey."""
+    cells: dict[str, Any] = {}
+    for name, value in row.items():
+        title = {"heard_s": "last heard", "epoch_s": "an epoch, s"}.get(name, name)
+        if isinstance(value, list):
+            cells[title] = ", ".join(map(str, value))
+        else:
+            cells[title] = printable(value).replace("[", r"\[") if isinstance(value, str) else value
+    return cells

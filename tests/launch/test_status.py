@@ -1,0 +1,138 @@
+"""Where a run stands, read from its journal alone."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from launch import cli
+from launch.run import Run, open_run
+from launch.status import status
+from nas.search import EpochRecord, TrialRecord
+from search_spaces import load_space
+
+NOW = 1_000_000.0
+PLAN = load_space("shapes").plain().to_dict()
+
+
+def record(epoch: int, ended: float, worker: int = 7, node: str = "a", seconds: float = 10.0) -> EpochRecord:
+    return EpochRecord(epoch, 1.0, 1.0, 0.5, 0.1, seconds, worker, node, ended)
+
+
+def trial(number: int, status: str, stop: int, *epochs: EpochRecord, origin: str = "sampler") -> TrialRecord:
+    return TrialRecord(
+        number=number,
+        status=status,  # type: ignore[arg-type]
+        ended=status != "active",
+        origin=origin,
+        fingerprint=str(number),
+        seed=0,
+        bracket=0,
+        stop_epoch=stop,
+        epochs={epoch.epoch: epoch for epoch in epochs},
+        costs={},
+        budget={"stage": "params"} if status == "rejected" else {},
+        values=None,
+        duplicate_of=None,
+        reason="",
+        params={},
+        plan=None if status == "rejected" else PLAN,
+    )
+
+
+@pytest.fixture
+def run(make_run: Callable[..., Run]) -> Run:
+    """12 trials of 4 epochs, eta 2; a living driver."""
+    opened, _ = open_run(make_run(jobs=0).folder)
+    (opened.folder / "driver.json").write_text(json.dumps({"pid": os.getpid(), "host": os.uname().nodename}))
+    return opened
+
+
+def test_what_runs_where_and_what_waits_for_what(run: Run) -> None:
+    trials = [
+        trial(0, "complete", 4, *(record(e, NOW - 100 + 10 * e) for e in (1, 2, 3, 4)), origin="hand:plain"),
+        trial(1, "active", 2, *(record(e, NOW - 100 + 10 * e, 8, "b") for e in (1, 2))),  # waits at its rung
+        trial(2, "active", 4, *(record(e, NOW - 60 + 10 * e, 8, "b") for e in (1, 2, 3))),  # trains on node b
+        trial(3, "active", 2, record(1, NOW - 70, 8, "b")),  # its worker has told of another trial since
+        trial(4, "active", 2),  # nothing heard yet
+        trial(5, "rejected", 0),
+    ]
+    found = status(run, trials, now=NOW)
+    assert found["state"] == "running"
+    assert found["driver"]["pid"] == os.getpid()
+    assert found["rejected"] == {"params": 1}
+    assert found["trials"]["launched"] == 5
+    assert found["epochs"] == 10
+    assert found["heard_s"] == 30
+    assert [(row["trial"], row["node"], row["worker"], row["epoch"], row["to"]) for row in found["training"]] == [
+        (2, "b", 8, 3, 4),
+        (3, None, None, 1, 2),
+        (4, None, None, 0, 2),
+    ]
+    assert found["waiting"] == [{"epoch": 2, "trials": [1], "reached": 3, "goes on": "one in 2"}]
+    assert [(row["node"], row["workers"]) for row in found["nodes"]] == [("a", 1), ("b", 1)]
+    assert all(0 < row["busy"] <= 1 for row in found["nodes"])
+
+
+def test_the_time_left_is_epochs_to_come_at_the_pace_of_the_last(run: Run) -> None:
+    """6 epochs in 50 s; a pause of a day before them, when no driver was there, does not count."""
+    trials = [
+        trial(0, "stopped", 2, record(1, NOW - 90_000), record(2, NOW - 50)),
+        trial(1, "stopped", 2, record(1, NOW - 40), record(2, NOW - 30)),
+        trial(2, "active", 4, record(1, NOW - 20), record(2, NOW - 10), record(3, NOW)),
+    ]
+    found = status(run, trials, now=NOW)
+    assert found["pace"] == pytest.approx(60 * 5 / 50)
+    assert found["left_s"] == pytest.approx((1 + 9 * 2) / (5 / 50))
+
+
+def test_a_worker_that_fell_silent_and_one_without_work_are_told(run: Run) -> None:
+    silent = trial(0, "active", 4, record(1, NOW - 600))
+    idle = trial(1, "complete", 4, *(record(e, NOW - 40 + 10 * e, 8, "b") for e in (1, 2, 3, 4)))
+    warnings = status(run, [silent, idle], now=NOW)["warnings"]
+    assert any("trial 0" in line and "10 min 00 s ago" in line for line in warnings)
+    assert any(line.startswith("1 of 2 workers have nothing to train") for line in warnings)
+
+
+@pytest.mark.parametrize("holder", [None, {"pid": 2**22 + 1, "host": os.uname().nodename}, "x", {"pid": "p"}])
+def test_a_driver_that_is_not_there(holder: object, make_run: Callable[..., Run]) -> None:
+    run, trials = open_run(make_run(jobs=3).folder)
+    if holder is not None:
+        (run.folder / "driver.json").write_text(json.dumps(holder))
+    found = status(run, trials)
+    assert found["driver"] is None
+    assert found["state"] == "stopped"
+    assert found["left_s"] is None
+
+
+def test_a_run_that_is_done(make_run: Callable[..., Run], capsys: pytest.CaptureFixture[str]) -> None:
+    run = make_run()
+    assert cli.run(["status", str(run.folder), "--json"]) == cli.SUCCESS
+    found = json.loads(capsys.readouterr().out)
+    assert found["state"] == "done"
+    assert found["trials"]["launched"] == found["trials"]["target"] == 12
+    assert cli.run(["status", str(run.folder)]) == cli.SUCCESS
+    assert "12 of 12 launched" in capsys.readouterr().out
+
+
+def test_it_is_printed_for_people(
+    make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run(jobs=3)
+    assert cli.run(["status", str(run.folder)]) == cli.SUCCESS
+    printed = capsys.readouterr().out
+    assert "stopped" in printed
+    assert "nas resume goes on" in printed
+
+
+def test_it_needs_no_ray(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    run = make_run(jobs=1)
+    code = (
+        "import sys; sys.modules['ray'] = None; from launch import cli; "
+        f"sys.exit(cli.run(['status', {str(run.folder)!r}]))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, capture_output=True, timeout=120)
