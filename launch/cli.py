@@ -17,7 +17,7 @@ from rich.console import Console
 from typer.exceptions import TyperException
 
 from launch.errors import Failure, Interrupted, UserError
-from launch.launchers.commands import app as launch_app
+from launch.launching import app as launch_app
 from launch.tables import amount, choice, print_json, print_table
 from search_spaces import (
     EMPTY,

@@ -1,0 +1,120 @@
+"""KubeRay: a RayJob, its run file in a ConfigMap beside it.
+
+Fields are those of `ray.io/v1` (ray-project/kuberay, ray-operator/apis/ray/v1): a retry makes a new cluster, on which
+the run goes on, for its folder lies on a volume that outlives them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from launch.config import RunConfig
+from launch.launchers.common import Target, check, document, own_gpu, plain, search_or_resume
+from search_spaces import SearchSpace
+from search_spaces.yamlfile import write_yaml
+
+_FILES = "/etc/nas"
+_SHARED = "/nas"
+_RETRIES = 5
+
+
+@dataclass(frozen=True)
+class Kube:
+    """What the cluster is like.
+
+    ``image`` holds this package and Ray; ``claim`` is a volume claim that many nodes can write (ReadWriteMany), for the
+    run's folder; ``cpus`` and ``memory`` of a worker pod as Kubernetes writes them.
+    """
+
+    image: str
+    claim: str
+    cpus: int = 8
+    memory: str = "32Gi"
+    namespace: str | None = None
+
+
+def kuberay(config: RunConfig, space: SearchSpace, target: Target, kube: Kube) -> str:
+    """The text of two documents, for `kubectl apply -f`. `target.run` is relative to the volume.
+
+    Raises:
+        UserError: no trial could ever start on such pods, or an option would break the text.
+    """
+    check(config, target)
+    for option, value in (("--image", kube.image), ("--claim", kube.claim), ("--memory", kube.memory)):
+        plain(option, value)
+    settings = config.model_copy(
+        update={"space": "space.yaml", "resources": config.resources.model_copy(update={"address": None})}
+    )
+    metadata: dict[str, Any] = {"name": target.name}
+    if kube.namespace is not None:
+        metadata["namespace"] = plain("--namespace", kube.namespace)
+    config_map = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata,
+        "data": {
+            "run.yaml": write_yaml(settings.model_dump(mode="json", exclude_none=True)),
+            "space.yaml": space.dump(),
+        },
+    }
+    run = f"{_SHARED}/{target.run.lstrip('/')}"
+    alone = own_gpu(config, target)
+    limits: dict[str, Any] = {"cpu": str(kube.cpus), "memory": kube.memory}
+    if target.gpus_per_node:
+        limits["nvidia.com/gpu"] = str(target.gpus_per_node)
+    spec: dict[str, Any] = {
+        "entrypoint": search_or_resume(["nas", "search", f"{_FILES}/run.yaml", "--run", run], run, "auto"),
+        # On a worker: the driver measures, so it needs the trials' kind of device.
+        "entrypointNumCpus": 1,
+        **({"entrypointNumGpus": 1} if alone else {}),
+        "backoffLimit": _RETRIES,
+        "shutdownAfterJobFinishes": True,
+        "ttlSecondsAfterFinished": 300,
+        "rayClusterSpec": {
+            "rayVersion": version("ray"),
+            "headGroupSpec": {
+                "serviceType": "ClusterIP",
+                # The job is submitted to the dashboard from another pod; the service is not open outside the cluster.
+                "rayStartParams": {"num-cpus": "0", "dashboard-host": "0.0.0.0"},
+                "template": _pod(target, kube, "ray-head", {"cpu": "2", "memory": "8Gi"}),
+            },
+            "workerGroupSpecs": [
+                {
+                    "groupName": "trials",
+                    "replicas": target.nodes,
+                    "minReplicas": target.nodes,
+                    "maxReplicas": target.nodes,
+                    "rayStartParams": {},
+                    "template": _pod(target, kube, "ray-worker", limits),
+                }
+            ],
+        },
+    }
+    job = {"apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": metadata, "spec": spec}
+    return f"{document(config_map)}---\n{document(job)}"
+
+
+def _pod(target: Target, kube: Kube, name: str, limits: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "spec": {
+            "containers": [
+                {
+                    "name": name,
+                    "image": kube.image,
+                    "resources": {"requests": dict(limits), "limits": dict(limits)},
+                    "volumeMounts": [
+                        {"name": "runs", "mountPath": _SHARED},
+                        {"name": "files", "mountPath": _FILES, "readOnly": True},
+                        # Ray's object store, through which a node's trials share the data set.
+                        {"name": "shm", "mountPath": "/dev/shm"},
+                    ],
+                }
+            ],
+            "volumes": [
+                {"name": "runs", "persistentVolumeClaim": {"claimName": kube.claim}},
+                {"name": "files", "configMap": {"name": target.name}},
+                {"name": "shm", "emptyDir": {"medium": "Memory"}},
+            ],
+        }
+    }

@@ -1,0 +1,162 @@
+"""SLURM: one batch script that starts Ray on every node of the allocation and the search on the first.
+
+The pattern is that of Ray's documentation (deploying on Slurm: a head by `srun` on the first node, workers on the
+others), not `ray symmetric-run`: that stops Ray by `ray stop`, which ends every Ray of the user on the node, passes no
+signal on to the command, and gives a cluster without a token.
+"""
+
+import shlex
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from launch.config import RunConfig
+from launch.errors import UserError
+from launch.launchers.common import Target, check, own_gpu, plain
+
+_LEAVE_S = 120
+"""Before the time limit: the search stops between two events, and Ray with it."""
+
+_SCRIPT = """\
+#!/bin/bash
+{directives}
+# Written by `nas launch slurm`. Submit it again, or let SLURM requeue it: a run that is there already goes on.
+set -euo pipefail
+
+run={run}
+export RAY_USAGE_STATS_ENABLED=0
+# Only who knows the token may use this Ray: its ports are open to the network that the nodes share.
+export RAY_AUTH_MODE=token RAY_AUTH_TOKEN
+RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \\n')
+
+# USR1 comes before the time limit, TERM when the job is preempted or cancelled. Either way the search stops between
+# two events, with everything finished in its journal.
+driver= again= leaving=
+ask() {{
+  leaving=1
+  [ -z "$driver" ] || kill -TERM "$driver" 2> /dev/null || true
+}}
+trap 'again=1; ask' USR1
+trap ask TERM INT
+
+head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+head_ip=$(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname --ip-address | awk '{{print $1}}')
+port=$((20000 + SLURM_JOB_ID % 10000))
+address=$head_ip:$port
+
+steps=()
+leave() {{
+  for step in "${{steps[@]}}"; do kill -TERM "$step" 2> /dev/null || true; done
+  wait
+}}
+trap leave EXIT
+
+srun --overlap --no-kill --nodes=1 --ntasks=1 --nodelist="$head" --cpus-per-task="$SLURM_CPUS_ON_NODE" \\
+  ray start --head --block --node-ip-address="$head_ip" --port="$port" --include-dashboard=false \\
+  --num-cpus="$SLURM_CPUS_ON_NODE" --num-gpus={head_gpus} &
+steps+=($!)
+for attempt in {{1..60}}; do
+  ray health-check --address "$address" > /dev/null 2>&1 && break
+  kill -0 "${{steps[0]}}" 2> /dev/null || {{ echo 'Ray did not start on the first node' >&2; exit 1; }}
+  sleep 1
+done
+{workers}
+{driver_gpu}if nas status "$run" > /dev/null 2>&1; then
+  {on_gpu}nas resume "$run" --address "$address" &
+else
+  {on_gpu}{search} --run "$run" --address "$address" &
+fi
+driver=$!
+[ -z "$leaving" ] || ask
+while kill -0 "$driver" 2> /dev/null; do wait "$driver" || true; done
+code=0
+wait "$driver" || code=$?
+if [ -n "$again" ] && [ "$code" -ne 0 ]; then
+  scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$code"
+"""
+
+_WORKERS = """
+# Nodes may come late or go: trials are started on those that are there.
+srun --overlap --no-kill --kill-on-bad-exit=0 --nodes={others} --ntasks={others} --ntasks-per-node=1 \\
+  --exclude="$head" --cpus-per-task="$SLURM_CPUS_ON_NODE" \\
+  ray start --block --address="$address" --num-cpus="$SLURM_CPUS_ON_NODE" --num-gpus={gpus} &
+steps+=($!)
+"""
+
+_DRIVER_GPU = """\
+# The last GPU of the first node is kept from Ray: the driver measures there, undisturbed.
+gpus=${{CUDA_VISIBLE_DEVICES:-{last}}}
+"""
+
+
+@dataclass(frozen=True)
+class Slurm:
+    """What a site asks for; None leaves it to the site. ``time`` as SLURM has it: ``1-12:00:00``."""
+
+    cpus_per_node: int | None = None
+    time: str | None = None
+    partition: str | None = None
+    account: str | None = None
+
+
+def slurm(config: RunConfig, target: Target, site: Slurm = Slurm()) -> str:
+    """The text of a batch script.
+
+    Raises:
+        UserError: no trial could ever start on such nodes, or an option would break the script.
+    """
+    check(config, target)
+    alone = own_gpu(config, target)
+    directives = {
+        "job-name": target.name,
+        "nodes": str(target.nodes),
+        "ntasks-per-node": "1",
+        "cpus-per-task": None if site.cpus_per_node is None else str(site.cpus_per_node),
+        "gpus-per-node": str(target.gpus_per_node) if target.gpus_per_node else None,
+        "time": site.time,
+        "partition": site.partition,
+        "account": site.account,
+        "output": f"{target.name}-%j.log",
+        "open-mode": "append",
+        "requeue": "",
+        "no-kill": "",
+        "signal": f"B:USR1@{_LEAVE_S}",
+    }
+    lines = [
+        f"#SBATCH --{name}={plain(f'--{name}', value)}" if value else f"#SBATCH --{name}"
+        for name, value in directives.items()
+        if value is not None
+    ]
+    if site.cpus_per_node is None:
+        lines.append("#SBATCH --exclusive")  # the node's processors are then all the job's
+    search = ["nas", "search", target.file]
+    for assignment in target.overrides:
+        search += ["--set", assignment]
+    return _SCRIPT.format(
+        directives="\n".join(lines),
+        run=shlex.quote(target.run),
+        head_gpus=target.gpus_per_node - alone,
+        workers=_WORKERS.format(others=target.nodes - 1, gpus=target.gpus_per_node) if target.nodes > 1 else "",
+        driver_gpu=_DRIVER_GPU.format(last=target.gpus_per_node - 1) if alone else "",
+        on_gpu='CUDA_VISIBLE_DEVICES="${gpus##*,}" ' if alone else "",
+        search=shlex.join(search),
+    )
+
+
+def submit(script: Path) -> str:
+    """Gives a script to `sbatch`; returns what it said.
+
+    Raises:
+        UserError: there is no `sbatch` here, or it refused.
+    """
+    try:
+        done = subprocess.run(["sbatch", str(script)], check=True, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise UserError(
+            f"nas: there is no sbatch on this machine; {script} is written, submit it where there is"
+        ) from None
+    except subprocess.CalledProcessError as error:
+        raise UserError(f"nas: sbatch refused {script}: {' '.join(error.stderr.split())}") from error
+    return done.stdout.strip()

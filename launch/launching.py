@@ -1,0 +1,119 @@
+"""`nas launch ...`: the texts that start a search on a cluster."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from launch.launchers import Target
+
+app = typer.Typer(name="launch", help="Writes what starts a search on a cluster.", no_args_is_help=True)
+
+File = Annotated[str, typer.Argument(metavar="RUN.yaml", help="A run file, or the name of one that ships.")]
+Set = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Set a key of the run file; repeat.")]
+RunDir = Annotated[str | None, typer.Option("--run", metavar="DIR", help="The run's folder, shared by all nodes.")]
+Nodes = Annotated[int, typer.Option(min=1, help="Machines.")]
+Gpus = Annotated[int, typer.Option(min=0, help="GPUs of each.")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Where to; by default standard output.")]
+
+
+@app.command()
+def slurm(
+    file: File,
+    overrides: Set = [],  # noqa: B006  # typer reads it
+    run: RunDir = None,
+    nodes: Nodes = 1,
+    gpus_per_node: Gpus = 0,
+    cpus_per_node: Annotated[int | None, typer.Option(min=1, help="By default the whole node.")] = None,
+    time: Annotated[str | None, typer.Option(help="The time limit, as SLURM has it; the job requeues itself.")] = None,
+    partition: Annotated[str | None, typer.Option(help="SLURM's.")] = None,
+    account: Annotated[str | None, typer.Option(help="SLURM's.")] = None,
+    submit: Annotated[bool, typer.Option("--submit", help="Give it to sbatch.")] = False,
+    output: Output = None,
+) -> None:
+    """A SLURM batch script that goes on with the run when it is requeued."""
+    from launch import launchers  # noqa: PLC0415
+    from launch.config import load_run  # noqa: PLC0415
+
+    config, target = load_run(file, overrides), _target(file, run, nodes, gpus_per_node, overrides)
+    text = launchers.slurm(config, target, launchers.Slurm(cpus_per_node, time, partition, account))
+    if submit:
+        script = output or Path(f"{target.name}.sbatch")
+        script.write_text(text)
+        typer.echo(launchers.submit(script))
+    else:
+        _write(text, output, lambda path: f"sbatch {path}")
+
+
+@app.command()
+def kuberay(
+    file: File,
+    image: Annotated[str, typer.Option(help="A container image with this package and Ray.")],
+    claim: Annotated[str, typer.Option(help="A volume claim that many nodes can write, for runs.")],
+    overrides: Set = [],  # noqa: B006  # typer reads it
+    run: RunDir = None,
+    nodes: Nodes = 1,
+    gpus_per_node: Gpus = 0,
+    cpus_per_node: Annotated[int, typer.Option(min=1, help="Processors of a pod.")] = 8,
+    memory: Annotated[str, typer.Option(help="Memory of a pod.")] = "32Gi",
+    namespace: Annotated[str | None, typer.Option(help="By default kubectl's own.")] = None,
+    output: Output = None,
+) -> None:
+    """A RayJob for Kubernetes with the KubeRay operator."""
+    from launch import launchers  # noqa: PLC0415
+    from launch.cli import space_of  # noqa: PLC0415
+    from launch.config import load_run  # noqa: PLC0415
+
+    config, target = load_run(file, overrides), _target(file, run, nodes, gpus_per_node, overrides)
+    kube = launchers.Kube(image, claim, cpus_per_node, memory, namespace)
+    text = launchers.kuberay(config, space_of(file, config), target, kube)
+    _write(text, output, lambda path: f"kubectl apply -f {path}")
+
+
+@app.command(name="ray-up")
+def ray_up(
+    file: File,
+    provider: Annotated[str, typer.Option(help="aws, gcp, azure, or local: machines of your own.")],
+    overrides: Set = [],  # noqa: B006  # typer reads it
+    run: RunDir = None,
+    nodes: Nodes = 1,
+    gpus_per_node: Gpus = 0,
+    hosts: Annotated[str, typer.Option(help="local: addresses, the head first, with commas.")] = "",
+    machine: Annotated[str | None, typer.Option(help="A type of machine; needs --cpus-per-node.")] = None,
+    cpus_per_node: Annotated[int | None, typer.Option(min=1, help="Processors of --machine.")] = None,
+    region: Annotated[str | None, typer.Option(help="The cloud's.")] = None,
+    project: Annotated[str | None, typer.Option(help="gcp: the project's id.")] = None,
+    user: Annotated[str, typer.Option(help="For ssh.")] = "ubuntu",
+    output: Output = None,
+) -> None:
+    """A cluster file for ray up: AWS, GCP, Azure, or machines of your own."""
+    from launch import launchers  # noqa: PLC0415
+    from launch.config import load_run  # noqa: PLC0415
+
+    names = tuple(host.strip() for host in hosts.split(",") if host.strip())
+    if provider == "local" and nodes == 1 and names:
+        nodes = len(names)
+    config, target = load_run(file, overrides), _target(file, run, nodes, gpus_per_node, overrides)
+    cloud = launchers.Cloud(provider, names, machine, cpus_per_node, region, project, user)
+    if provider == "local" and not gpus_per_node:
+        # What own machines have is found out by Ray, when it is there.
+        target = replace(target, gpus_per_node=int(-(-config.resources.gpus_per_trial // 1)))
+    _write(launchers.ray_up(config, target, cloud), output, lambda path: f"ray up {path}")
+
+
+def _target(file: str, run: str | None, nodes: int, gpus: int, overrides: list[str]) -> "Target":
+    from launch.launchers import Target  # noqa: PLC0415
+
+    return Target(file, run or f"runs/{Path(file).stem}", nodes, gpus, tuple(overrides))
+
+
+def _write(text: str, output: Path | None, then: Callable[[Path], str]) -> None:
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(text)
+        typer.echo(f"{output}: {then(output)}")

@@ -1,0 +1,299 @@
+"""The texts that start a search on a cluster: golden files, each tool's own rules, and a SLURM of three shell scripts.
+
+After a change that is meant, `UPDATE_GOLDEN=1 pytest tests/launch/test_launchers.py` writes the golden files anew.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import ray
+import yaml
+
+from launch import cli
+from launch.config import RunConfig, load_run
+from launch.errors import UserError
+from launch.launchers import Cloud, Kube, Slurm, Target, kuberay, ray_up, slurm
+from launch.run import open_run
+from search_spaces import load_space
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "launchers"
+GPU = load_run("shapes", ["resources.gpus_per_trial=0.5"])
+CPU = load_run("shapes", ["objectives=[top1, macs]", "budget={params: 2x}"])
+ON_GPUS = Target("runs/my run.yaml", "/shared/my run", 4, 8, ("resources.gpus_per_trial=0.5",))
+ON_CPUS = Target("shapes", "runs/shapes", 1, 0)
+KUBE = Kube("registry.example.org/nas:1", "runs", 96, "512Gi", "vision")
+ADDRESSES = ("10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4")
+
+
+def rayjob(config: RunConfig, target: Target) -> str:
+    return kuberay(config, load_space("shapes"), target, KUBE)
+
+
+TEXTS: dict[str, Callable[[], str]] = {
+    "gpus.sbatch": lambda: slurm(GPU, ON_GPUS, Slurm(None, "1-00:00:00", "gpu", "vision")),
+    "cpus.sbatch": lambda: slurm(CPU, ON_CPUS, Slurm(16)),
+    "gpus.rayjob.yaml": lambda: rayjob(GPU, ON_GPUS),
+    "cpus.rayjob.yaml": lambda: rayjob(CPU, ON_CPUS),
+    "aws.ray-up.yaml": lambda: ray_up(GPU, ON_GPUS, Cloud("aws")),
+    "gcp.ray-up.yaml": lambda: ray_up(GPU, ON_GPUS, Cloud("gcp", project="vision-1")),
+    "azure.ray-up.yaml": lambda: ray_up(CPU, ON_CPUS, Cloud("azure")),
+    "local.ray-up.yaml": lambda: ray_up(GPU, ON_GPUS, Cloud("local", ADDRESSES, user="ray")),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_golden(name: str) -> None:
+    path = GOLDEN / name
+    if "UPDATE_GOLDEN" in os.environ:
+        path.write_text(TEXTS[name]())
+    assert TEXTS[name]() == path.read_text()
+
+
+@pytest.mark.parametrize("name", [name for name in TEXTS if name.endswith("ray-up.yaml")])
+def test_ray_up_takes_it(name: str) -> None:
+    """By the schema that ships in Ray."""
+    schema = json.loads((Path(ray.__file__).parent / "autoscaler" / "ray-schema.json").read_text())
+    jsonschema.validate(yaml.safe_load(TEXTS[name]()), schema)
+
+
+@pytest.mark.parametrize("name", [name for name in TEXTS if name.endswith("rayjob.yaml")])
+def test_kuberay_knows_every_field(name: str) -> None:
+    """Against the fields and types of `ray.io/v1`, as its Go types have them; unknown ones are refused there too."""
+    config_map, job = yaml.safe_load_all(TEXTS[name]())
+    jsonschema.validate(job, RAYJOB)
+    assert config_map["metadata"] == job["metadata"]
+    assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", job["metadata"]["name"])
+    pods = [job["spec"]["rayClusterSpec"]["headGroupSpec"], *job["spec"]["rayClusterSpec"]["workerGroupSpecs"]]
+    for pod in pods:
+        spec = pod["template"]["spec"]
+        mounted = {mount["name"] for mount in spec["containers"][0]["volumeMounts"]}
+        assert mounted == {volume["name"] for volume in spec["volumes"]}
+        assert all(isinstance(value, str) for value in pod["rayStartParams"].values())
+
+
+def test_the_run_file_in_a_config_map_is_the_run(tmp_path: Path) -> None:
+    config_map, _ = yaml.safe_load_all(TEXTS["gpus.rayjob.yaml"]())
+    for name, text in config_map["data"].items():
+        (tmp_path / name).write_text(text)
+    assert load_run(tmp_path / "run.yaml") == GPU.model_copy(update={"space": "space.yaml"})
+    assert load_space(tmp_path / "space.yaml") == load_space("shapes")
+
+
+def _object(properties: dict[str, Any], *required: str) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
+
+
+_TEXT, _WHOLE = {"type": "string"}, {"type": "integer"}
+_GROUP = {"rayStartParams": {"type": "object", "additionalProperties": _TEXT}, "template": {"type": "object"}}
+RAYJOB = _object(
+    {
+        "apiVersion": {"const": "ray.io/v1"},
+        "kind": {"const": "RayJob"},
+        "metadata": {"type": "object"},
+        "spec": _object(
+            {
+                "activeDeadlineSeconds": _WHOLE,
+                "backoffLimit": _WHOLE,
+                "entrypoint": _TEXT,
+                "entrypointNumCpus": {"type": "number"},
+                "entrypointNumGpus": {"type": "number"},
+                "entrypointResources": _TEXT,
+                "runtimeEnvYAML": _TEXT,
+                "shutdownAfterJobFinishes": {"type": "boolean"},
+                "submissionMode": {"enum": ["K8sJobMode", "HTTPMode", "InteractiveMode"]},
+                "ttlSecondsAfterFinished": _WHOLE,
+                "rayClusterSpec": _object(
+                    {
+                        "rayVersion": _TEXT,
+                        "headGroupSpec": _object({"serviceType": _TEXT, **_GROUP}, "rayStartParams", "template"),
+                        "workerGroupSpecs": {
+                            "type": "array",
+                            "items": _object(
+                                {
+                                    "groupName": _TEXT,
+                                    "replicas": _WHOLE,
+                                    "minReplicas": _WHOLE,
+                                    "maxReplicas": _WHOLE,
+                                    **_GROUP,
+                                },
+                                "groupName",
+                                "minReplicas",
+                                "maxReplicas",
+                                "rayStartParams",
+                                "template",
+                            ),
+                        },
+                    },
+                    "headGroupSpec",
+                ),
+            }
+        ),
+    },
+    "apiVersion",
+    "kind",
+    "metadata",
+    "spec",
+)
+
+
+@pytest.mark.parametrize("name", ["gpus.sbatch", "cpus.sbatch"])
+def test_sbatch_takes_it(name: str) -> None:
+    """Bash parses it, and its directives are options that sbatch documents, before the first command."""
+    text = TEXTS[name]()
+    subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+    assert text.startswith("#!/bin/bash\n#SBATCH ")
+    directives = [line for line in text.splitlines() if line.startswith("#SBATCH")]
+    assert text.splitlines()[1 : 1 + len(directives)] == directives
+    for line in directives:
+        assert any(re.fullmatch(f"#SBATCH --{form}", line) for form in SBATCH), line
+
+
+SBATCH = (
+    r"job-name=[\w-]+",
+    r"nodes=\d+",
+    r"ntasks-per-node=\d+",
+    r"cpus-per-task=\d+",
+    r"gpus-per-node=\d+",
+    r"time=(\d+-)?\d+(:\d+){0,2}",
+    r"partition=[\w,-]+",
+    r"account=[\w-]+",
+    r"output=[\w%.-]+",
+    r"open-mode=(append|truncate)",
+    r"signal=B:USR1@\d+",
+    "requeue",
+    "no-kill",
+    "exclusive",
+)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: slurm(load_run("shapes", ["resources.gpus_per_trial=2"]), ON_CPUS), "no trial would ever start"),
+        (lambda: slurm(CPU, ON_CPUS, Slurm(partition="gpu\n#SBATCH --uid=0")), "--partition"),
+        (lambda: rayjob(CPU, Target("shapes", "r", 0, 0)), "give at least one node"),
+        (lambda: ray_up(CPU, ON_CPUS, Cloud("ibm")), "there is no 'ibm'; choose one of aws, gcp, azure, local"),
+        (lambda: ray_up(GPU, Target("shapes", "r", 1, 3), Cloud("aws")), "with 3 GPUs is known here"),
+        (lambda: ray_up(CPU, ON_CPUS, Cloud("gcp")), "needs --project"),
+        (lambda: ray_up(CPU, ON_CPUS, Cloud("local", ("a", "b"))), "--hosts names 2 machines and --nodes says 1"),
+    ],
+)
+def test_what_cannot_work_is_said(make: Callable[[], str], message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        make()
+
+
+def test_the_command_writes_and_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "job.sbatch"
+    assert cli.run(["launch", "slurm", "shapes", "--nodes", "2", "-o", str(path)]) == cli.SUCCESS
+    assert capsys.readouterr().out == f"{path}: sbatch {path}\n"
+    assert path.read_text().startswith("#!/bin/bash\n")
+
+
+# --- a SLURM of one machine
+
+STUBS = {
+    # Its options are long ones with a value or flags; what follows is started once a task.
+    "srun": """\
+tasks=1
+while [ $# -gt 0 ]; do
+  case $1 in
+    --ntasks=*) tasks=${1#*=}; shift ;;
+    --*) shift ;;
+    *) break ;;
+  esac
+done
+children=()
+trap 'kill -TERM "${children[@]}"; wait; exit 143' TERM
+for ((task = 0; task < tasks; task++)); do "$@" & children+=($!); done
+wait
+""",
+    "scontrol": """\
+case $1 in
+  show) printf 'one\\ntwo\\n' ;;
+  requeue) echo "$2" >> "$SLURM_STUB/requeued" ;;
+esac
+""",
+    # The job runs at once, beside its submission.
+    "sbatch": """\
+export SLURM_JOB_ID=4711 SLURM_JOB_NODELIST='[one-two]' SLURM_CPUS_ON_NODE=1
+echo "Submitted batch job $SLURM_JOB_ID"
+setsid bash "$1" >> "$SLURM_STUB/log" 2>&1 < /dev/null &
+echo $! > "$SLURM_STUB/pid"
+""",
+    "hostname": "echo 127.0.0.1\n",
+    "nas": f'exec {sys.executable} -m launch.cli "$@"\n',
+    "ray": f'exec {Path(sys.executable).parent / "ray"} "$@"\n',
+}
+RUN_FILE = {
+    "space": "shapes",
+    "data": {"name": "shapes", "train_size": 160, "val_size": 80},
+    "trainer": {"epochs": 3, "batch_size": 32},
+    "objectives": ["top1", "macs"],
+    "budget": {"params": "2x"},
+    "search": {"trials": 8, "sampler": "random", "eta": 2, "finalists": 0, "finalist_seeds": 0},
+}
+
+
+def wait_until(condition: Callable[[], bool], log: Path, limit_s: float = 240) -> None:
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z"
+
+
+@pytest.mark.slow
+def test_slurm_runs_it_and_a_requeued_job_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two nodes; before the time limit USR1 comes, the job requeues itself, and its second life ends the run."""
+    stubs = tmp_path / "bin"
+    stubs.mkdir()
+    for name, text in STUBS.items():
+        (stubs / name).write_text(f"#!/bin/bash\n{text}")
+        (stubs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{stubs}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_STUB", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert shutil.which("sbatch") == str(stubs / "sbatch")
+    (tmp_path / "run.yaml").write_text(json.dumps(RUN_FILE))
+    log, journal = tmp_path / "log", tmp_path / "run" / "journal.log"
+    line = ["launch", "slurm", "run.yaml", "--run", "run", "--nodes", "2", "--submit", "-o", "job.sbatch"]
+
+    assert cli.run(line) == cli.SUCCESS
+    pid = int((tmp_path / "pid").read_text())
+    wait_until(lambda: journal.exists() and journal.read_text().count('"epoch:') >= 4, log)
+    os.kill(pid, signal.SIGUSR1)
+    wait_until(lambda: is_gone(pid), log)
+    assert (tmp_path / "requeued").read_text() == "4711\n", log.read_text()
+    _, before = open_run(tmp_path / "run")
+    assert not all(trial.ended for trial in before)
+
+    subprocess.run(["sbatch", "job.sbatch"], check=True)
+    pid = int((tmp_path / "pid").read_text())
+    wait_until(lambda: is_gone(pid), log)
+    _, trials = open_run(tmp_path / "run")
+    assert sum(trial.plan is not None for trial in trials) == 8, log.read_text()
+    assert all(trial.ended for trial in trials)
+    assert all(sorted(trial.epochs) == list(range(1, trial.last_epoch + 1)) for trial in trials)
+    for trial in before:  # what was finished was not trained again
+        assert {n: r.ended for n, r in trial.epochs.items()}.items() <= {
+            n: r.ended for n, r in trials[trial.number].epochs.items()
+        }.items()
