@@ -28,6 +28,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
+from nas.operators.base import without_autocast
+
 _BLOCK = 1 << 18
 """Logits of a block for each thread: 1 MiB of float32, about a core's second-level cache."""
 
@@ -146,7 +148,6 @@ class _Parts:
         k: [B, d + W + H, L] folded, else [B, d, L].
         v: [B, e + 1, L]; the last row is ones.
         x, y: broadcast logits [B, L, W] and [B, L, H], or None.
-        safe: no logit exceeds `_SAFE` in size.
     """
 
     def __init__(self, qkv: Tensor, rel: Tensor, heads: int, d_k: int) -> None:
@@ -167,7 +168,6 @@ class _Parts:
         self.v.view(n, heads, e + 1, length)[:, :, :e].copy_(v.reshape(n, heads, e, length))
         self.v[:, e] = 1
         self.x = self.y = None
-        bound = 0.0
         if relative:
             by_x, by_y = _skewed(self.q[..., :d] @ rel.to(dtype).t(), h, w)
             if self.folded:
@@ -177,9 +177,14 @@ class _Parts:
                 self.k[:, d:].copy_(_codes(h, w, self.k))
             else:
                 self.x, self.y = by_x.reshape(batch, length, w), by_y.reshape(batch, length, h)
-                bound = float(self.x.abs().amax() + self.y.abs().amax())
-        bound += float(self.q.norm(dim=2).amax() * self.k.norm(dim=1).amax())
-        self.safe = bound < _SAFE  # False for NaN
+
+    def safe(self) -> bool:
+        """Whether no logit exceeds `_SAFE` in size: by norms of queries and keys, so that no logit is made."""
+        # Squares and sums are vectorised; torch's norm over a dimension takes ten times as long.
+        bound = (self.q.square().sum(2).amax() * self.k.square().sum(1).amax()).sqrt()
+        if self.x is not None and self.y is not None:
+            bound = bound + self.x.abs().amax() + self.y.abs().amax()
+        return bool(bound < _SAFE)  # False for NaN
 
     def logits(self, heads: slice, rows: slice, out: Tensor) -> Tensor:
         """Write the logits of a block into ``out``, [heads, rows, L]."""
@@ -191,6 +196,7 @@ class _Parts:
 
 
 @torch.library.custom_op("attention_nas::attention", mutates_args=(), device_types="cpu")
+@without_autocast
 def _attention(qkv: Tensor, rel: Tensor, heads: int, d_k: int) -> tuple[Tensor, Tensor]:
     """Values mixed, [N, d_v, H, W], and the log-sum-exp of logits, [N heads, HW, 1].
 
@@ -198,9 +204,11 @@ def _attention(qkv: Tensor, rel: Tensor, heads: int, d_k: int) -> tuple[Tensor, 
     """
     n, _, h, w = qkv.shape
     parts = _Parts(qkv, rel, heads, d_k)
+    safe = parts.safe()
     batch, values, length = parts.v.shape
     out = parts.v.new_empty(batch, values - 1, length)
-    lse = parts.v.new_empty(batch, length, 1)
+    sums = parts.v.new_empty(batch, length, 1)
+    largest = torch.zeros_like(sums)  # of both kinds of call: memory must not depend on values
     buffer = None
     for head, row in _blocks(batch, length):
         shape = (head.stop - head.start, row.stop - row.start, length)
@@ -208,17 +216,18 @@ def _attention(qkv: Tensor, rel: Tensor, heads: int, d_k: int) -> tuple[Tensor, 
             buffer = parts.q.new_empty(shape).flatten()
         weights = buffer[: shape[0] * shape[1] * length].view(shape)
         parts.logits(head, row, weights)
-        if not parts.safe:
-            torch.amax(weights, 2, keepdim=True, out=lse[head, row])
-            weights.sub_(lse[head, row])
+        if not safe:
+            torch.amax(weights, 2, keepdim=True, out=largest[head, row])
+            weights.sub_(largest[head, row])
         mixed = torch.bmm(parts.v[head], weights.exp_().transpose(1, 2))  # [heads, e + 1, rows]
         torch.div(mixed[:, :-1], mixed[:, -1:], out=out[head, :, row])
-        log_sum = mixed[:, -1:].log_().transpose(1, 2)
-        lse[head, row] = log_sum if parts.safe else lse[head, row] + log_sum
+        sums[head, row, 0] = mixed[:, -1]
+    lse = sums.log_().add_(largest)
     return out.view(n, -1, h, w).to(qkv.dtype, memory_format=_memory_format(qkv)), lse
 
 
 @torch.library.custom_op("attention_nas::attention_backward", mutates_args=(), device_types="cpu")
+@without_autocast
 def _attention_backward(
     grad: Tensor, qkv: Tensor, rel: Tensor, out: Tensor, lse: Tensor, heads: int, d_k: int
 ) -> tuple[Tensor, Tensor]:

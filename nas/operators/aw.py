@@ -31,14 +31,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
-from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost, norm_cost
+from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost, norm_cost, without_autocast
 from search_spaces.sites import Site
 
-_WEIGHTS = 1 << 20
-"""Kernel weights made at a time: 4 MiB of float32. Larger groups leave the cache, smaller ones repeat fixed work."""
+_WEIGHTS = 1 << 23
+"""Kernel weights made at a time: 32 MiB of float32. Smaller groups copy results and repeat fixed work."""
 
-_ROWS = 4096
-"""Positions (rows of the matrix products) taken at a time in the form by maps."""
+_ROWS = 1600
+"""Positions (rows of the matrix products) taken at a time in the form by maps: what they make stays near the cores."""
 
 
 def scaled_conv(x: Tensor, weight: Tensor, scale: Tensor, stride: int = 1) -> Tensor:
@@ -82,7 +82,9 @@ def _by_kernels(positions: int, in_channels: int, stride: int) -> bool:
 
 
 def _cut(n: int, size: int) -> Iterator[slice]:
-    for first in range(0, n, size):
+    """Even parts of at most ``size``."""
+    size = -(-n // max(1, -(-n // size)))
+    for first in range(0, n, max(1, size)):
         yield slice(first, min(n, first + size))
 
 
@@ -117,10 +119,16 @@ def _group(x: Tensor, weight: Tensor) -> int:
     return max(1, _WEIGHTS // weight.numel()) if x.is_contiguous() else 1
 
 
+def _joined(parts: Sequence[Tensor], x: Tensor) -> Tensor:
+    """The parts of a batch in the memory format of ``x``; a single part is not copied."""
+    whole = parts[0] if len(parts) == 1 else torch.cat(list(parts))
+    return whole.contiguous(memory_format=_memory_format(x))
+
+
 def _kernels_forward(x: Tensor, weight: Tensor, scale: Tensor, stride: int) -> Tensor:
     n, c_in, h, w = x.shape
     c_out, _, kernel, _ = weight.shape
-    out = x.new_empty(n, c_out, -(-h // stride), -(-w // stride)).contiguous(memory_format=_memory_format(x))
+    parts = []
     tiled = _tiled(scale, c_in)
     rows = weight.contiguous().view(c_out, -1, tiled.shape[-1])
     for part in _cut(n, _group(x, weight)):
@@ -128,8 +136,8 @@ def _kernels_forward(x: Tensor, weight: Tensor, scale: Tensor, stride: int) -> T
         kernels = (rows * tiled[part]).view(size * c_out, c_in, kernel, kernel)
         images = x[part] if size == 1 else x[part].view(1, size * c_in, h, w)
         result = F.conv2d(images, kernels, stride=stride, padding=kernel // 2, groups=size)
-        out[part] = result.view(size, c_out, *out.shape[2:]) if size > 1 else result
-    return out
+        parts.append(result.view(size, c_out, *result.shape[2:]) if size > 1 else result)
+    return _joined(parts, x)
 
 
 def _kernels_backward(
@@ -140,7 +148,7 @@ def _kernels_backward(
     grad = grad.contiguous(memory_format=_memory_format(x))
     tiled = _tiled(scale, c_in)
     rows = weight.contiguous().view(c_out, -1, tiled.shape[-1])
-    grad_x, grad_rows, grad_tiled = torch.empty_like(x), torch.zeros_like(rows), torch.empty_like(tiled)
+    parts, grad_rows, grad_tiled = [], torch.zeros_like(rows), torch.empty_like(tiled)
     for part in _cut(n, _group(x, weight)):
         size = part.stop - part.start
         kernels = rows * tiled[part]
@@ -151,13 +159,13 @@ def _kernels_backward(
             grads, images, kernels.view(size * c_out, c_in, kernel, kernel), None,
             [stride] * 2, [kernel // 2] * 2, [1, 1], False, [0, 0], size, [True, True, False],
         )  # fmt: skip
-        grad_x[part] = grad_images.view(size, c_in, h, w) if size > 1 else grad_images
+        parts.append(grad_images.view(size, c_in, h, w) if size > 1 else grad_images)
         grad_kernels = grad_kernels.contiguous().view(kernels.shape)
         torch.sum(torch.mul(grad_kernels, rows, out=kernels), 2, keepdim=True, out=grad_tiled[part])
         for one, by in zip(grad_kernels, tiled[part], strict=True):
             grad_rows.addcmul_(one, by)
     grad_scale = grad_tiled.view(n, c_out, -1, kernel, kernel).sum(2)
-    return grad_x, grad_rows.view(weight.shape), grad_scale
+    return _joined(parts, x), grad_rows.view(weight.shape), grad_scale
 
 
 # Maps ----------------------------------------------------------------------------------------------------------------
@@ -169,9 +177,10 @@ def _by_position(x: Tensor) -> Tensor:
 
 
 def _by_tap(weight: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """[C_out, C_in, k, k] -> [k^2, C_in, C_out]; [N, C_out, k, k] -> [k^2, N, 1, 1, C_out]."""
+    """[C_out, C_in, k, k] -> [k^2, C_out, C_in]; [N, C_out, k, k] -> [k^2, N, 1, 1, C_out]."""
     c_out, c_in, kernel, _ = weight.shape
-    taps = weight.permute(2, 3, 1, 0).reshape(kernel**2, c_in, c_out)
+    # As a transposed matrix: PyTorch copies those in tiles, other permutations number by number.
+    taps = weight.reshape(-1, kernel**2).t().contiguous().view(kernel**2, c_out, c_in)
     return taps, scale.permute(2, 3, 0, 1).reshape(kernel**2, -1, 1, 1, c_out)
 
 
@@ -190,7 +199,7 @@ def _maps_forward(x: Tensor, weight: Tensor, scale: Tensor, keep: bool) -> tuple
         result = out[part]
         for index, (tap, write, read) in enumerate(_taps(kernel, h, w)):
             plane = maps[tap, rows] if buffer is None else buffer[: rows.stop - rows.start]
-            plane = torch.mm(images[rows], taps[tap], out=plane).view(-1, h, w, c_out)
+            plane = torch.mm(images[rows], taps[tap].t(), out=plane).view(-1, h, w, c_out)
             if index == 0:
                 torch.mul(plane, scales[tap, part], out=result)
             else:
@@ -207,19 +216,27 @@ def _maps_backward(
     images, grads = _by_position(x).view(n * length, c_in), _by_position(grad)
     taps, scales = _by_tap(weight, scale)
     grad_images, grad_taps, grad_scales = torch.empty_like(images), torch.zeros_like(taps), torch.zeros_like(scales)
+    buffers = x.new_empty(2, min(n, group) * length * c_out)
     for part in _cut(n, group):
-        rows = slice(part.start * length, part.stop * length)
+        rows, size = slice(part.start * length, part.stop * length), part.stop - part.start
+        product, flat = (buffer[: size * length * c_out].view(size * length, c_out) for buffer in buffers)
+        shifted = flat.view(size, h, w, c_out)
         for index, (tap, write, read) in enumerate(_taps(kernel, h, w)):
             incoming = grads[part][:, *write]
-            plane = maps[tap, rows].view(-1, h, w, c_out)
-            torch.sum(incoming * plane[:, *read], (1, 2), keepdim=True, out=grad_scales[tap, part])
-            shifted = torch.zeros_like(plane)
+            mapped = maps[tap, rows].view(shifted.shape)[:, *read]
+            by_map = product.flatten()[: mapped.numel()].view(mapped.shape)
+            torch.mul(incoming, mapped, out=by_map)
+            torch.sum(by_map, (1, 2), keepdim=True, out=grad_scales[tap, part])
+            # The gradient of what this tap read; the rim that it did not read is zero.
+            for outside in (slice(0, read[0].start), slice(read[0].stop, h)):
+                shifted[:, outside].zero_()
+            for outside in (slice(0, read[1].start), slice(read[1].stop, w)):
+                shifted[:, :, outside].zero_()
             torch.mul(incoming, scales[tap, part], out=shifted[:, *read])
-            flat = shifted.view(-1, c_out)
-            torch.addmm(grad_images[rows], flat, taps[tap].t(), beta=int(index > 0), out=grad_images[rows])
-            grad_taps[tap].addmm_(images[rows].t(), flat)
+            torch.addmm(grad_images[rows], flat, taps[tap], beta=int(index > 0), out=grad_images[rows])
+            grad_taps[tap].addmm_(flat.t(), images[rows])
     grad_x = grad_images.view(n, h, w, c_in).permute(0, 3, 1, 2).contiguous(memory_format=_memory_format(x))
-    grad_weight = grad_taps.view(kernel, kernel, c_in, c_out).permute(3, 2, 0, 1).contiguous()
+    grad_weight = grad_taps.view(kernel**2, -1).t().contiguous().view(weight.shape)
     grad_scale = grad_scales.view(kernel, kernel, n, c_out).permute(2, 3, 0, 1).contiguous()
     return grad_x, grad_weight, grad_scale
 
@@ -228,6 +245,7 @@ def _maps_backward(
 
 
 @torch.library.custom_op("attention_nas::aw_conv", mutates_args=(), device_types="cpu")
+@without_autocast
 def _aw_conv(x: Tensor, weight: Tensor, scale: Tensor, stride: int, keep: bool) -> tuple[Tensor, Tensor]:
     """The output of `scaled_conv` and, in the form by maps with ``keep``, the maps for the backward pass."""
     weight, scale = weight.to(x.dtype), scale.to(x.dtype)
@@ -238,6 +256,7 @@ def _aw_conv(x: Tensor, weight: Tensor, scale: Tensor, stride: int, keep: bool) 
 
 
 @torch.library.custom_op("attention_nas::aw_conv_backward", mutates_args=(), device_types="cpu")
+@without_autocast
 def _aw_conv_backward(
     grad: Tensor, x: Tensor, weight: Tensor, scale: Tensor, maps: Tensor, stride: int
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -277,13 +296,16 @@ class _Context(Protocol):
 
     def save_for_backward(self, *tensors: Tensor) -> None: ...
 
+    def set_materialize_grads(self, value: bool, /) -> None: ...
+
 
 def _remember(ctx: _Context, inputs: tuple[Tensor, Tensor, Tensor, int, bool], output: tuple[Tensor, Tensor]) -> None:
     x, weight, scale, ctx.stride, _ = inputs
+    ctx.set_materialize_grads(False)  # zeros in the size of the maps, which have no gradient
     ctx.save_for_backward(x, weight, scale, output[1])
 
 
-def _differentiate(ctx: _Context, grad: Tensor, _grad_maps: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+def _differentiate(ctx: _Context, grad: Tensor, _grad_maps: None) -> tuple[Tensor, Tensor, Tensor, None, None]:
     return *_aw_conv_backward(grad, *ctx.saved_tensors, ctx.stride), None, None
 
 

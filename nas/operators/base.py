@@ -1,12 +1,17 @@
 """What every operator is made of: its two functions, its cost, and the layers that several of them share."""
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import ParamSpec, TypeAlias, TypeVar
 
+import torch
 from torch import nn
 
 from search_spaces.sites import Site, Value
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 Resolved: TypeAlias = Mapping[str, Value]
 """What an option resolved to at a site (`search_spaces.Option.resolve`)."""
@@ -62,3 +67,14 @@ def conv_cost(
 def norm_cost(channels: int) -> Cost:
     """Of a BatchNorm2d with scale and shift; normalising multiplies nothing that FLOP counters count."""
     return Cost(2 * channels, 0)
+
+
+def without_autocast(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Decorate a CPU kernel that chooses its types itself: autocast would cast the products inside it again."""
+
+    @functools.wraps(function)
+    def run(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with torch.autocast("cpu", enabled=False):
+            return function(*args, **kwargs)
+
+    return run

@@ -31,8 +31,8 @@ class Context(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, C, H, W]."""
         weights = self.mask(x).flatten(2).softmax(2, dtype=torch.promote_types(x.dtype, torch.float32))  # [N, 1, HW]
-        context = torch.matmul(x.flatten(2), weights.to(x.dtype).transpose(1, 2))  # [N, C, 1]
-        added: Tensor = self.transform(context.squeeze(2))
+        context = torch.matmul(weights.to(x.dtype), x.flatten(2).transpose(1, 2))  # [N, 1, C]
+        added: Tensor = self.transform(context.squeeze(1))
         return x + added[:, :, None, None]
 
 

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from nas.costs.allocator import allocator_peak
 from nas.operators import OPERATORS, attention
 from nas.operators.attention import _folded, attend, products
 from search_spaces.options import OPTIONS, resolve
@@ -136,3 +137,27 @@ def test_a_smaller_map_sees_the_middle_of_the_tables() -> None:
     small.load_state_dict(state | {name: state[name][2:-2] for name in ("rel_h", "rel_w")})
     x = torch.randn(2, 8, 4, 4, dtype=torch.float64)
     torch.testing.assert_close(large(x), small(x), rtol=1e-12, atol=1e-12)
+
+
+def test_autocast_does_not_reach_inside() -> None:
+    # Products of half precision inside would lose the logits' last digits: the kernel computes in float32.
+    qkv, rel_h, rel_w = (leaf.detach().bfloat16() for leaf in inputs(6, 5))
+    args = qkv, torch.cat([rel_w, rel_h]).float(), HEADS, D_K
+    alone = torch.ops.attention_nas.attention(*args)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = torch.ops.attention_nas.attention(*args)
+    assert all(map(torch.equal, inside, alone))
+    gradient = torch.ones_like(alone[0])
+    alone = torch.ops.attention_nas.attention_backward(gradient, *args[:2], *alone, HEADS, D_K)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = torch.ops.attention_nas.attention_backward(gradient, *args[:2], *inside, HEADS, D_K)
+    assert all(map(torch.equal, inside, alone))
+
+
+def test_memory_does_not_depend_on_values() -> None:
+    # The pass without data (nas.costs) runs the kernel on whatever stands in memory.
+    peaks = set()
+    for scale in (1.0, 30.0):
+        qkv, rel_h, rel_w = (leaf.detach() for leaf in inputs(6, 5, scale=scale, dtype=torch.float32))
+        peaks.add(allocator_peak(lambda q=qkv, h=rel_h, w=rel_w: attend(q, HEADS, D_K, (h, w))))
+    assert len(peaks) == 1
