@@ -141,11 +141,11 @@ def _placed(architecture: Architecture) -> list[str]:
     ]
 
 
-def search(problem: Problem, scheme: str, seed: int, trials: int, until: float, most: float) -> Found:
+def search(problem: Problem, sampler: str, scheme: str, seed: int, trials: int, until: float, most: float) -> Found:
     """One search, until it has a hypervolume or has spent so many epochs."""
     objectives = (Objective(ACCURACY, "maximize"), Objective(_COST, "minimize"))
     config = SearchConfig.model_validate(
-        {"trials": trials, "seed": seed, "stopping": scheme, "eta": ETA, "finalist_seeds": 0}
+        {"trials": trials, "sampler": sampler, "seed": seed, "stopping": scheme, "eta": ETA, "finalist_seeds": 0}
     )
     found = Found(epochs=[], volumes=[])
     complete: list[Architecture] = []
@@ -173,19 +173,21 @@ def search(problem: Problem, scheme: str, seed: int, trials: int, until: float, 
     return found
 
 
-def compared(seed: int, schemes: Sequence[str], kept: dict[str, Found]) -> dict[str, Found]:
+def compared(seed: int, sampler: str, schemes: Sequence[str], kept: dict[str, Found]) -> dict[str, Found]:
     """What every scheme found on a problem, by name; what is not in `kept` is searched for and added."""
-    missing = [scheme for scheme in ("none", *schemes) if f"{scheme} | {seed}" not in kept]
+    missing = [scheme for scheme in ("none", *schemes) if f"{sampler} | {scheme} | {seed}" not in kept]
     if missing:
         problem = Problem(seed)
         for scheme in missing:
             if scheme == "none":
-                kept[f"none | {seed}"] = search(problem, "none", seed, FULL_TRIALS, np.inf, np.inf)
+                kept[f"{sampler} | none | {seed}"] = search(problem, sampler, "none", seed, FULL_TRIALS, np.inf, np.inf)
             else:
-                full = kept[f"none | {seed}"]
+                volume = kept[f"{sampler} | none | {seed}"]["volumes"][-1]
                 most = FULL_TRIALS * EPOCHS
-                kept[f"{scheme} | {seed}"] = search(problem, scheme, seed, 20 * FULL_TRIALS, full["volumes"][-1], most)
-    return {scheme: kept[f"{scheme} | {seed}"] for scheme in ("none", *schemes)}
+                kept[f"{sampler} | {scheme} | {seed}"] = search(
+                    problem, sampler, scheme, seed, 20 * FULL_TRIALS, volume, most
+                )
+    return {scheme: kept[f"{sampler} | {scheme} | {seed}"] for scheme in ("none", *schemes)}
 
 
 def spent_until(found: Found, volume: float) -> float:
@@ -247,6 +249,7 @@ def picture(path: Path, runs: Mapping[int, Mapping[str, Found]], schemes: Sequen
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--sampler", default="default")
     parser.add_argument("--schemes", nargs="+", default=list(SCHEMES), choices=SCHEMES)
     parser.add_argument("--keep", type=Path, metavar="FILE", help="JSON; read, and written after every problem")
     parser.add_argument("--write", type=Path, metavar="FILE", help="replace what stands between the marks in this file")
@@ -257,7 +260,7 @@ def main() -> None:
     kept = json.loads(keep.read_text()) if keep is not None and keep.is_file() else {}
     runs = {}
     for seed in range(arguments.seeds):
-        runs[seed] = compared(seed, arguments.schemes, kept)
+        runs[seed] = compared(seed, arguments.sampler, arguments.schemes, kept)
         if keep is not None:
             keep.write_text(json.dumps(kept))
     lines = report(runs, arguments.schemes)

@@ -18,6 +18,7 @@ candidate that extends the front would ever gain anything.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 
 from nas.search.history import History, Row, Targets
 from nas.search.parameters import CLOSED, Axes
-from nas.search.pareto import Points, hypervolume_gains, is_front, layers
+from nas.search.pareto import Points, hypervolume_gains, is_front
 from nas.search.surrogate import Levels, Surrogate, Vector, fit
 from search_spaces import Architecture, SearchSpace
 
@@ -36,7 +37,6 @@ _CANDIDATES = 200
 _CROSSED = 0.3
 _FEWEST_TOLD = 4
 _ASKED_FOR_COSTS = 12
-_MOST_FITTED = 256
 _BEYOND_THE_FRONT = 0.5
 _OPTIMISM = (0.0, 0.5, 1.0, 2.0)
 
@@ -65,25 +65,27 @@ class FrontNeighbours:
     space: SearchSpace | None = None
     known: KnownOf | None = None
 
-    def __call__(
-        self, history: History, pending: Sequence[Row], rng: np.random.Generator
-    ) -> tuple[Levels, Mapping[str, Any]]:
+    def __call__(self, history: History, rng: np.random.Generator) -> tuple[Levels, Mapping[str, Any]]:
         """Levels [d], and the parameters of the trial that they are neighbours of."""
-        axes, rows = history.axes, [*history.rows, *pending]
+        axes, rows = history.axes, history.sample()
         levels = np.array([row.levels for row in rows], dtype=np.int64).reshape(len(rows), len(axes.axes))
         targets = history.targets(rows)
         holds = _learn_constraints(rows, levels, axes.sizes)
-        finished = np.flatnonzero(targets.finished)
-        if len(finished) < _STARTUP:
+        # What a stopped trial would have reached counts: of hundreds, only a few may be trained in full.
+        described = np.array([bool(row.params) for row in rows], dtype=bool)
+        informative = np.flatnonzero(np.isfinite(targets.values).all(axis=1) & described)
+        if len(informative) < _STARTUP:
             return _differing(axes, levels, holds, rng), {}
 
         models = [_learn(levels, axes.sizes, targets, k) for k in range(targets.values.shape[1])]
         expected = _expect(models, levels, 0.0)
-        parents = finished[is_front(targets.values[finished]) | is_front(expected[finished])]
-        candidates, of = _neighbours(axes, levels, parents, rng)
+        finished = np.flatnonzero(targets.finished)
+        best = [finished[is_front(targets.values[finished])], informative[is_front(expected[informative])]]
+        parents = np.unique(np.concatenate(best))
+        candidates, of = _neighbours(axes, levels, parents, history.tried, rng)
         if not len(candidates):
             return _differing(axes, levels, holds, rng), {}
-        counting = targets.finished | (np.arange(len(rows)) >= len(history.rows))
+        counting = targets.finished | np.array([row.open for row in rows], dtype=bool)
         gain = _Gain.over(expected[counting])
         likely = holds(candidates)
         for optimism in _OPTIMISM:
@@ -151,14 +153,8 @@ class _Gain:
 
 
 def _learn(levels: Levels, sizes: Levels, targets: Targets, objective: int) -> Surrogate:
-    """A surrogate of one objective from the trials that know it: all, or half the best and half from everywhere."""
+    """A surrogate of one objective from the trials that know it."""
     known = np.flatnonzero(np.isfinite(targets.values[:, objective]))
-    if len(known) > _MOST_FITTED:
-        finished = np.flatnonzero(targets.finished)
-        best = finished[np.argsort(layers(targets.values[finished]), kind="stable")[: _MOST_FITTED // 2]]
-        rest = np.setdiff1d(known, best)
-        spread = rest[np.linspace(0, len(rest) - 1, _MOST_FITTED - len(best)).astype(int)]
-        known = np.sort(np.concatenate([best, spread]))
     return fit(levels[known], sizes, targets.values[known, objective], targets.variances[known, objective])
 
 
@@ -166,7 +162,7 @@ def _learn_constraints(rows: Sequence[Row], levels: Levels, sizes: Levels) -> Ca
     """The probability that candidates [n, d] keep all constraints that some trial has broken: [n]."""
     models = []
     for name in sorted({name for row in rows for name, value in row.constraints.items() if value > 0}):
-        told = [index for index, row in enumerate(rows) if name in row.constraints][-_MOST_FITTED:]
+        told = [index for index, row in enumerate(rows) if name in row.constraints]
         if len(told) >= _FEWEST_TOLD:
             values = np.array([rows[index].constraints[name] for index in told])
             models.append(fit(levels[told], sizes, values))
@@ -199,7 +195,11 @@ def _differing(axes: Axes, tried: Levels, holds: Callable[[Levels], Vector], rng
 
 
 def _neighbours(
-    axes: Axes, levels: Levels, parents: NDArray[np.int64], rng: np.random.Generator
+    axes: Axes,
+    levels: Levels,
+    parents: NDArray[np.int64],
+    tried: AbstractSet[tuple[int, ...]],
+    rng: np.random.Generator,
 ) -> tuple[Levels, NDArray[np.int64]]:
     """Candidates [n, d] that were not tried, and the parent row [n] of each."""
     d = len(axes.axes)
@@ -209,6 +209,5 @@ def _neighbours(
     made = axes.mutate(np.where(crossed, levels[other], levels[of]), rng.integers(1, 4, _CANDIDATES), rng)
     _, first = np.unique(made, axis=0, return_index=True)
     first.sort()
-    tried = {tuple(row) for row in levels.tolist()}
     new = [index for index in first.tolist() if tuple(made[index].tolist()) not in tried]
     return made[new], of[new]

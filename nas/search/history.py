@@ -13,9 +13,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas.search import records
 from nas.search.parameters import Axes, Axis, learn_openings
+from nas.search.pareto import layers
 
 _FEWEST_COMPLETE = 5
 _FEWEST_AT_A_RUNG = 8
+_MOST_TRAINED = 256
+_MOST_OTHERS = 128
+_MOST_RANKED = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +27,7 @@ class Row:
     """A trial. Objectives are to be made small.
 
     ``values``: [m], NaN where not known. ``curve``: epoch -> the accuracy objective then. ``constraints``: at most 0 if
-    they hold. ``complete``: trained to full length, within its constraints.
+    they hold. ``complete``: trained to full length, within its constraints. ``open``: it has not ended.
     """
 
     params: Mapping[str, Any]
@@ -32,6 +36,7 @@ class Row:
     curve: Mapping[int, float]
     constraints: Mapping[str, float]
     complete: bool
+    open: bool
 
 
 @dataclass(frozen=True)
@@ -48,9 +53,11 @@ class Targets:
 
 
 class History:
-    """The finished trials of one study, each parsed once.
+    """The trials of one study, each parsed once when it has ended, and again with every epoch until then.
 
-    With `axes` None, they are learnt: every parameter that a trial was asked for, and what opens it.
+    With `axes` None, they are learnt: every parameter that a finished trial was asked for, and what opens it.
+    ``rows``: of trials that ended, in the order in which they were seen; ``open``: of the others; ``tried``: the levels
+    of all. What a proposal looks at is bounded (`sample`), so that asking costs no more late than early.
     """
 
     def __init__(self, study: optuna.Study, axes: Axes | None) -> None:
@@ -66,12 +73,19 @@ class History:
         self._distributions = distributions
         self.axes = self._given or Axes(tuple(Axis.of(name, d) for name, d in distributions.items()), {})
         self.rows: list[Row] = []
+        self.open: list[Row] = []
+        self.tried: set[tuple[int, ...]] = set()
         self._parsed: set[int] = set()
+        self._parsed_open: dict[int, tuple[int, Row]] = {}
+        self._trained: list[int] = []
+        self._others: list[int] = []
+        self._elite: list[int] = []
         self._learnt_from = 0
 
-    def update(self, trials: Sequence[FrozenTrial]) -> None:
-        """Takes in the trials that finished since."""
-        new = [trial for trial in trials if trial.state.is_finished() and trial.number not in self._parsed]
+    def update(self, trials: Sequence[FrozenTrial], but: int | None = None) -> None:
+        """Takes in what happened since; trial `but`, for which a proposal is due, is left out."""
+        unparsed = [trial for trial in trials if trial.number not in self._parsed]
+        new = [trial for trial in unparsed if trial.state.is_finished()]
         if self._given is None and any(
             self._distributions.get(name) != distribution
             for trial in new
@@ -83,9 +97,51 @@ class History:
                 distributions.update(trial.distributions)
             self._clear(distributions)
             new = [trial for trial in trials if trial.state.is_finished()]
-        self.rows += [self.row(trial) for trial in new]
-        self._parsed.update(trial.number for trial in new)
+        for trial in new:
+            self._parsed_open.pop(trial.number, None)
+            self._parsed.add(trial.number)
+            self._add(self.row(trial))
+        for start in range(0, len(new), _MOST_RANKED):
+            self._rank(range(len(self.rows) - len(new) + start, len(self.rows))[:_MOST_RANKED])
         self._learn_openings()
+        running = [trial for trial in unparsed if trial.state == TrialState.RUNNING and trial.number != but]
+        self.open = [self._open_row(trial) for trial in running]
+        self.tried.update(row.levels for row in self.open)
+
+    def _add(self, row: Row) -> None:
+        (self._trained if row.complete or row.curve else self._others).append(len(self.rows))
+        self.rows.append(row)
+        self.tried.add(row.levels)
+
+    def _rank(self, new: Sequence[int]) -> None:
+        """Lets new rows compete for the elite: one that was beaten out of it before cannot come back."""
+        candidates = [*self._elite, *(index for index in new if self.rows[index].complete)]
+        if len(candidates) > _MOST_TRAINED // 2:
+            order = np.argsort(layers([self.rows[index].values for index in candidates]), kind="stable")
+            candidates = [candidates[place] for place in order[: _MOST_TRAINED // 2]]
+        self._elite = sorted(candidates)
+
+    def _open_row(self, trial: FrozenTrial) -> Row:
+        known = len(trial.user_attrs) + len(trial.intermediate_values) + len(trial.params)
+        if trial.number not in self._parsed_open or self._parsed_open[trial.number][0] != known:
+            self._parsed_open[trial.number] = (known, self.row(trial))
+        return self._parsed_open[trial.number][1]
+
+    def sample(self) -> list[Row]:
+        """What a proposal looks at: everything; of very many trials, all that matters most.
+
+        Of those that were trained, half the places go to the best by layers, half are spread over all others. Of those
+        that were not (over budget, failed), the last count. Trials under way that no epoch is known of all take part.
+        """
+        waiting = [row for row in self.open if row.curve]
+        trained = [self.rows[index] for index in self._trained] + waiting
+        if len(trained) > _MOST_TRAINED:
+            elite = set(self._elite)
+            rest = [self.rows[index] for index in self._trained if index not in elite] + waiting
+            places = np.linspace(0, len(rest) - 1, _MOST_TRAINED - len(elite)).astype(int)
+            trained = [self.rows[index] for index in self._elite] + [rest[place] for place in places]
+        others = [self.rows[index] for index in self._others[-_MOST_OTHERS:]]
+        return [*trained, *others, *(row for row in self.open if not row.curve)]
 
     def row(self, trial: FrozenTrial) -> Row:
         """A trial, finished or not."""
@@ -111,6 +167,7 @@ class History:
             curve={epoch: sign * value for epoch, value in curve.items() if np.isfinite(value)},
             constraints=constraints,
             complete=complete and feasible and bool(trial.params) and records.DUPLICATE_OF not in attrs,
+            open=not trial.state.is_finished(),
         )
 
     def targets(self, rows: Sequence[Row]) -> Targets:

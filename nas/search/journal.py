@@ -103,10 +103,12 @@ class Journal:
             raise JournalError(f"{run} holds no run: {JOURNAL_NAME} is not there")
         lock = _take(run)
         with _released_on_error(lock):
-            if not _cut_torn_tail(path) or not _holds_run(path):
-                raise JournalError(f"{run} holds no run: its driver died while it began; start it again")
+            begun = _cut_torn_tail(path) > 0
             backend = _Writer(path)
-            return cls(run, backend, lock, _load(backend, path))
+            study = _load(backend, path) if begun else None
+            if study is None or _SETTINGS not in study.user_attrs:
+                raise JournalError(f"{run} holds no run: its driver died while it began; start it again")
+            return cls(run, backend, lock, study)
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -1,24 +1,24 @@
 """The Optuna side of the samplers that are ours: a study in, levels out to a proposer, parameters back."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
-from nas.search.history import History, Row
+from nas.search.history import History
 from nas.search.parameters import CLOSED, Axes, Axis
 from nas.search.seeds import trial_seed
 from nas.search.surrogate import Levels
 from search_spaces import SearchSpace
 
-Proposer: TypeAlias = Callable[[History, Sequence[Row], np.random.Generator], tuple[Levels, Mapping[str, Any]]]
-"""From the finished trials, those under way and a generator: levels [d], and the parameters of the trial that they
-vary (none: an empty mapping), from which a value is taken wherever the level is the same."""
+Proposer: TypeAlias = Callable[[History, np.random.Generator], tuple[Levels, Mapping[str, Any]]]
+"""From the trials and a generator: levels [d], and the parameters of the trial that they vary (none: an empty mapping),
+from which a value is taken wherever the level is the same."""
 
 
 class LeveledSampler(BaseSampler):
@@ -40,11 +40,14 @@ class LeveledSampler(BaseSampler):
     def infer_relative_search_space(
         self,
         study: optuna.Study,
-        trial: FrozenTrial,  # noqa: ARG002  # Optuna's signature
+        trial: FrozenTrial,
     ) -> dict[str, BaseDistribution]:
         """The space's parameters, else all that any finished trial was asked for, as it was last asked."""
-        with self._lock:
-            axes = self._read(study).axes.axes
+        if self._fixed is not None:
+            axes = self._fixed.axes
+        else:
+            with self._lock:
+                axes = self._read(study, trial).axes.axes
         return {axis.name: axis.distribution for axis in axes}
 
     def sample_relative(
@@ -53,11 +56,9 @@ class LeveledSampler(BaseSampler):
         """A value for every parameter of `search_space`; those that stay closed are not asked for."""
         rng = np.random.default_rng(trial_seed(self._seed, trial.number))
         with self._lock:
-            history = self._read(study)
-            running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-            pending = [history.row(other) for other in running if other.number != trial.number]
+            history = self._read(study, trial)
             axes = history.axes.axes
-            levels, parent = self._propose(history, pending, rng) if axes else (np.empty(0, np.int64), {})
+            levels, parent = self._propose(history, rng) if axes else (np.empty(0, np.int64), {})
         params: dict[str, Any] = {}
         if axes:
             for axis, level in zip(axes, levels.tolist(), strict=True):
@@ -77,8 +78,8 @@ class LeveledSampler(BaseSampler):
         random = optuna.samplers.RandomSampler(seed=trial_seed(self._seed, trial.number, param_name))
         return random.sample_independent(study, trial, param_name, param_distribution)
 
-    def _read(self, study: optuna.Study) -> History:
+    def _read(self, study: optuna.Study, trial: FrozenTrial) -> History:
         if self._history is None or self._history.study is not study:
             self._history = History(study, self._fixed)
-        self._history.update(study.get_trials(deepcopy=False))
+        self._history.update(study.get_trials(deepcopy=False), but=trial.number)
         return self._history

@@ -78,20 +78,20 @@ class Surrogate:
     _onehot: Vector
     _sizes: Levels
     _weights: tuple[float, float]
-    _root: Vector
-    _white: Vector
+    _covariance: Vector
+    _solved: Vector
     _mean: float
     _variance: float
     _scale: _Scale
 
     def expect(self, levels: Levels, optimism: float = 0.0) -> Vector:
         """The objective [n] at levels [n, d]: the median, less so many standard deviations."""
-        if not optimism:
-            # Linear in the trials; the deviation is quadratic.
-            cross = _kernel(_one_hot(levels, self._sizes), self._onehot, len(self._sizes), self._weights)
-            return self._scale.backward(self._mean + cross @ (self._root.T @ self._white))
-        mean, deviation = self._predict(levels)
-        return self._scale.backward(mean - optimism * deviation)
+        if optimism:
+            mean, deviation = self._predict(levels)
+            return self._scale.backward(mean - optimism * deviation)
+        # The deviation costs many times what the mean does.
+        cross = _kernel(_one_hot(levels, self._sizes), self._onehot, len(self._sizes), self._weights)
+        return self._scale.backward(self._mean + cross @ self._solved)
 
     def probability_below(self, levels: Levels, threshold: float) -> Vector:
         """The probability [n] that the objective is at most `threshold`."""
@@ -102,10 +102,10 @@ class Surrogate:
     def _predict(self, levels: Levels) -> tuple[Vector, Vector]:
         """Mean and standard deviation [n] on the model's own scale."""
         other = _one_hot(levels, self._sizes)
-        cross = _kernel(other, self._onehot, len(self._sizes), self._weights) @ self._root.T
+        cross = _kernel(other, self._onehot, len(self._sizes), self._weights)
         prior = _prior(other, len(self._sizes), self._weights)
-        left = np.maximum(prior - (cross**2).sum(axis=1), 1e-12)
-        return self._mean + cross @ self._white, np.sqrt(self._variance * left)
+        left = np.maximum(prior - (cross * np.linalg.solve(self._covariance, cross.T).T).sum(axis=1), 1e-12)
+        return self._mean + cross @ self._solved, np.sqrt(self._variance * left)
 
 
 def fit(levels: Levels, sizes: Levels, y: Vector, variance: Vector | None = None) -> Surrogate:
@@ -124,12 +124,12 @@ def fit(levels: Levels, sizes: Levels, y: Vector, variance: Vector | None = None
     z = scale.forward(y)
     own = np.zeros(len(y)) if variance is None else variance * scale.slope(y) ** 2
     gram = _kernel(onehot, onehot, len(sizes), weights)
-    root = np.linalg.inv(np.linalg.cholesky(gram + np.diag(noise + _JITTER + own)))
-    ones = root @ np.ones(len(y))
-    white = root @ z
-    mean = float(ones @ white / (ones @ ones))
-    white = white - mean * ones
-    return Surrogate(onehot, sizes, weights, root, white, mean, float(white @ white / len(y)), scale)
+    covariance = gram + np.diag(noise + _JITTER + own)
+    of_ones, of_z = np.linalg.solve(covariance, np.stack([np.ones(len(y)), z], axis=1)).T
+    mean = float(of_z.sum() / of_ones.sum())
+    solved = of_z - mean * of_ones
+    variance_of_process = float((z - mean) @ solved / len(y))
+    return Surrogate(onehot, sizes, weights, covariance, solved, mean, variance_of_process, scale)
 
 
 def _most_likely(onehot: Vector, d: int, y: Vector) -> tuple[tuple[float, float], float, float | None]:
@@ -183,5 +183,5 @@ def _mix(same: Vector, apart: Vector, d: int, weights: Sequence[float]) -> Vecto
     if pairs and d > 1:
         mixed = mixed + pairs * same * (same - 1) / (d * (d - 1))
     if rest:
-        mixed = mixed + rest * 0.5**apart
+        mixed = mixed + rest * np.exp2(-apart)
     return np.asarray(mixed / (1 + pairs + rest))
