@@ -91,7 +91,7 @@ def _places(architecture: Architecture, slot: Slot, found: Set[str]) -> str:
         return "everywhere"
     names = []
     for stage, blocks in stages.items():
-        names += [stage] if found.issuperset(blocks) else [block for block in blocks if block in found]
+        names += [stage] if found >= set(blocks) else [block for block in blocks if block in found]
     return f"in {' '.join(names)}"
 
 

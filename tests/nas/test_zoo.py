@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "zoo.json"
 REFERENCE = ROOT.parent / "shared" / "reference" / "paper_tables.csv"
 
+
 def figures() -> dict[str, Any]:
     """What the golden file holds: true costs of every network, and every row as its table counts."""
     networks = {}
