@@ -11,7 +11,8 @@ import math
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ from trainers import Dataset, TrainerConfig
 LOCAL = "local"
 """The address that stands for a private Ray session on this machine."""
 
+_COUNT_EVERY_S = 2.0
+
 # Read by Tune when it is imported or run: its loggers and snapshots cost 20 ms a trial and nobody reads them.
 _TUNE_ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -36,6 +39,8 @@ _TUNE_ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    # Or workers would start one after the other, seconds each. How many there are is the adapter's to say.
+    "TUNE_MAX_PENDING_TRIALS_PG": "1024",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
@@ -69,8 +74,7 @@ def run(engine: Engine, plan: Plan, on_tick: Callable[[], None]) -> None:
     from ray import tune  # noqa: PLC0415  # after the environment is set
 
     resources = plan.resources
-    workers = worker_count(resources)
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(workers)  # or they would start one after the other, seconds each
+    check_fits(resources, _nodes())
     trainable = tune.with_resources(
         tune.with_parameters(
             Worker,
@@ -89,7 +93,7 @@ def run(engine: Engine, plan: Plan, on_tick: Callable[[], None]) -> None:
             trainable,
             name="tune",
             storage_path=str(plan.run_dir / "ray"),
-            search_alg=_adapter(engine, workers, plan.run_dir),
+            search_alg=_adapter(engine, lambda: worker_count(resources), plan.run_dir),
             num_samples=-1,
             reuse_actors=True,
             trial_name_creator=_job_name,
@@ -102,15 +106,47 @@ def run(engine: Engine, plan: Plan, on_tick: Callable[[], None]) -> None:
 
 
 def worker_count(resources: Resources) -> int:
-    """How many trials run at once on the connected cluster."""
+    """How many trials are to run at once on the connected cluster, as it is now.
+
+    A number that the run file gives stands, whether or not there is room: what waits is what makes an autoscaler grow.
+    """
+    return resources.workers if resources.workers != "auto" else max(1, room(resources, _nodes()))
+
+
+def room(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> int:
+    """How many trials fit on nodes with these ``CPU`` and ``GPU``; one never spans two nodes, nor a share two GPUs."""
+    return sum(_room_on(resources, node) for node in nodes)
+
+
+def _room_on(resources: Resources, node: Mapping[str, float]) -> int:
+    by_cpu = math.floor(node.get("CPU", 0) / resources.cpus_per_trial + 1e-6)
+    gpus, wanted = node.get("GPU", 0), resources.gpus_per_trial
+    if not wanted:
+        return by_cpu
+    by_gpu = math.floor(gpus) * math.floor(1 / wanted + 1e-6) if wanted < 1 else math.floor(gpus / wanted)
+    return min(by_cpu, by_gpu)
+
+
+def check_fits(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> None:
+    """Raises a UserError where a trial asks for more than any node has: Ray would wait for ever."""
+    wanted = resources.gpus_per_trial
+    if wanted > 1 and wanted != int(wanted):
+        raise UserError(
+            f"nas: resources.gpus_per_trial is {wanted:g}: below 1 it is a share of one GPU, above it whole GPUs only"
+        )
+    if not any(_room_on(resources, node) for node in nodes):
+        have = {(node.get("CPU", 0), node.get("GPU", 0)) for node in nodes}
+        most = "; ".join(f"{cpus:g} CPUs and {gpus:g} GPUs" for cpus, gpus in sorted(have, reverse=True)[:3])
+        raise UserError(
+            f"nas: a trial asks for {resources.cpus_per_trial:g} CPUs and {wanted:g} GPUs, and no node of the cluster "
+            f"has them together ({most}): lower resources.cpus_per_trial or resources.gpus_per_trial"
+        )
+
+
+def _nodes() -> list[dict[str, float]]:
     import ray  # noqa: PLC0415
 
-    if resources.workers != "auto":
-        return resources.workers
-    total = ray.cluster_resources()
-    by_cpu = int(total.get("CPU", 1) // resources.cpus_per_trial) if resources.cpus_per_trial else 10**6
-    by_gpu = int(total.get("GPU", 0) / resources.gpus_per_trial) if resources.gpus_per_trial else 10**6
-    return max(1, min(by_cpu, by_gpu))
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 _TRUSTED = (None, LOCAL, "auto")
@@ -215,7 +251,7 @@ def _ticker(stopping: threading.Event, on_tick: Callable[[], None]) -> Any:  # n
     return Ticker()
 
 
-def _adapter(engine: Engine, workers: int, run_dir: Path) -> Any:  # noqa: ANN401  # a class made of ray's
+def _adapter(engine: Engine, workers: Callable[[], int], run_dir: Path) -> Any:  # noqa: ANN401  # a class made of ray's
     from ray.tune.search import Searcher  # noqa: PLC0415
 
     class Adapter(Searcher):  # type: ignore[misc]
@@ -224,11 +260,18 @@ def _adapter(engine: Engine, workers: int, run_dir: Path) -> Any:  # noqa: ANN40
         def __init__(self) -> None:
             super().__init__(metric=None, mode=None)
             self.jobs: dict[str, Job] = {}
+            self._workers, self._counted = workers(), time.monotonic()
+
+        def _wanted(self) -> int:
+            """Trials at once; the cluster is looked at again every few seconds, for nodes come and go."""
+            if time.monotonic() - self._counted > _COUNT_EVERY_S:
+                self._workers, self._counted = workers(), time.monotonic()
+            return self._workers
 
         def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
             # Tune asks for one trial more than it can start; a job decided that early would not know the results that
             # arrive while it waits.
-            if len(self.jobs) >= workers:
+            if len(self.jobs) >= self._wanted():
                 return None
             job = engine.next()
             if job is None:
