@@ -37,7 +37,7 @@ class ResNet(Skeleton):
     depth: int = Field(
         le=1202,  # the deepest of the paper; a slip of the keyboard must not list a million blocks
         description="18, 34 (basic), 50, 101, 152 (bottlenecks): four stages; otherwise 6n+2 from 8 (basic blocks) "
-        "or 9n+2 from 11 (bottlenecks): the three stages used on CIFAR"
+        "or 9n+2 from 11 (bottlenecks): the three stages used on CIFAR",
     )
     stem: Literal["imagenet", "cifar"] = Field(
         default="imagenet",
