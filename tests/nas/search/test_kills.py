@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
+import os
 import random
+import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import optuna
 import pytest
 
-from nas.search import Outcome, read_study, read_trials
+from nas.search import Engine, Outcome, journal, read_study, read_trials
+from nas.search.ledger import Ledger
+from search_spaces import SearchSpace
 
 if TYPE_CHECKING:
     from conftest import Child, Lab
@@ -55,18 +62,8 @@ def listen(child: Child, seconds: float) -> tuple[list[tuple[Any, ...]], bool]:
     return said, False
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_a_driver_killed_over_and_over_ends_as_one_that_was_not(lab: Lab, fork: type[Child], seed: int) -> None:
-    rng = random.Random(seed)
-    said: list[tuple[Any, ...]] = []
-    kills, done = 0, False
-    while not done:
-        # Longer and longer, so that it comes to an end on any machine.
-        heard, done = listen(fork(lambda say: drive(lab, say)), rng.uniform(0.0, 0.1) + 0.01 * kills)
-        said += heard
-        kills += not done
-        assert kills < 200
-    assert kills >= 3
+def check(lab: Lab, said: list[tuple[Any, ...]]) -> None:
+    """Nothing that any of the drivers said is lost or was done twice, and the run is whole."""
     trials = read_trials(read_study(lab.run))
     by_number = {trial.number: trial for trial in trials}
 
@@ -83,3 +80,99 @@ def test_a_driver_killed_over_and_over_ends_as_one_that_was_not(lab: Lab, fork: 
     assert all(t.ended for t in trials)
     repeats = [(t.origin, t.seed) for t in trials if t.plan is not None and t.origin.startswith("finalist:")]
     assert len(repeats) == len(set(repeats)) > 0
+
+
+def drive_and_die(lab: Lab, say: Callable[[object], None], point: str, at: int, *, late: bool) -> None:
+    """A driver that is killed at its `at`-th passage of a point: before what happens there, or after it."""
+    owner, name = POINTS[point]
+    real = getattr(owner, name)
+    passed = 0
+
+    def dying(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        nonlocal passed
+        passed += 1
+        if passed == at and not late:
+            if point == "write":
+                # Half of what should go to the file gets there.
+                real(args[0], bytes(args[1])[: len(args[1]) // 2])
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = real(*args, **kwargs)
+        if passed == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(owner, name, dying)  # in a forked process: it dies with it
+    drive(lab, say)
+
+
+POINTS = {
+    "ask": (optuna.Study, "ask"),
+    "launched": (Ledger, "launch"),
+    "first report": (Engine, "report"),
+    "reached": (Engine, "finish"),
+    "tell": (optuna.Study, "tell"),
+    "write": (journal.os, "write"),
+    "sync": (journal.os, "fsync"),
+}
+"""Where a driver may die: `owner.name` is passed there."""
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10))])
+def test_a_driver_that_dies_at_a_point_loses_and_doubles_nothing(
+    lab: Lab, fork: type[Child], point: str, seed: int, *, late: bool
+) -> None:
+    rng = random.Random(f"{point} {seed} {late}")
+    said: list[tuple[Any, ...]] = []
+    kills, done = 0, False
+    while not done:
+        # Further and further, so that it comes to an end.
+        at = rng.randint(1, 8) + 4 * kills
+        child = fork(lambda say, at=at: drive_and_die(lab, say, point, at, late=late))
+        heard, done = listen(child, 60.0)
+        said += heard
+        kills += not done
+        assert kills < 50
+    assert kills >= 2
+    check(lab, said)
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10))])
+def test_a_driver_killed_over_and_over_ends_as_one_that_was_not(lab: Lab, fork: type[Child], seed: int) -> None:
+    rng = random.Random(seed)
+    said: list[tuple[Any, ...]] = []
+    kills, done = 0, False
+    while not done:
+        # Longer and longer, so that it comes to an end on any machine.
+        heard, done = listen(fork(lambda say: drive(lab, say)), rng.uniform(0.0, 0.1) + 0.01 * kills)
+        said += heard
+        kills += not done
+        assert kills < 200
+    assert kills >= 3
+    check(lab, said)
+
+
+def test_a_clock_that_goes_backwards_changes_nothing(
+    lab: Lab, tmp_path: Path, space: SearchSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = type(lab)(tmp_path / "other", space)
+    with other.journal() as journal_:
+        other.work(other.engine(journal_, sampler="default"), workers=2)
+
+    class Backwards(datetime.datetime):
+        """An hour earlier whenever it is looked at."""
+
+        looks = 0
+
+        @classmethod
+        def now(cls, tz: datetime.tzinfo | None = None) -> datetime.datetime:
+            cls.looks += 1
+            return datetime.datetime(2030, 1, 1, tzinfo=tz) - datetime.timedelta(hours=cls.looks)
+
+    monkeypatch.setattr("optuna.storages.journal._storage.datetime", Backwards)
+    with lab.journal() as journal_:
+        lab.work(lab.engine(journal_, sampler="default"), workers=2)
+    assert Backwards.looks > 0
+    found, expected = (read_trials(read_study(each.run)) for each in (lab, other))
+    assert [(t.fingerprint, t.status) for t in found] == [(t.fingerprint, t.status) for t in expected]
