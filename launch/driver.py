@@ -51,12 +51,13 @@ _TUNE_ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a Tune session needs besides the engine."""
+    """All that a Tune session needs besides the engine; `worker` is the Tune trainable that trains its jobs."""
 
     run_dir: Path
     dataset: Dataset
     trainer: TrainerConfig
     resources: Resources
+    worker: type[Any] = Worker
 
 
 def run(engine: Engine, plan: Plan, on_tick: Callable[[], None]) -> None:
@@ -77,7 +78,7 @@ def run(engine: Engine, plan: Plan, on_tick: Callable[[], None]) -> None:
     check_fits(resources, _nodes())
     trainable = tune.with_resources(
         tune.with_parameters(
-            Worker,
+            plan.worker,
             dataset=plan.dataset,
             trainer=plan.trainer,
             checkpoints=str(plan.run_dir / "checkpoints"),
@@ -292,7 +293,8 @@ def _adapter(engine: Engine, workers: Callable[[], int], run_dir: Path) -> Any: 
             else:
                 payload = json.loads(result["payload"])
                 self._record(job, payload)
-                engine.finish(job, Outcome(payload["outcome"], payload.get("reason", ""), payload.get("detail", "")))
+                found = {name: payload[name] for name in ("reason", "detail", "peak_bytes") if name in payload}
+                engine.finish(job, Outcome(payload["outcome"], **found))
             remove_except(run_dir / "checkpoints", engine.live())
 
         def _record(self, job: Job, payload: dict[str, Any]) -> None:

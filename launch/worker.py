@@ -66,7 +66,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray ships no annotations 
         except Diverged as error:
             return _end("failed", str(error))
         except OutOfMemory as error:
-            return _end("out_of_memory", str(error))
+            return _end("out_of_memory", str(error), peak_bytes=error.peak_bytes)
         except Exception as error:  # whatever a network or a data set does, the run goes on without it
             return _end("failed", f"{type(error).__name__}: {error}", detail=traceback.format_exc())
         done = record["epoch"] >= self._job["stop_epoch"]
@@ -119,8 +119,6 @@ def _record(result: EpochResult) -> dict[str, Any]:
     return {name: values[name] for name in _RECORD_FIELDS}
 
 
-def _end(outcome: str, reason: str, detail: str = "") -> dict[str, Any]:
-    return {
-        "payload": json.dumps({"record": None, "outcome": outcome, "reason": reason, "detail": detail}),
-        "done": True,
-    }
+def _end(outcome: str, reason: str, detail: str = "", peak_bytes: int | None = None) -> dict[str, Any]:
+    payload = {"record": None, "outcome": outcome, "reason": reason, "detail": detail, "peak_bytes": peak_bytes}
+    return {"payload": json.dumps(payload), "done": True}

@@ -42,6 +42,7 @@ class Costs(Protocol):
     """Where costs come from; `nas.costs.CostModel`."""
 
     def estimate(self, architecture: Architecture, measure: str) -> Estimate: ...  # noqa: D102
+    def record(self, architecture: Architecture, measure: str, value: float) -> Estimate: ...  # noqa: D102
 
 
 class Limits(Protocol):
@@ -198,6 +199,8 @@ class Engine:
             case "failed":
                 self._ledger.fail(entry, outcome.reason, outcome.detail)
             case "out_of_memory":
+                if outcome.peak_bytes is not None:  # less than it needs, and more than was thought that it would
+                    self._costs.record(entry.architecture, "peak_memory_train", float(outcome.peak_bytes))
                 self._ledger.out_of_memory(entry, outcome.reason, self._infeasible_values(entry.costs))
 
     def live(self) -> set[int]:

@@ -103,12 +103,14 @@ class Outcome:
     """How a job ended.
 
     ``reached``: its stop epoch, with a checkpoint. ``failed``: it can never be trained (diverged, cannot be built).
-    ``out_of_memory``: over the memory budget, as it turned out. ``lost``: its worker died; it goes on elsewhere.
+    ``out_of_memory``: over the memory budget, as it turned out; ``peak_bytes`` is
+    the most that was allocated, where the device keeps count. ``lost``: its worker died; it goes on elsewhere.
     """
 
     kind: OutcomeKind
     reason: str = ""
     detail: str = ""
+    peak_bytes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,13 @@ def cost(architecture: Architecture) -> float:
 
 
 class Costs:
+    def __init__(self) -> None:
+        self.seen: dict[tuple[str, str], float] = {}
+
+    def record(self, architecture: Architecture, measure: str, value: float) -> Estimate:
+        self.seen[architecture.fingerprint, measure] = value
+        return Estimate(value)
+
     def estimate(self, architecture: Architecture, measure: str) -> Estimate:
         assert measure == "params"
         return Estimate(cost(architecture))
@@ -82,6 +89,7 @@ class Lab:
     space: SearchSpace
     epochs: int = 9
     trained: list[tuple[int, int]] = field(default_factory=list)
+    costs: Costs = field(default_factory=Costs)
 
     def config(self, **settings: object) -> SearchConfig:
         return SearchConfig.model_validate({"trials": 20, "sampler": "random", "finalist_seeds": 0, **settings})
@@ -105,7 +113,7 @@ class Lab:
             self.config(**settings),
             objectives=OBJECTIVES,
             epochs=self.epochs,
-            costs=Costs(),
+            costs=self.costs,
             budget=None if limit is None else Limits(limit),
             hand=hand,
         )

@@ -174,7 +174,7 @@ def test_failures_and_memory_do_not_end_the_run(lab: Lab) -> None:
     with lab.journal() as journal:
         engine = lab.engine(journal, trials=12, hand={})
         ends = iter(
-            [Outcome("failed", "loss is nan at epoch 1", "Traceback"), Outcome("out_of_memory", "wanted 9 GiB")]
+            [Outcome("failed", "loss is nan at epoch 1", "Traceback"), Outcome("out_of_memory", "wanted 9 GiB", peak_bytes=8 * 2**30)]
         )
         while not engine.done:
             job = engine.next()
@@ -190,6 +190,7 @@ def test_failures_and_memory_do_not_end_the_run(lab: Lab) -> None:
     assert (failed.status, failed.reason) == ("failed", "loss is nan at epoch 1")
     assert (exceeded.status, exceeded.reason) == ("rejected", "wanted 9 GiB")
     assert read_study(lab.run).trials[1].constraints == {"out_of_memory": 1.0}
+    assert lab.costs.seen == {(exceeded.fingerprint, "peak_memory_train"): 8.0 * 2**30}
 
 
 def test_a_lost_job_is_given_out_again_from_its_last_epoch_but_not_for_ever(lab: Lab) -> None:
