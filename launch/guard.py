@@ -7,8 +7,9 @@ are files that lead out of the folder, and journals that say what no driver ever
 
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from nas.search import JournalError, TrialRecord
 from search_spaces import FileError
 
+_OPTUNA_LOCK = "journal.log.lock"
 _STRICT = ConfigDict(strict=True, revalidate_instances="always")
 _ORIGIN = re.compile(r"(hand:[\w.-]+|finalist:\d+|sampler|fallback)?", re.ASCII)
 
@@ -56,19 +58,27 @@ def check_files(folder: Path) -> None:
     root = folder.resolve()
     pending = [root] if root.is_dir() else []
     while pending:
-        with os.scandir(pending.pop()) as entries:
+        # A driver may be at work: what it has just removed is passed over.
+        with suppress(FileNotFoundError), os.scandir(pending.pop()) as entries:
             for entry in entries:
-                if entry.is_symlink():
-                    target = Path(entry.path).resolve()
-                    if not target.is_relative_to(root):
-                        raise JournalError(
-                            f"{_shown(entry.path)} is a link to {_shown(target)}, outside of the run; a run holds its "
-                            "files itself: remove the link or put a copy in its place"
-                        )
-                elif entry.is_dir():
-                    pending.append(Path(entry.path))
-                elif not entry.is_file():
-                    raise JournalError(f"{_shown(entry.path)} is neither a file nor a folder; remove it")
+                with suppress(FileNotFoundError):
+                    mode = entry.stat(follow_symlinks=False).st_mode
+                    if stat.S_ISDIR(mode):
+                        pending.append(Path(entry.path))
+                    elif stat.S_ISLNK(mode):
+                        _check_link(Path(entry.path), root)
+                    elif not stat.S_ISREG(mode):
+                        raise JournalError(f"{_shown(entry.path)} is neither a file nor a folder; remove it")
+
+
+def _check_link(link: Path, root: Path) -> None:
+    target = link.resolve()
+    # Optuna's lock is a link that nobody follows; it names the journal as the driver's machine has it mounted.
+    if link != root / _OPTUNA_LOCK and not target.is_relative_to(root):
+        raise JournalError(
+            f"{_shown(link)} is a link to {_shown(target)}, outside of the run; a run holds its files itself: remove "
+            "the link or put a copy in its place"
+        )
 
 
 @contextmanager

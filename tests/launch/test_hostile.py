@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from launch import cli
+from launch.guard import check_files
 from launch.run import Run
 from launch.worker import Worker
 from nas.costs.store import Store
@@ -104,6 +105,7 @@ def test_links_within_the_folder_and_to_it_are_fine(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (run.folder / "newest").symlink_to(run.folder / "journal.log")
+    (run.folder / "journal.log.lock").symlink_to("/mounted/elsewhere/journal.log")  # Optuna's, never followed
     (tmp_path / "linked").symlink_to(run.folder)
     assert cli.run(["report", str(tmp_path / "linked")]) == cli.SUCCESS
 
@@ -111,6 +113,20 @@ def test_links_within_the_folder_and_to_it_are_fine(
 def test_a_pipe_that_never_ends(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     os.mkfifo(run.folder / "costs.jsonl")
     assert "neither a file nor a folder" in refused(run, capsys)
+
+
+def test_a_folder_that_a_driver_is_just_removing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "checkpoints" / "3").mkdir(parents=True)
+    scandir = os.scandir
+
+    def removed_since(path: Path) -> object:
+        if path.name == "3":
+            path.rmdir()
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", removed_since)
+    check_files(tmp_path)
+    assert not (tmp_path / "checkpoints" / "3").exists()
 
 
 def test_overwriting_a_run_follows_no_link(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
