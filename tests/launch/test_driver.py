@@ -8,10 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from launch.config import Resources
+from launch import driver
+from launch.config import Resources, RunConfig
 from launch.driver import address_of, check_fits, room
 from launch.errors import UserError
+from launch.run import begin
 from launch.worker import Worker
+from nas.costs import Conditions, CostModel
+from nas.search import Engine, Journal
 from search_spaces import load_space
 from trainers import DataConfig, TrainerConfig, load_data
 
@@ -105,3 +109,33 @@ def test_two_trials_on_a_gpu_each_get_their_half(
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     make_worker(device=device, memory_fraction=fraction)
     assert told == set_to
+
+
+def test_jobs_follow_the_cluster_and_a_lost_one_goes_on_under_its_number(
+    tmp_path: Path, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tune's calls, without Tune: a node comes, a node goes, a trial dies with it."""
+    monkeypatch.setattr(driver, "_COUNT_EVERY_S", -1.0)
+    run = begin(tmp_path / "run", config, load_space("shapes"))
+    room = 1
+    with Journal.open(run.folder) as journal:
+        engine = Engine(
+            journal,
+            run.space,
+            config.search,
+            objectives=run.objectives,
+            epochs=config.trainer.epochs,
+            costs=CostModel(Conditions()),
+        )
+        adapter = driver._adapter(engine, lambda: room, run.folder)
+        first = json.loads(adapter.suggest("a")["job"])
+        assert adapter.suggest("b") is None
+        room = 3
+        others = [json.loads(adapter.suggest(name)["job"])["number"] for name in "bc"]
+        assert adapter.suggest("d") is None
+        room = 2
+        adapter.on_trial_complete("a", error=True)
+        assert adapter.suggest("d") is None
+        room = 3
+        assert json.loads(adapter.suggest("d")["job"]) == first
+        assert len({first["number"], *others}) == 3
