@@ -51,10 +51,10 @@ def alternate(runs: Mapping[str, Run], rounds: int, device: str) -> dict[str, Ti
     """Time all candidates in every round, in a new order each; the first one is the peer that ratios are taken to.
 
     A ratio is that of two runs of one round: on a shared machine phases of different speed fall on all alike. Each
-    candidate runs twice beforehand, untimed: kernels are chosen and buffers made then.
+    candidate runs once beforehand, untimed: kernels are chosen and buffers made then.
     """
     names = list(runs)
-    for run in [*runs.values()] * 2:
+    for run in runs.values():
         run()
     times: dict[str, list[float]] = {name: [] for name in names}
     order = random.Random(0)
