@@ -51,13 +51,12 @@ _TUNE_ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a Tune session needs besides the engine; `worker` is the Tune trainable that trains its jobs."""
+    """All that a Tune session needs besides the engine."""
 
     run_dir: Path
     dataset: Dataset
     trainer: TrainerConfig
     resources: Resources
-    worker: type[Any] = Worker
 
 
 def run(engine: Engine, plan: Plan, on_tick: Callable[[], None]) -> None:
@@ -78,7 +77,7 @@ def run(engine: Engine, plan: Plan, on_tick: Callable[[], None]) -> None:
     check_fits(resources, _nodes())
     trainable = tune.with_resources(
         tune.with_parameters(
-            plan.worker,
+            Worker,
             dataset=plan.dataset,
             trainer=plan.trainer,
             checkpoints=str(plan.run_dir / "checkpoints"),
