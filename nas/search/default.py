@@ -77,11 +77,13 @@ class FrontNeighbours:
         if len(informative) < _STARTUP:
             return _differing(axes, levels, holds, rng), {}
 
-        models = [_learn(levels, axes.sizes, targets, k) for k in range(targets.values.shape[1])]
+        # Costs that are known will be asked for: to find whom to ask about, a rough model of them does.
+        rough = [self.known is not None and k != history.accuracy for k in range(targets.values.shape[1])]
+        models = [_learn(levels, axes.sizes, targets, k, additive=rough[k]) for k in range(len(rough))]
         expected = _expect(models, levels, 0.0)
         finished = np.flatnonzero(targets.finished)
-        best = [finished[is_front(targets.values[finished])], informative[is_front(expected[informative])]]
-        parents = np.unique(np.concatenate(best))
+        fronts = [finished[is_front(targets.values[finished])], informative[is_front(expected[informative])]]
+        parents = np.unique(np.concatenate(fronts))
         candidates, of = _neighbours(axes, levels, parents, history.tried, rng)
         if not len(candidates):
             return _differing(axes, levels, holds, rng), {}
@@ -152,10 +154,11 @@ class _Gain:
         return hypervolume_gains(self.front / self.spans, self.reference / self.spans, points / self.spans)
 
 
-def _learn(levels: Levels, sizes: Levels, targets: Targets, objective: int) -> Surrogate:
+def _learn(levels: Levels, sizes: Levels, targets: Targets, objective: int, *, additive: bool) -> Surrogate:
     """A surrogate of one objective from the trials that know it."""
     known = np.flatnonzero(np.isfinite(targets.values[:, objective]))
-    return fit(levels[known], sizes, targets.values[known, objective], targets.variances[known, objective])
+    y, variances = targets.values[known, objective], targets.variances[known, objective]
+    return fit(levels[known], sizes, y, variances, additive=additive)
 
 
 def _learn_constraints(rows: Sequence[Row], levels: Levels, sizes: Levels) -> Callable[[Levels], Vector]:

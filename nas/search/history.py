@@ -57,7 +57,8 @@ class History:
 
     With `axes` None, they are learnt: every parameter that a finished trial was asked for, and what opens it.
     ``rows``: of trials that ended, in the order in which they were seen; ``open``: of the others; ``tried``: the levels
-    of all. What a proposal looks at is bounded (`sample`), so that asking costs no more late than early.
+    of all; ``accuracy``: the index of that objective. What a proposal looks at is bounded (`sample`), so that asking
+    costs no more late than early.
     """
 
     def __init__(self, study: optuna.Study, axes: Axes | None) -> None:
@@ -66,7 +67,7 @@ class History:
         self.signs = [-1.0 if d == StudyDirection.MAXIMIZE else 1.0 for d in study.directions]
         metrics = study.metric_names
         self._metrics = metrics or [""] * len(self.signs)
-        self._accuracy = self._metrics.index(records.ACCURACY) if records.ACCURACY in self._metrics else 0
+        self.accuracy = self._metrics.index(records.ACCURACY) if records.ACCURACY in self._metrics else 0
         self._clear({})
 
     def _clear(self, distributions: dict[str, BaseDistribution]) -> None:
@@ -76,6 +77,7 @@ class History:
         self.open: list[Row] = []
         self.tried: set[tuple[int, ...]] = set()
         self._parsed: set[int] = set()
+        self._ended = 0
         self._parsed_open: dict[int, tuple[int, Row]] = {}
         self._trained: list[int] = []
         self._others: list[int] = []
@@ -84,7 +86,9 @@ class History:
 
     def update(self, trials: Sequence[FrozenTrial], but: int | None = None) -> None:
         """Takes in what happened since; trial `but`, for which a proposal is due, is left out."""
-        unparsed = [trial for trial in trials if trial.number not in self._parsed]
+        while self._ended < len(trials) and trials[self._ended].number in self._parsed:
+            self._ended += 1
+        unparsed = [trial for trial in trials[self._ended :] if trial.number not in self._parsed]
         new = [trial for trial in unparsed if trial.state.is_finished()]
         if self._given is None and any(
             self._distributions.get(name) != distribution
@@ -159,7 +163,7 @@ class History:
             ]
         curve = dict(trial.intermediate_values)
         curve.update((record.epoch, record.val_top1) for record in records.epochs_of(attrs).values())
-        sign = self.signs[self._accuracy]
+        sign = self.signs[self.accuracy]
         return Row(
             params=trial.params,
             levels=tuple(self.axes.levels(trial.params)),
@@ -181,7 +185,7 @@ class History:
         values = np.array([row.values for row in rows]).reshape(len(rows), m)
         variances = np.zeros_like(values)
         final = np.array([row.complete for row in rows], dtype=bool)
-        known = values[:, self._accuracy]
+        known = values[:, self.accuracy]
         if final.sum() < _FEWEST_COMPLETE:
             reached = [epoch for row in rows for epoch in row.curve]
             enough = [epoch for epoch in set(reached) if reached.count(epoch) >= _FEWEST_AT_A_RUNG]
@@ -200,7 +204,7 @@ class History:
             if len(pairs) >= _FEWEST_COMPLETE:
                 (intercept, slope), variance = _line(np.array(pairs))
                 known[indices] = [intercept + slope * rows[index].curve[epoch] for index in indices]
-                variances[indices, self._accuracy] = variance
+                variances[indices, self.accuracy] = variance
         return Targets(values, variances, final)
 
     def _learn_openings(self) -> None:

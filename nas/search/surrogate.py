@@ -31,6 +31,7 @@ _WEIGHTS = ((0.0, 0.0), (0.3, 0.0), (1.0, 0.0), (0.0, 0.3), (0.3, 0.3), (1.0, 1.
 _NOISES = (1e-5, 1e-3, 1e-2, 5e-2, 0.2)
 """Variances against the kernel's scale."""
 _BENDS = (None, 0.02, 0.1, 0.5)
+_ADDITIVE: tuple[tuple[float, float], float, float | None] = ((0.3, 0.0), 1e-5, None)
 _JITTER = 1e-6
 _MOST_FOR_WEIGHTS = 96
 
@@ -108,7 +109,9 @@ class Surrogate:
         return self._mean + cross @ self._solved, np.sqrt(self._variance * left)
 
 
-def fit(levels: Levels, sizes: Levels, y: Vector, variance: Vector | None = None) -> Surrogate:
+def fit(
+    levels: Levels, sizes: Levels, y: Vector, variance: Vector | None = None, *, additive: bool = False
+) -> Surrogate:
     """The surrogate of an objective to be made small.
 
     Args:
@@ -116,10 +119,14 @@ def fit(levels: Levels, sizes: Levels, y: Vector, variance: Vector | None = None
         sizes: Number of levels of each axis, [d].
         y: Its values, [n].
         variance: What is known of each value's own error, [n], in the unit of y squared. None: nothing.
+        additive: Take main effects and pairs, without noise; do not look for what is most likely, the longest part.
     """
     onehot = _one_hot(levels, sizes)
-    few = np.linspace(0, len(y) - 1, min(len(y), _MOST_FOR_WEIGHTS)).astype(int)
-    weights, noise, bend = _most_likely(onehot[few], len(sizes), y[few])
+    if additive:
+        weights, noise, bend = _ADDITIVE
+    else:
+        few = np.linspace(0, len(y) - 1, min(len(y), _MOST_FOR_WEIGHTS)).astype(int)
+        weights, noise, bend = _most_likely(onehot[few], len(sizes), y[few])
     scale = _Scale.of(y, bend)
     z = scale.forward(y)
     own = np.zeros(len(y)) if variance is None else variance * scale.slope(y) ** 2
