@@ -174,7 +174,10 @@ def test_failures_and_memory_do_not_end_the_run(lab: Lab) -> None:
     with lab.journal() as journal:
         engine = lab.engine(journal, trials=12, hand={})
         ends = iter(
-            [Outcome("failed", "loss is nan at epoch 1", "Traceback"), Outcome("out_of_memory", "wanted 9 GiB", peak_bytes=8 * 2**30)]
+            [
+                Outcome("failed", "loss is nan at epoch 1", "Traceback"),
+                Outcome("out_of_memory", "wanted 9 GiB", peak_bytes=8 * 2**30),
+            ]
         )
         while not engine.done:
             job = engine.next()
