@@ -305,7 +305,9 @@ def _remember(ctx: _Context, inputs: tuple[Tensor, Tensor, Tensor, int, bool], o
     ctx.save_for_backward(x, weight, scale, output[1])
 
 
-def _differentiate(ctx: _Context, grad: Tensor, _grad_maps: None) -> tuple[Tensor, Tensor, Tensor, None, None]:
+def _differentiate(ctx: _Context, grad: Tensor | None, _grad_maps: None) -> tuple[Tensor | None, ...]:
+    if grad is None:
+        return (None,) * 5
     return *_aw_conv_backward(grad, *ctx.saved_tensors, ctx.stride), None, None
 
 

@@ -21,7 +21,7 @@ of one image raises ValueError (from BatchNorm).
 import torch
 from torch import Tensor, nn
 
-from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost, norm_cost
+from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost, norm_cost, spatial_mean
 from search_spaces.sites import Site
 
 
@@ -53,7 +53,7 @@ class BAM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, C, H, W]."""
-        by_channel = self.channel(x.mean((2, 3), keepdim=True))  # [N, C, 1, 1]
+        by_channel = self.channel(spatial_mean(x))  # [N, C, 1, 1]
         by_position = self.spatial(x)  # [N, 1, H, W]
         if self.as_code:
             return x + x * torch.sigmoid(by_channel * by_position)

@@ -12,7 +12,7 @@ in the paper, but in the papers' parameter figures), the order [max; mean], no b
 import torch
 from torch import Tensor, nn
 
-from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost, norm_cost
+from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost, norm_cost, spatial_mean
 from search_spaces.sites import Site
 
 _KERNEL = 7
@@ -35,7 +35,7 @@ class CBAM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, C, H, W]."""
-        logits = self._mlp(x.mean((2, 3), keepdim=True))  # [N, C, 1, 1]
+        logits = self._mlp(spatial_mean(x))  # [N, C, 1, 1]
         if self.use_max:
             logits = logits + self._mlp(x.amax((2, 3), keepdim=True))
         x = x * torch.sigmoid(logits)

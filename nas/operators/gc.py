@@ -26,13 +26,16 @@ class Context(nn.Module):
     def __init__(self, channels: int, transform: nn.Module) -> None:
         super().__init__()
         self.mask = conv(channels, 1, 1)
+        # By its inputs: by its one output, logits would spread so far that most weights were denormal, and slow.
+        nn.init.kaiming_normal_(self.mask.weight, mode="fan_in", nonlinearity="relu")
         self.transform = transform  # [N, C] -> [N, C]
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, C, H, W]."""
         weights = self.mask(x).flatten(2).softmax(2, dtype=torch.promote_types(x.dtype, torch.float32))  # [N, 1, HW]
-        context = torch.matmul(weights.to(x.dtype), x.flatten(2).transpose(1, 2))  # [N, 1, C]
-        added: Tensor = self.transform(context.squeeze(1))
+        # A column, not a row: its gradient then has the layout of x, and is added to others without strides.
+        context = torch.matmul(x.flatten(2), weights.to(x.dtype).flatten(1).unsqueeze(2))  # [N, C, 1]
+        added: Tensor = self.transform(context.squeeze(2))
         return x + added[:, :, None, None]
 
 
