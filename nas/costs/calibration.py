@@ -114,7 +114,7 @@ class Protocol(BaseModel):
     held_out: int = Field(default=39, ge=1)
     group: int = Field(default=8, ge=1)
     rounds: int = Field(default=60, ge=3)
-    seconds: float = Field(default=80.0, gt=0)
+    seconds: float = Field(default=65.0, gt=0)
     seed: int = 0
 
 
