@@ -14,6 +14,7 @@ from nas.costs import count
 from nas.operators import OPERATORS, operators
 from nas.operators.testing import CHECKS
 from search_spaces import load_space
+from search_spaces.grammar import known_options
 from search_spaces.options import ENTRY_POINTS, OPTIONS, options, plugins, resolve
 from search_spaces.sites import Site, Value
 
@@ -137,8 +138,8 @@ class Installed:
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installed]:
     def forget() -> None:
-        plugins.cache_clear()
-        operators.cache_clear()
+        for cached in (plugins, operators, known_options):
+            cached.cache_clear()
         for module in ("scale_option", "scale_operator"):
             sys.modules.pop(module, None)
 
