@@ -83,7 +83,7 @@ def grouped(module: nn.Module) -> Call:
     """An AW operator with all kernels in one grouped convolution."""
 
     def call(x: Tensor) -> Tensor:
-        kernels = module.conv.weight * (1 + module.attention(x)).unsqueeze(2)
+        kernels = module.conv.weight * (1 + module.attention(F.adaptive_avg_pool2d(x, 3))).unsqueeze(2)
         out = F.conv2d(x.reshape(1, -1, *x.shape[2:]), kernels.flatten(0, 1), padding=1, groups=len(x))
         return out.reshape(len(x), -1, *out.shape[2:])
 

@@ -32,6 +32,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
 from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost, norm_cost, without_autocast
+from nas.operators.squeeze import squeeze
 from search_spaces.sites import Site
 
 _WEIGHTS = 1 << 23
@@ -341,15 +342,15 @@ class AWConv2d(nn.Module):
         self.kernel_size = kernel_size
         self.stride = stride
 
-    def attention(self, x: Tensor) -> Tensor:
-        """[N, C_in, H, W] -> [N, C_out, k, k], in (0, 1)."""
-        pooled = F.adaptive_avg_pool2d(x, self.kernel_size)
+    def attention(self, pooled: Tensor) -> Tensor:
+        """Means over k x k bins, [N, C_in, k, k] -> [N, C_out, k, k], in (0, 1)."""
         hidden = torch.relu(self.reduce_norm(self.reduce(pooled)))
         return torch.sigmoid(self.expand_norm(self.expand(hidden)))
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C_in, H, W] -> [N, C_out, ceil(H / stride), ceil(W / stride)]."""
-        scale = 1 + self.attention(x)
+        pooled, x = squeeze(x, self.kernel_size)
+        scale = 1 + self.attention(pooled)
         # Autocast does not reach into operators of our own: the attention's convolutions show which type it wants.
         out = scaled_conv(x.to(scale.dtype), self.conv.weight, scale, self.stride)
         return out if self.conv.bias is None else out + self.conv.bias.to(out.dtype).view(-1, 1, 1)

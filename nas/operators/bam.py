@@ -21,7 +21,8 @@ of one image raises ValueError (from BatchNorm).
 import torch
 from torch import Tensor, nn
 
-from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost, norm_cost, spatial_mean
+from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost, norm_cost
+from nas.operators.squeeze import squeeze
 from search_spaces.sites import Site
 
 
@@ -53,11 +54,12 @@ class BAM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, C, H, W]."""
-        by_channel = self.channel(spatial_mean(x))  # [N, C, 1, 1]
+        mean, x = squeeze(x)
+        by_channel = self.channel(mean)  # [N, C, 1, 1]
         by_position = self.spatial(x)  # [N, 1, H, W]
         if self.as_code:
-            return x + x * torch.sigmoid(by_channel * by_position)
-        return x + x * torch.sigmoid(by_channel + self.bias + by_position * self.weight)
+            return x * (1 + torch.sigmoid(by_channel * by_position))
+        return x * (1 + torch.sigmoid(by_channel + self.bias + by_position * self.weight))
 
 
 def _build(site: Site, resolved: Resolved) -> nn.Module:

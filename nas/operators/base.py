@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ParamSpec, TypeAlias, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from search_spaces.sites import Site, Value
 
@@ -78,14 +78,3 @@ def without_autocast(function: Callable[_P, _R]) -> Callable[_P, _R]:
             return function(*args, **kwargs)
 
     return run
-
-
-def spatial_mean(x: Tensor) -> Tensor:
-    """The mean over positions: [N, C, H, W] -> [N, C, 1, 1].
-
-    As a sum divided afterwards: the gradient of a mean is written out in the size of the map before it is added to
-    others, that of a sum is a view. Half types keep the mean, whose result cannot leave their range.
-    """
-    if x.dtype in {torch.float32, torch.float64}:
-        return x.sum((2, 3), keepdim=True) / (x.shape[2] * x.shape[3])
-    return x.mean((2, 3), keepdim=True)

@@ -12,7 +12,8 @@ in the paper, but in the papers' parameter figures), the order [max; mean], no b
 import torch
 from torch import Tensor, nn
 
-from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost, norm_cost, spatial_mean
+from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost, norm_cost
+from nas.operators.squeeze import squeeze
 from search_spaces.sites import Site
 
 _KERNEL = 7
@@ -35,14 +36,15 @@ class CBAM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, C, H, W]."""
-        logits = self._mlp(spatial_mean(x))  # [N, C, 1, 1]
+        mean, x = squeeze(x)
+        logits = self._mlp(mean)  # [N, C, 1, 1]
         if self.use_max:
             logits = logits + self._mlp(x.amax((2, 3), keepdim=True))
         x = x * torch.sigmoid(logits)
         if self.spatial is None or self.norm is None:
             return x
-        mean = x.mean(1, keepdim=True)  # [N, 1, H, W]
-        pooled = torch.cat([x.amax(1, keepdim=True), mean], 1) if self.use_max else mean
+        average = x.mean(1, keepdim=True)  # [N, 1, H, W]
+        pooled = torch.cat([x.amax(1, keepdim=True), average], 1) if self.use_max else average
         return x * torch.sigmoid(self.norm(self.spatial(pooled)))
 
 

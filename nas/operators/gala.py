@@ -13,7 +13,8 @@ Shapes: [N, C, H, W] -> [N, C, H, W], any H and W. Raises: nothing of its own.
 import torch
 from torch import Tensor, nn
 
-from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost, spatial_mean
+from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost
+from nas.operators.squeeze import squeeze
 from search_spaces.sites import Site
 
 
@@ -30,7 +31,8 @@ class GALA(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, C, H, W]."""
-        everywhere = self.expand(torch.relu(self.reduce(spatial_mean(x))))  # G: [N, C, 1, 1]
+        mean, x = squeeze(x)
+        everywhere = self.expand(torch.relu(self.reduce(mean)))  # G: [N, C, 1, 1]
         here = self.local(x)  # S: [N, 1, H, W]
         # alpha (S + G) + beta S G = alpha G + S (alpha + beta G): two maps of the full size, not five.
         slope = self.alpha + self.beta * everywhere

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost, norm_cost, spatial_mean
+from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost, norm_cost
+from nas.operators.squeeze import squeeze
 from search_spaces.sites import Site
 
 
@@ -40,7 +41,7 @@ class GE(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, C, H, W]."""
         if self.gather is None:
-            gathered = spatial_mean(x)
+            gathered, x = squeeze(x)
         else:
             built_for = x.shape[2:] == (self.size, self.size)
             gathered = self.gather(x if built_for else F.adaptive_avg_pool2d(x, self.size))

@@ -14,7 +14,8 @@ Shapes: [N, C, H, W] -> [N, C, H, W], any H and W. Raises: nothing of its own.
 import torch
 from torch import Tensor, nn
 
-from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost, spatial_mean
+from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost
+from nas.operators.squeeze import squeeze
 from search_spaces.sites import Site
 
 
@@ -29,7 +30,7 @@ class SE(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, C, H, W]."""
-        squeezed = spatial_mean(x) if self.squeeze else x
+        squeezed, x = squeeze(x) if self.squeeze else (x, x)
         return x * torch.sigmoid(self.expand(torch.relu(self.reduce(squeezed))))
 
 
