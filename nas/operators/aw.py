@@ -11,11 +11,12 @@ A does not depend on the input channel, so the operator is a convolution whose o
     out[n, p] = sum over taps t of (1 + A[n, p, t]) * shift_t(conv1x1(x[n], K[p, :, t])).
 
 Two exact forms; the smaller intermediate wins (`_by_kernels`). Images have k^2 C_in C_out weights each, or k^2 C_out
-maps of H W positions:
+maps of H' W' positions:
 
-- **kernels** (H W > C_in, or a stride): the kernels of a few images at a time are made and applied by one grouped
-  convolution; the backward pass makes them again, so that no more than `_WEIGHTS` of them exist at any time.
-- **maps** (otherwise): one 1x1 convolution a tap, scaled, shifted and summed. Training keeps the maps for A's gradient.
+- **kernels** (H' W' > C_in): the kernels of a few images at a time are made and applied by one grouped convolution;
+  the backward pass makes them again, so that no more than `_WEIGHTS` of them exist at any time.
+- **maps** (otherwise): one 1x1 convolution a tap, scaled, shifted and summed. A's gradient wants the maps again, and
+  training keeps them if they are few (`_keeps_maps`); else every image's own gradient of the kernel gives it.
 
 On the CPU both are one operator, ``attention_nas::aw_conv``, with its gradient written by hand; elsewhere and in
 `torch.export` they are public ATen operators (all kernels in one grouped convolution). A 1x1 kernel has a single tap: a
@@ -38,6 +39,11 @@ from search_spaces.sites import Site
 _WEIGHTS = 1 << 23
 """Kernel weights made at a time: 32 MiB of float32. Smaller groups copy results and repeat fixed work."""
 
+_NUMBERS = 1 << 21
+"""Numbers of the input taken at a time, 8 MiB of float32: over large maps a convolution of more leaves the caches."""
+
+Window = tuple[slice, slice]
+
 _ROWS = 1600
 """Positions (rows of the matrix products) taken at a time in the form by maps: what they make stays near the cores."""
 
@@ -58,16 +64,16 @@ def scaled_conv(x: Tensor, weight: Tensor, scale: Tensor, stride: int = 1) -> Te
     if kernel == 1:
         return F.conv2d(x, weight, stride=stride) * scale
     if x.device.type in {"cpu", "meta"} and not torch.compiler.is_exporting():
-        keep = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad or scale.requires_grad)
-        mixed: Tensor = _aw_conv(x, weight, scale, stride, keep)[0]
+        training = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad or scale.requires_grad)
+        mixed: Tensor = _aw_conv(x, weight, scale, stride, training)[0]
         return mixed
     n, c_in, h, w = x.shape
-    if _by_kernels(h * w, c_in, stride) and not torch.compiler.is_exporting():
+    rows, columns = _out_size(x.shape, stride)
+    if _by_kernels(rows * columns, c_in) and not torch.compiler.is_exporting():
         kernels = (weight * scale.unsqueeze(2)).flatten(0, 1)
         out = F.conv2d(x.reshape(1, n * c_in, h, w), kernels, stride=stride, padding=kernel // 2, groups=n)
         return out.reshape(n, -1, *out.shape[2:])
     padded = F.pad(x, [kernel // 2] * 4)
-    rows, columns = -(-h // stride), -(-w // stride)
     total = None
     for y in range(kernel):
         for z in range(kernel):
@@ -78,8 +84,12 @@ def scaled_conv(x: Tensor, weight: Tensor, scale: Tensor, stride: int = 1) -> Te
     return total
 
 
-def _by_kernels(positions: int, in_channels: int, stride: int) -> bool:
-    return stride > 1 or positions > in_channels
+def _by_kernels(positions: int, in_channels: int) -> bool:
+    return positions > in_channels
+
+
+def _keeps_maps(positions: int, in_channels: int) -> bool:
+    return 2 * positions < in_channels
 
 
 def _cut(n: int, size: int) -> Iterator[slice]:
@@ -89,15 +99,17 @@ def _cut(n: int, size: int) -> Iterator[slice]:
         yield slice(first, min(n, first + size))
 
 
-def _taps(kernel: int, height: int, width: int) -> Iterator[tuple[int, tuple[slice, slice], tuple[slice, slice]]]:
-    """Of every tap, the middle one first: its index, where it writes in the output, what it reads from the input."""
+def _taps(kernel: int, stride: int, height: int, width: int) -> Iterator[tuple[int, int, Window, Window]]:
+    """Of every tap, the middle one first: its index, its phase (`_phases`), where it writes in the output of
+    ``height`` x ``width``, and what it reads from the phase."""
     reach = kernel // 2
     offsets = [(y, x) for y in range(-reach, reach + 1) for x in range(-reach, reach + 1)]
     for y, x in sorted(offsets, key=lambda offset: offset != (0, 0)):
-        write = slice(max(0, -y), height - max(0, y)), slice(max(0, -x), width - max(0, x))
-        read = slice(max(0, y), height + min(0, y)), slice(max(0, x), width + min(0, x))
+        (down, row), (right, column) = divmod(y, stride), divmod(x, stride)
+        write = slice(max(0, -down), height - max(0, down)), slice(max(0, -right), width - max(0, right))
+        read = slice(max(0, down), height + min(0, down)), slice(max(0, right), width + min(0, right))
         if write[0].start < write[0].stop and write[1].start < write[1].stop:
-            yield (y + reach) * kernel + x + reach, write, read
+            yield (y + reach) * kernel + x + reach, row * stride + column, write, read
 
 
 def _memory_format(x: Tensor) -> torch.memory_format:
@@ -117,7 +129,8 @@ def _tiled(scale: Tensor, in_channels: int) -> Tensor:
 
 def _group(x: Tensor, weight: Tensor) -> int:
     # Images side by side in the channels need NCHW; channels_last images go one by one.
-    return max(1, _WEIGHTS // weight.numel()) if x.is_contiguous() else 1
+    images = min(_WEIGHTS // weight.numel(), _NUMBERS // x[0].numel())
+    return max(1, images) if x.is_contiguous() else 1
 
 
 def _joined(parts: Sequence[Tensor], x: Tensor) -> Tensor:
@@ -172,9 +185,23 @@ def _kernels_backward(
 # Maps ----------------------------------------------------------------------------------------------------------------
 
 
-def _by_position(x: Tensor) -> Tensor:
-    """[N, C, H, W] -> [N, H, W, C], contiguous."""
-    return x.permute(0, 2, 3, 1).contiguous()
+def _phases(x: Tensor, stride: int) -> Tensor:
+    """[N, C, H, W] -> [s^2, N, H', W', C]: pixel (i s + r, j s + c) is at (i, j) of phase r s + c; zeros past the rim.
+
+    A tap of a strided convolution reads one phase, shifted by whole pixels.
+    """
+    n, c, h, w = x.shape
+    if h % stride or w % stride:
+        x = F.pad(x, (0, -w % stride, 0, -h % stride))
+    cut = x.reshape(n, c, -(-h // stride), stride, -(-w // stride), stride)
+    return cut.permute(3, 5, 0, 2, 4, 1).contiguous().flatten(0, 1)
+
+
+def _from_phases(phases: Tensor, stride: int, like: Tensor) -> Tensor:
+    """The inverse of `_phases`, in shape and memory format of ``like``."""
+    _, n, h, w, c = phases.shape
+    whole = phases.view(stride, stride, n, h, w, c).permute(2, 5, 3, 0, 4, 1).reshape(n, c, h * stride, w * stride)
+    return whole[:, :, : like.shape[2], : like.shape[3]].contiguous(memory_format=_memory_format(like))
 
 
 def _by_tap(weight: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
@@ -185,12 +212,13 @@ def _by_tap(weight: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
     return taps, scale.permute(2, 3, 0, 1).reshape(kernel**2, -1, 1, 1, c_out)
 
 
-def _maps_forward(x: Tensor, weight: Tensor, scale: Tensor, keep: bool) -> tuple[Tensor, Tensor]:
-    """The output and, with ``keep``, the maps: [k^2, N H W, C_out]."""
-    n, c_in, h, w = x.shape
+def _maps_forward(x: Tensor, weight: Tensor, scale: Tensor, stride: int, keep: bool) -> tuple[Tensor, Tensor]:
+    """The output and, with ``keep``, the maps: [k^2, N H' W', C_out]."""
     c_out, _, kernel, _ = weight.shape
+    phases = _phases(x, stride)
+    _, n, h, w, c_in = phases.shape
     group, length = max(1, _ROWS // (h * w)), h * w
-    images = _by_position(x).view(n * length, c_in)
+    images = phases.view(-1, n * length, c_in)
     taps, scales = _by_tap(weight, scale)
     out = x.new_empty(n, h, w, c_out)
     maps = x.new_empty((kernel**2, n * length, c_out) if keep else (0,))
@@ -198,9 +226,9 @@ def _maps_forward(x: Tensor, weight: Tensor, scale: Tensor, keep: bool) -> tuple
     for part in _cut(n, group):
         rows = slice(part.start * length, part.stop * length)
         result = out[part]
-        for index, (tap, write, read) in enumerate(_taps(kernel, h, w)):
+        for index, (tap, phase, write, read) in enumerate(_taps(kernel, stride, h, w)):
             plane = maps[tap, rows] if buffer is None else buffer[: rows.stop - rows.start]
-            plane = torch.mm(images[rows], taps[tap].t(), out=plane).view(-1, h, w, c_out)
+            plane = torch.mm(images[phase, rows], taps[tap].t(), out=plane).view(-1, h, w, c_out)
             if index == 0:
                 torch.mul(plane, scales[tap, part], out=result)
             else:
@@ -209,34 +237,46 @@ def _maps_forward(x: Tensor, weight: Tensor, scale: Tensor, keep: bool) -> tuple
 
 
 def _maps_backward(
-    grad: Tensor, x: Tensor, weight: Tensor, scale: Tensor, maps: Tensor
+    grad: Tensor, x: Tensor, weight: Tensor, scale: Tensor, maps: Tensor, stride: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    n, c_in, h, w = x.shape
     c_out, _, kernel, _ = weight.shape
+    phases, grads = _phases(x, stride), _phases(grad, 1)[0]
+    _, n, h, w, c_in = phases.shape
     group, length = max(1, _ROWS // (h * w)), h * w
-    images, grads = _by_position(x).view(n * length, c_in), _by_position(grad)
+    images = phases.view(-1, n * length, c_in)
     taps, scales = _by_tap(weight, scale)
-    grad_images, grad_taps, grad_scales = torch.empty_like(images), torch.zeros_like(taps), torch.zeros_like(scales)
-    buffers = x.new_empty(2, min(n, group) * length * c_out)
+    grad_images, grad_taps, grad_scales = torch.zeros_like(images), torch.zeros_like(taps), torch.zeros_like(scales)
+    kept = maps.numel() > 0
+    shifted_buffer = x.new_empty(min(n, group) * length * c_out)
+    product_buffer = x.new_empty(min(n, group) * c_out * (length if kept else c_in))
     for part in _cut(n, group):
         rows, size = slice(part.start * length, part.stop * length), part.stop - part.start
-        product, flat = (buffer[: size * length * c_out].view(size * length, c_out) for buffer in buffers)
+        flat = shifted_buffer[: size * length * c_out].view(size * length, c_out)
         shifted = flat.view(size, h, w, c_out)
-        for index, (tap, write, read) in enumerate(_taps(kernel, h, w)):
-            incoming = grads[part][:, *write]
-            mapped = maps[tap, rows].view(shifted.shape)[:, *read]
-            by_map = product.flatten()[: mapped.numel()].view(mapped.shape)
-            torch.mul(incoming, mapped, out=by_map)
-            torch.sum(by_map, (1, 2), keepdim=True, out=grad_scales[tap, part])
+        for tap, phase, write, read in _taps(kernel, stride, h, w):
+            incoming, by, source = grads[part][:, *write], scales[tap, part], images[phase, rows]
             # The gradient of what this tap read; the rim that it did not read is zero.
             for outside in (slice(0, read[0].start), slice(read[0].stop, h)):
                 shifted[:, outside].zero_()
             for outside in (slice(0, read[1].start), slice(read[1].stop, w)):
                 shifted[:, :, outside].zero_()
-            torch.mul(incoming, scales[tap, part], out=shifted[:, *read])
-            torch.addmm(grad_images[rows], flat, taps[tap], beta=int(index > 0), out=grad_images[rows])
-            grad_taps[tap].addmm_(flat.t(), images[rows])
-    grad_x = grad_images.view(n, h, w, c_in).permute(0, 3, 1, 2).contiguous(memory_format=_memory_format(x))
+            if kept:
+                mapped = maps[tap, rows].view(shifted.shape)[:, *read]
+                products = product_buffer[: mapped.numel()].view(mapped.shape)
+                torch.sum(torch.mul(incoming, mapped, out=products), (1, 2), keepdim=True, out=grad_scales[tap, part])
+                torch.mul(incoming, by, out=shifted[:, *read])
+                grad_taps[tap].addmm_(flat.t(), source)
+            else:
+                shifted[:, *read] = incoming
+                products = product_buffer[: size * c_out * c_in].view(size, c_out, c_in)
+                torch.bmm(shifted.flatten(1, 2).transpose(1, 2), source.view(size, length, c_in), out=products)
+                for product, one in zip(products, by, strict=True):
+                    grad_taps[tap].addcmul_(product, one.view(c_out, 1))
+                torch.sum(products.mul_(taps[tap]), 2, out=grad_scales[tap, part].view(size, c_out))
+                shifted.mul_(by)
+            grad_images[phase, rows].addmm_(flat, taps[tap])
+    del phases, images, grads  # as large as what follows
+    grad_x = _from_phases(grad_images.view(-1, n, h, w, c_in), stride, x)
     grad_weight = grad_taps.view(kernel**2, -1).t().contiguous().view(weight.shape)
     grad_scale = grad_scales.view(kernel, kernel, n, c_out).permute(2, 3, 0, 1).contiguous()
     return grad_x, grad_weight, grad_scale
@@ -245,15 +285,20 @@ def _maps_backward(
 # The operator --------------------------------------------------------------------------------------------------------
 
 
+def _out_size(x: Sequence[int], stride: int) -> tuple[int, int]:
+    return -(-x[2] // stride), -(-x[3] // stride)
+
+
 @torch.library.custom_op("attention_nas::aw_conv", mutates_args=(), device_types="cpu")
 @without_autocast
-def _aw_conv(x: Tensor, weight: Tensor, scale: Tensor, stride: int, keep: bool) -> tuple[Tensor, Tensor]:
-    """The output of `scaled_conv` and, in the form by maps with ``keep``, the maps for the backward pass."""
+def _aw_conv(x: Tensor, weight: Tensor, scale: Tensor, stride: int, training: bool) -> tuple[Tensor, Tensor]:
+    """The output of `scaled_conv` and the maps that the backward pass wants, or nothing."""
     weight, scale = weight.to(x.dtype), scale.to(x.dtype)
     x = x.contiguous(memory_format=_memory_format(x))
-    if _by_kernels(x.shape[2] * x.shape[3], x.shape[1], stride):
+    positions, c_in = math.prod(_out_size(x.shape, stride)), x.shape[1]
+    if _by_kernels(positions, c_in):
         return _kernels_forward(x, weight, scale, stride), x.new_empty(0)
-    return _maps_forward(x, weight, scale, keep)
+    return _maps_forward(x, weight, scale, stride, training and _keeps_maps(positions, c_in))
 
 
 @torch.library.custom_op("attention_nas::aw_conv_backward", mutates_args=(), device_types="cpu")
@@ -265,21 +310,23 @@ def _aw_conv_backward(
     dtypes = weight.dtype, scale.dtype
     weight, scale, grad = weight.to(x.dtype), scale.to(x.dtype), grad.to(x.dtype)
     x = x.contiguous(memory_format=_memory_format(x))
-    if _by_kernels(x.shape[2] * x.shape[3], x.shape[1], stride):
+    if _by_kernels(math.prod(grad.shape[2:]), x.shape[1]):
         grads = _kernels_backward(grad, x, weight, scale, stride)
     else:
-        grads = _maps_backward(grad, x, weight, scale, maps)
+        grads = _maps_backward(grad, x, weight, scale, maps, stride)
     return grads[0], grads[1].to(dtypes[0]), grads[2].to(dtypes[1])
 
 
 @_aw_conv.register_fake
-def _(x: Tensor, weight: Tensor, scale: Tensor, stride: int, keep: bool) -> tuple[Tensor, Tensor]:
+def _(x: Tensor, weight: Tensor, scale: Tensor, stride: int, training: bool) -> tuple[Tensor, Tensor]:
     del scale
-    n, c_in, h, w = x.shape
+    n, c_in, _, _ = x.shape
     c_out, _, kernel, _ = weight.shape
-    out = x.new_empty(n, c_out, -(-h // stride), -(-w // stride)).contiguous(memory_format=_memory_format(x))
-    kept = keep and not _by_kernels(h * w, c_in, stride)
-    return out, x.new_empty((kernel**2, n * h * w, c_out) if kept else (0,))
+    size = _out_size(x.shape, stride)
+    out = x.new_empty(n, c_out, *size).contiguous(memory_format=_memory_format(x))
+    positions = math.prod(size)
+    kept = training and not _by_kernels(positions, c_in) and _keeps_maps(positions, c_in)
+    return out, x.new_empty((kernel**2, n * positions, c_out) if kept else (0,))
 
 
 @_aw_conv_backward.register_fake
@@ -317,7 +364,7 @@ _aw_conv.register_autograd(_differentiate, setup_context=_remember)
 
 @register_flop_formula(torch.ops.attention_nas.aw_conv)
 def _flops(x: Sequence[int], weight: Sequence[int], _scale: object, stride: int, *_: object, **__: object) -> int:
-    return 2 * x[0] * math.prod(weight) * -(-x[2] // stride) * -(-x[3] // stride)
+    return 2 * x[0] * math.prod(weight) * math.prod(_out_size(x, stride))
 
 
 @register_flop_formula(torch.ops.attention_nas.aw_conv_backward)
