@@ -275,7 +275,7 @@ def _maps_backward(
                 torch.sum(products.mul_(taps[tap]), 2, out=grad_scales[tap, part].view(size, c_out))
                 shifted.mul_(by)
             grad_images[phase, rows].addmm_(flat, taps[tap])
-    del phases, images, grads  # as large as what follows
+    del phases, images, grads, taps, shifted_buffer, product_buffer  # as large as what follows
     grad_x = _from_phases(grad_images.view(-1, n, h, w, c_in), stride, x)
     grad_weight = grad_taps.view(kernel**2, -1).t().contiguous().view(weight.shape)
     grad_scale = grad_scales.view(kernel, kernel, n, c_out).permute(2, 3, 0, 1).contiguous()
