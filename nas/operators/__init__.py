@@ -11,6 +11,7 @@ from nas.operators.bam import BAM_OPERATOR
 from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost, norm_cost
 from nas.operators.cbam import CBAM_OPERATOR
 from nas.operators.gala import GALA_OPERATOR
+from nas.operators.gating import refined_sum
 from nas.operators.gc import GC, SNL
 from nas.operators.ge import GE_OPERATOR
 from nas.operators.non_local import NON_LOCAL
@@ -18,7 +19,7 @@ from nas.operators.plain import NONE, PLAIN
 from nas.operators.se import NO_SQUEEZE, SE_OPERATOR
 from search_spaces.options import plugins
 
-__all__ = ["OPERATORS", "Cost", "Operator", "Resolved", "conv", "conv_cost", "norm_cost", "operators"]
+__all__ = ["OPERATORS", "Cost", "Operator", "Resolved", "conv", "conv_cost", "norm_cost", "operators", "refined_sum"]
 
 OPERATORS: Mapping[str, Operator] = MappingProxyType(
     {

@@ -33,7 +33,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
 from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost, norm_cost, without_autocast
-from nas.operators.squeeze import squeeze
+from nas.operators.gating import squeeze
 from search_spaces.sites import Site
 
 _WEIGHTS = 1 << 23

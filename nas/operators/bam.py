@@ -22,11 +22,11 @@ import torch
 from torch import Tensor, nn
 
 from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost, norm_cost
-from nas.operators.squeeze import squeeze
+from nas.operators.gating import Gate, squeeze
 from search_spaces.sites import Site
 
 
-class BAM(nn.Module):
+class BAM(Gate):
     """Scale by 1 + sigmoid of a channel and a position map: [N, C, H, W] -> [N, C, H, W]."""
 
     def __init__(self, channels: int, hidden: int, dilation: int, *, as_code: bool) -> None:
@@ -52,14 +52,14 @@ class BAM(nn.Module):
             self.weight = nn.Parameter(torch.ones(channels, 1, 1))
             self.bias = nn.Parameter(torch.zeros(channels, 1, 1))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] -> [N, C, H, W]."""
+    def gate(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[N, C, H, W] -> x and a factor of [N, C, H, W]."""
         mean, x = squeeze(x)
         by_channel = self.channel(mean)  # [N, C, 1, 1]
         by_position = self.spatial(x)  # [N, 1, H, W]
         if self.as_code:
-            return x * (1 + torch.sigmoid(by_channel * by_position))
-        return x * (1 + torch.sigmoid(by_channel + self.bias + by_position * self.weight))
+            return x, 1 + torch.sigmoid(by_channel * by_position)
+        return x, 1 + torch.sigmoid(by_channel + self.bias + by_position * self.weight)
 
 
 def _build(site: Site, resolved: Resolved) -> nn.Module:

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost, norm_cost
-from nas.operators.squeeze import squeeze
+from nas.operators.gating import Gate, squeeze
 from search_spaces.sites import Site
 
 _KERNEL = 7
 
 
-class CBAM(nn.Module):
+class CBAM(Gate):
     """Scale channels, then positions: [N, C, H, W] -> [N, C, H, W]."""
 
     def __init__(self, channels: int, hidden: int, variant: str) -> None:
@@ -34,18 +34,19 @@ class CBAM(nn.Module):
         out: Tensor = self.expand(torch.relu(self.reduce(pooled)))
         return out
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] -> [N, C, H, W]."""
+    def gate(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[N, C, H, W] -> x, its channels scaled unless they are all there is to it, and a last factor."""
         mean, x = squeeze(x)
         logits = self._mlp(mean)  # [N, C, 1, 1]
         if self.use_max:
             logits = logits + self._mlp(x.amax((2, 3), keepdim=True))
-        x = x * torch.sigmoid(logits)
+        by_channel = torch.sigmoid(logits)
         if self.spatial is None or self.norm is None:
-            return x
+            return x, by_channel
+        x = x * by_channel
         average = x.mean(1, keepdim=True)  # [N, 1, H, W]
         pooled = torch.cat([x.amax(1, keepdim=True), average], 1) if self.use_max else average
-        return x * torch.sigmoid(self.norm(self.spatial(pooled)))
+        return x, torch.sigmoid(self.norm(self.spatial(pooled)))
 
 
 def _build(site: Site, resolved: Resolved) -> nn.Module:

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost
-from nas.operators.squeeze import squeeze
+from nas.operators.gating import Gate, squeeze
 from search_spaces.sites import Site
 
 
-class GALA(nn.Module):
+class GALA(Gate):
     """Scale by a gate of a global and a local map: [N, C, H, W] -> [N, C, H, W]."""
 
     def __init__(self, channels: int, hidden: int) -> None:
@@ -29,14 +29,14 @@ class GALA(nn.Module):
         self.alpha = nn.Parameter(torch.ones(channels, 1, 1))
         self.beta = nn.Parameter(torch.ones(channels, 1, 1))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] -> [N, C, H, W]."""
+    def gate(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[N, C, H, W] -> x and a factor of [N, C, H, W]."""
         mean, x = squeeze(x)
         everywhere = self.expand(torch.relu(self.reduce(mean)))  # G: [N, C, 1, 1]
         here = self.local(x)  # S: [N, 1, H, W]
         # alpha (S + G) + beta S G = alpha G + S (alpha + beta G): two maps of the full size, not five.
         slope = self.alpha + self.beta * everywhere
-        return x * torch.sigmoid(self.alpha * everywhere + here * slope)
+        return x, torch.sigmoid(self.alpha * everywhere + here * slope)
 
 
 def _build(site: Site, resolved: Resolved) -> nn.Module:

@@ -13,14 +13,17 @@ operators start as the identity.
 Shapes: [N, C, H, W] -> [N, C, H, W], any H and W. Raises: nothing of its own.
 """
 
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 
 from nas.operators.base import Cost, Operator, Resolved, conv
+from nas.operators.gating import Merging
 from search_spaces.sites import Site
 
 
-class Context(nn.Module):
+class Context(Merging):
     """Add a transform of the weighted mean over positions: [N, C, H, W] -> [N, C, H, W]."""
 
     def __init__(self, channels: int, transform: nn.Module) -> None:
@@ -30,13 +33,68 @@ class Context(nn.Module):
         nn.init.kaiming_normal_(self.mask.weight, mode="fan_in", nonlinearity="relu")
         self.transform = transform  # [N, C] -> [N, C]
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
         """[N, C, H, W] -> [N, C, H, W]."""
-        weights = self.mask(x).flatten(2).softmax(2, dtype=torch.promote_types(x.dtype, torch.float32))  # [N, 1, HW]
-        # A column, not a row: its gradient then has the layout of x, and is added to others without strides.
-        context = torch.matmul(x.flatten(2), weights.to(x.dtype).flatten(1).unsqueeze(2))  # [N, C, 1]
-        added: Tensor = self.transform(context.squeeze(2))
-        return x + added[:, :, None, None]
+        weight = self.mask.weight.view(1, -1)
+        if torch.is_grad_enabled() and x.requires_grad and not torch.compiler.is_compiling():
+            context, x = _Context.apply(x, weight)
+        else:
+            context = _context(x, weight)[0]
+        added: Tensor = self.transform(context)[:, :, None, None]
+        return x + added if shortcut is None else (x + shortcut).add_(added)
+
+
+def _columns(x: Tensor) -> Tensor:
+    """[N, C, H, W] -> [N, C, HW], a view of a contiguous and of a channels_last map."""
+    return x.flatten(2) if x.is_contiguous() else x.permute(0, 2, 3, 1).flatten(1, 2).transpose(1, 2)
+
+
+def _context(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The weighted mean over positions, [N, C], and the weights of positions, [N, HW, 1], in the dtype of ``x``."""
+    columns = _columns(x)
+    # Not matmul, which makes one product of the batch and copies x for that.
+    logits = torch.bmm(weight.to(x.dtype).expand(len(x), 1, -1), columns)  # [N, 1, HW]
+    weights = logits.softmax(2, dtype=torch.promote_types(x.dtype, torch.float32)).to(x.dtype).transpose(1, 2)
+    return torch.bmm(columns, weights).squeeze(2), weights
+
+
+class _Saved(Protocol):
+    saved_tensors: tuple[Tensor, Tensor, Tensor]
+
+    def save_for_backward(self, *tensors: Tensor) -> None: ...
+
+    def set_materialize_grads(self, value: bool, /) -> None: ...
+
+
+class _Context(torch.autograd.Function):
+    """(x, weight) -> (context, x). The gradients of x by its three uses are made in one product."""
+
+    @staticmethod
+    def forward(ctx: _Saved, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        context, weights = _context(x, weight)
+        ctx.save_for_backward(x, weight, weights)
+        ctx.set_materialize_grads(False)
+        return context, x
+
+    @staticmethod
+    def backward(ctx: _Saved, grad_context: Tensor | None, grad: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        if grad_context is None:
+            return grad, None
+        x, weight, weights = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a second derivative is wanted
+            by_x, by_weight = torch.autograd.grad(_context(x, weight)[0], (x, weight), grad_context, create_graph=True)
+            return by_x if grad is None else grad + by_x, by_weight
+        columns, by_context = _columns(x), grad_context.to(x.dtype).unsqueeze(2)  # [N, C, HW], [N, C, 1]
+        by_weights = torch.bmm(columns.transpose(1, 2), by_context)  # [N, HW, 1]
+        by_logits = weights * (by_weights - (weights * by_weights).sum(1, keepdim=True))
+        left = torch.cat([by_context, weight.to(x.dtype).view(1, -1, 1).expand_as(by_context)], 2)  # [N, C, 2]
+        right = torch.cat([weights, by_logits], 2).transpose(1, 2)  # [N, 2, HW]
+        by_weight = torch.bmm(columns, by_logits).sum(0).view_as(weight).to(weight.dtype)
+        start = _columns(torch.zeros_like(x) if grad is None else grad)
+        if x.is_contiguous():
+            return torch.baddbmm(start, left, right).view(x.shape), by_weight
+        rows = torch.baddbmm(start.mT, right.mT, left.mT)  # [N, HW, C]
+        return rows.view(x.shape[0], *x.shape[2:], -1).permute(0, 3, 1, 2), by_weight
 
 
 def _zero(layer: nn.Linear) -> nn.Linear:

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost, norm_cost
-from nas.operators.squeeze import squeeze
+from nas.operators.gating import Gate, squeeze
 from search_spaces.sites import Site
 
 
-class GE(nn.Module):
+class GE(Gate):
     """Scale channels by what is gathered from the whole map: [N, C, H, W] -> [N, C, H, W]."""
 
     def __init__(self, channels: int, size: int, variant: str, hidden: int) -> None:
@@ -38,8 +38,8 @@ class GE(nn.Module):
                 nn.ReLU(), conv(channels, hidden, 1, bias=True), nn.ReLU(), conv(hidden, channels, 1, bias=True)
             )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] -> [N, C, H, W]."""
+    def gate(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[N, C, H, W] -> x and a factor of [N, C, 1, 1]."""
         if self.gather is None:
             gathered, x = squeeze(x)
         else:
@@ -47,7 +47,7 @@ class GE(nn.Module):
             gathered = self.gather(x if built_for else F.adaptive_avg_pool2d(x, self.size))
         if self.excite is not None:
             gathered = self.excite(gathered)
-        return x * torch.sigmoid(gathered)
+        return x, torch.sigmoid(gathered)
 
 
 def _build(site: Site, resolved: Resolved) -> nn.Module:

@@ -12,11 +12,13 @@ N is the number of positions j. ``sub_sample`` takes phi and g of a 2x2 max-pool
 the operator starts as the identity.
 
 Consulted: the authors' Caffe2 code (facebookresearch/video-nonlocal-net): the pool stands before phi and g, an odd last
-row or column is dropped, W is followed by BN. Deviations: none; w of ``concatenation`` has no bias.
+row or column is dropped, W is followed by BN, weights start with a standard deviation of 0.01 (attention starts even).
+Deviations: none; w of ``concatenation`` has no bias.
 
 The dot product has no nonlinearity between its two products, so they are taken in the cheaper order (`_pairs_first`):
 (theta phi^T) g over pairs of positions, or theta (phi^T g) over pairs of channels. The two softmax forms go through
-`scaled_dot_product_attention`, which keeps no logits. The multiply-adds counted are those of the order taken.
+`scaled_dot_product_attention`, which keeps no logits, where those are many (`_FEW`). The multiply-adds counted are
+those of the order taken.
 
 Shapes: [N, C, H, W] -> [N, C, H, W], any H and W (at least 2 with ``sub_sample``). Raises: nothing of its own.
 """
@@ -27,6 +29,10 @@ from torch.nn import functional as F
 
 from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost, norm_cost
 from search_spaces.sites import Site
+
+_FEW = 1 << 18
+"""Pairs of positions up to which logits are written out: 1 MiB of float32 an image. Fused kernels are made for narrow
+heads; at the width of a whole map's channels two products and a softmax are faster as long as their result fits."""
 
 
 def _pairs_first(queries: int, keys: int, inner: int) -> bool:
@@ -49,35 +55,36 @@ class NonLocal(nn.Module):
         self.from_phi = nn.Linear(inner, 1, bias=False) if concatenated else None
         self.out = conv(inner, channels, 1, bias=True)
         self.norm = nn.BatchNorm2d(channels)
+        for layer in (self.theta, self.phi, self.g, self.out):
+            if layer is not None:
+                nn.init.normal_(layer.weight, std=0.01)
         nn.init.zeros_(self.norm.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, C, H, W]."""
         source = F.max_pool2d(x, 2) if self.sub_sample else x
-        theta = _positions(x if self.theta is None else self.theta(x))  # [N, HW, inner] (gaussian: C)
-        phi = _positions(source if self.phi is None else self.phi(source))  # [N, positions, inner] (gaussian: C)
-        y = self._mix(theta, phi, _positions(self.g(source)))  # [N, HW, inner]
-        y = y.transpose(1, 2).reshape(x.shape[0], -1, *x.shape[2:])
-        mixed: Tensor = self.norm(self.out(y))
+        theta = (x if self.theta is None else self.theta(x)).flatten(2)  # [N, inner, HW] (gaussian: C)
+        phi = (source if self.phi is None else self.phi(source)).flatten(2)  # [N, inner, positions] (gaussian: C)
+        y = self._mix(theta, phi, self.g(source).flatten(2))  # [N, inner, HW]
+        mixed: Tensor = self.norm(self.out(y.reshape(x.shape[0], -1, *x.shape[2:])))
         return x + mixed
 
     def _mix(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
-        keys = g.shape[1]
+        keys = g.shape[2]
         if self.from_theta is not None and self.from_phi is not None:
-            pairs = torch.relu(self.from_theta(theta) + self.from_phi(phi).transpose(1, 2))  # [N, HW, positions]
-            return torch.bmm(pairs / keys, g)
+            pairs = torch.relu(self.from_theta(theta.mT) + self.from_phi(phi.mT).mT)  # [N, HW, positions]
+            return torch.bmm(g, (pairs / keys).mT)
         if self.pairwise == "dot_product":
             phi = phi / keys
-            if _pairs_first(theta.shape[1], keys, g.shape[2]):
-                return torch.bmm(torch.bmm(theta, phi.transpose(1, 2)), g)
-            return torch.bmm(theta, torch.bmm(phi.transpose(1, 2), g))
-        query, key, value = (part.unsqueeze(1).contiguous() for part in (theta, phi, g))
-        return F.scaled_dot_product_attention(query, key, value, scale=1.0).squeeze(1)
-
-
-def _positions(x: Tensor) -> Tensor:
-    """[N, C, H, W] -> [N, HW, C], a view."""
-    return x.flatten(2).transpose(1, 2)
+            if _pairs_first(theta.shape[2], keys, g.shape[1]):
+                return torch.bmm(g, torch.bmm(phi.mT, theta))
+            return torch.bmm(torch.bmm(g, phi.mT), theta)
+        if theta.shape[2] * keys <= _FEW:
+            logits = torch.bmm(theta.mT, phi)  # [N, HW, positions]
+            weights = logits.softmax(2, dtype=torch.promote_types(logits.dtype, torch.float32)).to(g.dtype)
+            return torch.bmm(g, weights.mT)
+        query, key, value = (part.mT.unsqueeze(1).contiguous() for part in (theta, phi, g))
+        return F.scaled_dot_product_attention(query, key, value, scale=1.0).squeeze(1).mT
 
 
 def _build(site: Site, resolved: Resolved) -> nn.Module:

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost
-from nas.operators.squeeze import squeeze
+from nas.operators.gating import Gate, squeeze
 from search_spaces.sites import Site
 
 
-class SE(nn.Module):
+class SE(Gate):
     """Scale channels by a function of their means, or (``squeeze=False``) of each position's channels."""
 
     def __init__(self, channels: int, hidden: int, *, bias: bool, squeeze: bool = True) -> None:
@@ -28,10 +28,10 @@ class SE(nn.Module):
         self.expand = conv(hidden, channels, 1, bias=bias)
         self.squeeze = squeeze
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] -> [N, C, H, W]."""
+    def gate(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[N, C, H, W] -> x and a factor of [N, C, 1, 1] or, without squeeze, [N, C, H, W]."""
         squeezed, x = squeeze(x) if self.squeeze else (x, x)
-        return x * torch.sigmoid(self.expand(torch.relu(self.reduce(squeezed))))
+        return x, torch.sigmoid(self.expand(torch.relu(self.reduce(squeezed))))
 
 
 def _two_layers(channels: int, hidden: int, size: int, *, bias: bool) -> Cost:

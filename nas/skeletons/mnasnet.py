@@ -7,7 +7,7 @@ classifier; BN with torch's epsilon and momentum.
 
 from torch import Tensor, nn
 
-from nas.operators import OPERATORS, Cost, Resolved, conv, conv_cost, norm_cost
+from nas.operators import OPERATORS, Cost, Resolved, conv, conv_cost, norm_cost, refined_sum
 from nas.skeletons.network import Network, Place, classifier, conv_norm_cost, conv_norm_relu, linear_cost, stages
 from search_spaces.sites import Site
 from search_spaces.skeletons.mnasnet import HEAD_CHANNELS, InvertedResidual, MnasNet
@@ -25,8 +25,8 @@ class InvertedResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C_in, H, W] -> [N, C_out, ceil(H / stride), ceil(W / stride)]."""
-        y = self.refine(self.branch(x))
-        out: Tensor = self.after(x + y if self.has_shortcut else y)
+        y = self.branch(x)
+        out: Tensor = self.after(refined_sum(self.refine, y, x) if self.has_shortcut else self.refine(y))
         return out
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas.operators import Cost, conv, conv_cost, norm_cost
+from nas.operators import Cost, conv, conv_cost, norm_cost, refined_sum
 from nas.skeletons.network import Network, Place, PoolShortcut, classifier, linear_cost, stages
 from search_spaces.skeletons.preresnet import PreResNet
 from search_spaces.skeletons.residual import ResidualUnit
@@ -44,7 +44,7 @@ class PreactivationBlock(nn.Module):
         """[N, C_in, H, W] -> [N, C_out, ceil(H / stride), ceil(W / stride)]."""
         activated = F.relu(self.norm(x), inplace=True)
         skipped = self.shortcut(x) if self.projection is None else self.projection(activated)
-        out: Tensor = self.after(self.refine(self.branch(activated)) + skipped)
+        out: Tensor = self.after(refined_sum(self.refine, self.branch(activated), skipped))
         return out
 
 

@@ -11,7 +11,7 @@ begins as the identity, whatever refines its output.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas.operators import Cost, conv, conv_cost, norm_cost
+from nas.operators import Cost, conv, conv_cost, norm_cost, refined_sum
 from nas.skeletons.network import (
     Network,
     Place,
@@ -38,7 +38,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C_in, H, W] -> [N, C_out, ceil(H / stride), ceil(W / stride)]."""
-        y = self.refine(self.branch(x)) + self.shortcut(x)
+        y = refined_sum(self.refine, self.branch(x), self.shortcut(x))
         out: Tensor = self.after(F.relu(y, inplace=True))
         return out
 

@@ -1,20 +1,53 @@
-"""What an operator looks at to weigh channels: means over the map, and the map that goes on.
+"""What operators that weigh their input share: means over the map, and the product that ends in a block's sum.
 
-Most operators use their input twice, for means and in a product. Autograd adds the two gradients after each has been
-written out in the size of the map. `squeeze` hands both uses out of one node, so that the gradient of the means, which
-is constant over a bin, is added in place. `torch.compile` and `torch.export` see the plain formula.
+Two habits of such operators cost more than their arithmetic, because they pass over the whole map:
+
+- The input is used twice, for means and in a product, and autograd adds the two gradients after each has been written
+  out. `squeeze` hands both uses out of one node, so that the gradient of the means is added in place.
+- The product is written out, and read again by the sum with a block's shortcut. A `Merging` operator takes the shortcut
+  along and makes product and sum at once.
+
+`torch.compile` and `torch.export` see the plain formulas.
 """
 
+from abc import abstractmethod
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas.operators.base import without_autocast
 
 _SINGLE = {torch.float32, torch.float64}
 """Types whose sums over a map stay in range, and whose reciprocals of counts are exact enough to multiply by."""
+
+
+class Merging(nn.Module):
+    """An operator for the end of a residual branch that can add the shortcut itself."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
+        """[N, C, H, W], and as much of a shortcut -> the operator's output, plus the shortcut."""
+
+
+class Gate(Merging):
+    """x * factor, where the factor is a function of x."""
+
+    @abstractmethod
+    def gate(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[N, C, H, W] -> what is to be multiplied: x and a factor that broadcasts with it."""
+
+    def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
+        """[N, C, H, W] -> [N, C, H, W]."""
+        x, factor = self.gate(x)
+        return x * factor if shortcut is None else torch.addcmul(shortcut, x, factor)
+
+
+def refined_sum(refine: nn.Module, x: Tensor, shortcut: Tensor) -> Tensor:
+    """refine(x) + shortcut."""
+    out: Tensor = refine(x, shortcut) if isinstance(refine, Merging) else refine(x) + shortcut
+    return out
 
 
 def squeeze(x: Tensor, size: int = 1) -> tuple[Tensor, Tensor]:
