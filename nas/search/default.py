@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from nas.search.history import History, Row, Targets
 from nas.search.parameters import CLOSED, Axes
 from nas.search.pareto import Points, hypervolume_gains, is_front
-from nas.search.surrogate import Levels, Surrogate, Vector, fit
+from nas.search.surrogate import Levels, Likeness, Surrogate, Vector, fit
 from search_spaces import Architecture, SearchSpace
 
 _STARTUP = 16
@@ -37,6 +37,7 @@ _CANDIDATES = 200
 _CROSSED = 0.3
 _FEWEST_TOLD = 4
 _ASKED_FOR_COSTS = 12
+_ENOUGH_FOR_ROUGH = 128
 _BEYOND_THE_FRONT = 0.5
 _OPTIMISM = (0.0, 0.5, 1.0, 2.0)
 
@@ -70,7 +71,8 @@ class FrontNeighbours:
         axes, rows = history.axes, history.sample()
         levels = np.array([row.levels for row in rows], dtype=np.int64).reshape(len(rows), len(axes.axes))
         targets = history.targets(rows)
-        holds = _learn_constraints(rows, levels, axes.sizes)
+        likeness = Likeness.of(levels, levels, axes.sizes)
+        holds = _learn_constraints(rows, likeness)
         # What a stopped trial would have reached counts: of hundreds, only a few may be trained in full.
         described = np.array([bool(row.params) for row in rows], dtype=bool)
         informative = np.flatnonzero(np.isfinite(targets.values).all(axis=1) & described)
@@ -79,8 +81,9 @@ class FrontNeighbours:
 
         # Costs that are known will be asked for: to find whom to ask about, a rough model of them does.
         rough = [self.known is not None and k != history.accuracy for k in range(targets.values.shape[1])]
-        models = [_learn(levels, axes.sizes, targets, k, additive=rough[k]) for k in range(len(rough))]
-        expected = _expect(models, levels, 0.0)
+        models = [_learn(likeness, targets, k, rough=rough[k]) for k in range(len(rough))]
+        expected = _expect(models, likeness, 0.0)
+        expected[:, rough] = np.where(np.isfinite(targets.values), targets.values, expected)[:, rough]
         finished = np.flatnonzero(targets.finished)
         fronts = [finished[is_front(targets.values[finished])], informative[is_front(expected[informative])]]
         parents = np.unique(np.concatenate(fronts))
@@ -89,10 +92,11 @@ class FrontNeighbours:
             return _differing(axes, levels, holds, rng), {}
         counting = targets.finished | np.array([row.open for row in rows], dtype=bool)
         gain = _Gain.over(expected[counting])
-        likely = holds(candidates)
+        to_tried = Likeness.of(candidates, levels, axes.sizes)
+        likely = holds(to_tried)
         for optimism in _OPTIMISM:
             # The mean alone, unless it expects nothing of any candidate.
-            predicted = _expect(models, candidates, optimism)
+            predicted = _expect(models, to_tried, optimism)
             score = likely * gain(predicted)
             if score.any():
                 break
@@ -114,23 +118,23 @@ class FrontNeighbours:
         """The best candidates' scores again, with what is known instead of what is predicted; the others' are zero."""
         assert self.space is not None
         assert self.known is not None
-        first = np.argsort(-score, kind="stable")[:_ASKED_FOR_COSTS]
-        exact = predicted[first].copy()
-        allowed = np.zeros(len(first))
-        for place, index in enumerate(first):
-            levels = candidates[index].tolist()
+        again = np.zeros(len(score))
+        for index in np.argsort(-score, kind="stable")[:_ASKED_FOR_COSTS].tolist():
+            if again.max() >= score[index]:
+                # The others promise less than one is known to bring.
+                break
             params = {
                 axis.name: axis.value(level, rng)
-                for axis, level in zip(history.axes.axes, levels, strict=True)
+                for axis, level in zip(history.axes.axes, candidates[index].tolist(), strict=True)
                 if level != CLOSED
             }
             known = self.known(self.space.decode(params))
-            allowed[place] = not known.seen
-            for objective, value in enumerate(known.values):
-                if value is not None:
-                    exact[place, objective] = history.signs[objective] * value
-        again = np.zeros(len(score))
-        again[first] = allowed * likely[first] * gain(exact)
+            exact = [
+                expected if value is None else sign * value
+                for sign, value, expected in zip(history.signs, known.values, predicted[index].tolist(), strict=True)
+            ]
+            if not known.seen:
+                again[index] = likely[index] * gain(np.array([exact]))[0]
         return again if again.any() else score
 
 
@@ -154,24 +158,26 @@ class _Gain:
         return hypervolume_gains(self.front / self.spans, self.reference / self.spans, points / self.spans)
 
 
-def _learn(levels: Levels, sizes: Levels, targets: Targets, objective: int, *, additive: bool) -> Surrogate:
+def _learn(likeness: Likeness, targets: Targets, objective: int, *, rough: bool) -> Surrogate:
     """A surrogate of one objective from the trials that know it."""
     known = np.flatnonzero(np.isfinite(targets.values[:, objective]))
+    if rough and len(known) > _ENOUGH_FOR_ROUGH:
+        known = known[np.linspace(0, len(known) - 1, _ENOUGH_FOR_ROUGH).astype(int)]
     y, variances = targets.values[known, objective], targets.variances[known, objective]
-    return fit(levels[known], sizes, y, variances, additive=additive)
+    return fit(likeness, known, y, variances, additive=rough)
 
 
-def _learn_constraints(rows: Sequence[Row], levels: Levels, sizes: Levels) -> Callable[[Levels], Vector]:
-    """The probability that candidates [n, d] keep all constraints that some trial has broken: [n]."""
+def _learn_constraints(rows: Sequence[Row], likeness: Likeness) -> Callable[[Likeness], Vector]:
+    """The probability [n] that candidates, by their likeness to the rows, keep all constraints that some has broken."""
     models = []
     for name in sorted({name for row in rows for name, value in row.constraints.items() if value > 0}):
-        told = [index for index, row in enumerate(rows) if name in row.constraints]
+        told = np.array([index for index, row in enumerate(rows) if name in row.constraints])
         if len(told) >= _FEWEST_TOLD:
-            values = np.array([rows[index].constraints[name] for index in told])
-            models.append(fit(levels[told], sizes, values))
+            values = np.array([rows[index].constraints[name] for index in told.tolist()])
+            models.append(fit(likeness, told, values))
 
-    def probability(candidates: Levels) -> Vector:
-        likely = np.ones(len(candidates))
+    def probability(candidates: Likeness) -> Vector:
+        likely = np.ones(len(candidates.open))
         for model in models:
             likely *= model.probability_below(candidates, 0.0)
         return likely
@@ -179,12 +185,12 @@ def _learn_constraints(rows: Sequence[Row], levels: Levels, sizes: Levels) -> Ca
     return probability
 
 
-def _expect(models: Sequence[Surrogate], levels: Levels, optimism: float) -> Points:
+def _expect(models: Sequence[Surrogate], likeness: Likeness, optimism: float) -> Points:
     """The objectives [n, m] that the models expect, less `optimism` standard deviations."""
-    return np.stack([model.expect(levels, optimism) for model in models], axis=1)
+    return np.stack([model.expect(likeness, optimism) for model in models], axis=1)
 
 
-def _differing(axes: Axes, tried: Levels, holds: Callable[[Levels], Vector], rng: np.random.Generator) -> Levels:
+def _differing(axes: Axes, tried: Levels, holds: Callable[[Likeness], Vector], rng: np.random.Generator) -> Levels:
     """Of some random candidates the one farthest from all that were tried, with the levels tried most seldom: [d]."""
     drawn = axes.draw(_DESIGNS, rng)
     if not len(tried):
@@ -193,7 +199,7 @@ def _differing(axes: Axes, tried: Levels, holds: Callable[[Levels], Vector], rng
     counts = (drawn[:, None, :] == tried[None, :, :]).sum(axis=1)
     rarity = (1 / (1 + counts)).mean(axis=1)
     # An axis is worth a whole step of distance only if its level was never tried.
-    score = (apart + rarity * len(axes.axes)) * holds(drawn)
+    score = (apart + rarity * len(axes.axes)) * holds(Likeness.of(drawn, tried, axes.sizes))
     return np.asarray(drawn[int(np.argmax(np.where(apart > 0, score, -1.0)))])
 
 

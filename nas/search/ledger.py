@@ -78,6 +78,10 @@ class Entry:
         """Built when it is needed: of most finished trials it never is."""
         return Architecture.from_dict(self.plan)
 
+    def forget_architecture(self) -> None:
+        """Gives its memory back; it is built anew if it is needed again."""
+        self.__dict__.pop("architecture", None)
+
     @property
     def active(self) -> bool:
         """Whether it has not ended."""
@@ -145,17 +149,17 @@ class Ledger:
         verdict: Verdict | None,
     ) -> Entry:
         """Makes a proposal a trial that is due. When this returns, it is on the disk."""
-        plan = architecture.to_dict()
         with self._journal.commit():
             self._describe(trial, architecture.fingerprint, origin, estimates, verdict)
             trial.set_user_attr(records.SEED, seed)
             trial.set_user_attr(records.BRACKET, bracket)
             trial.set_user_attr(records.STOP_EPOCH, stop_epoch)
             # Last: with it the trial counts as launched.
-            trial.set_user_attr(records.ARCHITECTURE, plan)
+            trial.set_user_attr(records.ARCHITECTURE, architecture.to_dict())
         entry = Entry(
             number=trial.number,
-            plan=plan,
+            # The study's own copy: there need not be two.
+            plan=self.study._storage.get_trial(trial._trial_id).user_attrs[records.ARCHITECTURE],
             fingerprint=architecture.fingerprint,
             origin=origin,
             seed=seed,
@@ -164,6 +168,7 @@ class Ledger:
             costs={measure: estimate.value for measure, estimate in estimates.items()},
             state="queued",
         )
+        entry.architecture = architecture
         self._remember(entry, in_space=bool(trial.params))
         return entry
 
@@ -307,6 +312,7 @@ class Ledger:
 
     def _end(self, entry: Entry, state: EntryState) -> None:
         entry.state = state
+        entry.forget_architecture()
         del self.active[entry.number]
 
     def _restore(self, trial: TrialRecord) -> None:

@@ -8,6 +8,7 @@ asked for, because the value that opens it was not chosen, has level `CLOSED`.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -116,6 +117,15 @@ class Axes:
         """The number of levels of each axis, [d]."""
         return np.array([axis.size for axis in self.axes], dtype=np.int64)
 
+    @cached_property
+    def _opens(self) -> dict[int, NDArray[np.bool_]]:
+        """Axis index -> whether each level of what opens it does; `CLOSED`, the last, does not."""
+        tables = {}
+        for index, opening in self.openings.items():
+            tables[index] = np.zeros(self.axes[opening.parent].size + 1, np.bool_)
+            tables[index][list(opening.levels)] = True
+        return tables
+
     def levels(self, params: Mapping[str, Any]) -> list[int]:
         """The levels of an assignment, [d]."""
         return [axis.level(params[axis.name]) if axis.name in params else CLOSED for axis in self.axes]
@@ -127,7 +137,7 @@ class Axes:
         for index in range(len(self.axes)):
             opening = self.openings.get(index)
             if opening is not None:
-                is_open = np.isin(settled[:, opening.parent], list(opening.levels))
+                is_open = self._opens[index][settled[:, opening.parent]]
                 settled[:, index] = np.where(is_open, settled[:, index], CLOSED)
                 missing = is_open & (settled[:, index] == CLOSED)
                 settled[:, index] = np.where(missing, drawn[:, index], settled[:, index])

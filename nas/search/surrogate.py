@@ -25,6 +25,7 @@ from nas.search.parameters import CLOSED
 
 Levels = NDArray[np.int64]
 Vector = NDArray[np.float64]
+Indices = NDArray[np.int64]
 
 _WEIGHTS = ((0.0, 0.0), (0.3, 0.0), (1.0, 0.0), (0.0, 0.3), (0.3, 0.3), (1.0, 1.0))
 """Of pairs and rest, against 1 for main effects."""
@@ -73,11 +74,46 @@ class _Scale:
 
 
 @dataclass(frozen=True)
-class Surrogate:
-    """A fitted model of an objective that is to be made small."""
+class Likeness:
+    """On how many axes rows [n, d] and columns [m, d] agree: all that a kernel looks at, so it is counted once.
 
-    _onehot: Vector
-    _sizes: Levels
+    ``same`` [n, m]: axes that are open and equal; ``apart`` [n, m]: the others, one that is open in a single one
+    counting half; ``open`` [n]: open axes of each row; ``d``: all axes.
+    """
+
+    same: Vector
+    apart: Vector
+    open: Vector
+    d: int
+
+    @classmethod
+    def of(cls, rows: Levels, columns: Levels, sizes: Levels) -> "Likeness":
+        """Of levels [n, d] and [m, d], each axis with so many `sizes` [d]."""
+        a = _one_hot(rows, sizes)
+        b = a if rows is columns else _one_hot(columns, sizes)
+        same = a @ b.T
+        open_ = a.sum(axis=1)
+        return cls(same, (open_[:, None] + b.sum(axis=1)) / 2 - same, open_, len(sizes))
+
+    def part(self, rows: Indices, columns: Indices) -> "Likeness":
+        """Of some rows and some columns."""
+        chosen = np.ix_(rows, columns)
+        return Likeness(self.same[chosen], self.apart[chosen], self.open[rows], self.d)
+
+    def kernel(self, weights: Sequence[float]) -> Vector:
+        """[n, m]."""
+        return _mix(self.same, self.apart, self.d, weights)
+
+    def prior(self, weights: Sequence[float]) -> Vector:
+        """The kernel of each row with itself, [n]."""
+        return _mix(self.open, np.zeros(len(self.open)), self.d, weights)
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """A fitted model of an objective that is to be made small. It was fitted to the columns `known` of a likeness."""
+
+    known: Indices
     _weights: tuple[float, float]
     _covariance: Vector
     _solved: Vector
@@ -85,81 +121,89 @@ class Surrogate:
     _variance: float
     _scale: _Scale
 
-    def expect(self, levels: Levels, optimism: float = 0.0) -> Vector:
-        """The objective [n] at levels [n, d]: the median, less so many standard deviations."""
+    def expect(self, likeness: Likeness, optimism: float = 0.0) -> Vector:
+        """The objective [n] at the rows of a likeness: the median, less so many standard deviations."""
         if optimism:
-            mean, deviation = self._predict(levels)
+            mean, deviation = self._predict(likeness)
             return self._scale.backward(mean - optimism * deviation)
         # The deviation costs many times what the mean does.
-        cross = _kernel(_one_hot(levels, self._sizes), self._onehot, len(self._sizes), self._weights)
-        return self._scale.backward(self._mean + cross @ self._solved)
+        return self._scale.backward(self._mean + self._cross(likeness) @ self._solved)
 
-    def probability_below(self, levels: Levels, threshold: float) -> Vector:
+    def probability_below(self, likeness: Likeness, threshold: float) -> Vector:
         """The probability [n] that the objective is at most `threshold`."""
-        mean, deviation = self._predict(levels)
+        mean, deviation = self._predict(likeness)
         distance = (self._scale.forward(np.array([threshold])) - mean) / (deviation * math.sqrt(2))
         return np.array([(1 + math.erf(value)) / 2 for value in distance.tolist()])
 
-    def _predict(self, levels: Levels) -> tuple[Vector, Vector]:
+    def _cross(self, likeness: Likeness) -> Vector:
+        kernel = likeness.kernel(self._weights)
+        return kernel if len(self.known) == kernel.shape[1] else kernel[:, self.known]
+
+    def _predict(self, likeness: Likeness) -> tuple[Vector, Vector]:
         """Mean and standard deviation [n] on the model's own scale."""
-        other = _one_hot(levels, self._sizes)
-        cross = _kernel(other, self._onehot, len(self._sizes), self._weights)
-        prior = _prior(other, len(self._sizes), self._weights)
-        left = np.maximum(prior - (cross * np.linalg.solve(self._covariance, cross.T).T).sum(axis=1), 1e-12)
+        cross = self._cross(likeness)
+        explained = (cross * np.linalg.solve(self._covariance, cross.T).T).sum(axis=1)
+        left = np.maximum(likeness.prior(self._weights) - explained, 1e-12)
         return self._mean + cross @ self._solved, np.sqrt(self._variance * left)
 
 
 def fit(
-    levels: Levels, sizes: Levels, y: Vector, variance: Vector | None = None, *, additive: bool = False
+    likeness: Likeness, known: Indices, y: Vector, variance: Vector | None = None, *, additive: bool = False
 ) -> Surrogate:
     """The surrogate of an objective to be made small.
 
     Args:
-        levels: Of what was tried, [n, d], n at least 2.
-        sizes: Number of levels of each axis, [d].
-        y: Its values, [n].
+        likeness: Of all that was tried with itself, [m, m].
+        known: Those of them whose value is known, [n], n at least 2.
+        y: Their values, [n].
         variance: What is known of each value's own error, [n], in the unit of y squared. None: nothing.
         additive: Take main effects and pairs, without noise; do not look for what is most likely, the longest part.
     """
-    onehot = _one_hot(levels, sizes)
     if additive:
         weights, noise, bend = _ADDITIVE
     else:
         few = np.linspace(0, len(y) - 1, min(len(y), _MOST_FOR_WEIGHTS)).astype(int)
-        weights, noise, bend = _most_likely(onehot[few], len(sizes), y[few])
+        weights, noise, bend = _most_likely(likeness.part(known[few], known[few]), y[few])
     scale = _Scale.of(y, bend)
     z = scale.forward(y)
-    own = np.zeros(len(y)) if variance is None else variance * scale.slope(y) ** 2
-    gram = _kernel(onehot, onehot, len(sizes), weights)
-    covariance = gram + np.diag(noise + _JITTER + own)
+    covariance = likeness.kernel(weights)
+    if len(known) < len(covariance):
+        covariance = covariance[np.ix_(known, known)]
+    diagonal = np.arange(len(y))
+    covariance[diagonal, diagonal] += noise + _JITTER
+    if variance is not None:
+        covariance[diagonal, diagonal] += variance * scale.slope(y) ** 2
     of_ones, of_z = np.linalg.solve(covariance, np.stack([np.ones(len(y)), z], axis=1)).T
     mean = float(of_z.sum() / of_ones.sum())
     solved = of_z - mean * of_ones
     variance_of_process = float((z - mean) @ solved / len(y))
-    return Surrogate(onehot, sizes, weights, covariance, solved, mean, variance_of_process, scale)
+    return Surrogate(known, weights, covariance, solved, mean, variance_of_process, scale)
 
 
-def _most_likely(onehot: Vector, d: int, y: Vector) -> tuple[tuple[float, float], float, float | None]:
+def _most_likely(likeness: Likeness, y: Vector) -> tuple[tuple[float, float], float, float | None]:
     """Kernel weights, noise and bend of the highest likelihood; scale and mean of the process are solved for."""
     n = len(y)
     scales = [_Scale.of(y, bend) for bend in _BENDS]
     targets = np.stack([scale.forward(y) for scale in scales], axis=1)
     jacobians = np.array([np.log(scale.slope(y)).sum() for scale in scales])
+    noises = np.array(_NOISES)[:, None]
     best = -np.inf
     found: tuple[tuple[float, float], float, float | None] = (_WEIGHTS[0], _NOISES[0], None)
     for weights in _WEIGHTS:
-        values, vectors = np.linalg.eigh(_kernel(onehot, onehot, d, weights))
-        ones = vectors.T @ np.ones(n)
+        values, vectors = np.linalg.eigh(likeness.kernel(weights))
+        ones = vectors.sum(axis=0)
         rotated = vectors.T @ targets
-        for noise in _NOISES:
-            spectrum = np.maximum(values, 0) + noise + _JITTER
-            means = (ones / spectrum) @ rotated / (ones**2 / spectrum).sum()
-            rest = rotated - np.outer(ones, means)
-            variances = np.maximum((rest**2 / spectrum[:, None]).mean(axis=0), 1e-12)
-            likelihood = jacobians - 0.5 * n * np.log(variances) - 0.5 * np.log(spectrum).sum()
-            index = int(np.argmax(likelihood))
-            if likelihood[index] > best:
-                best, found = float(likelihood[index]), (weights, noise, _BENDS[index])
+        spectrum = np.maximum(values, 0) + noises + _JITTER  # [noises, n]
+        inverse = 1 / spectrum
+        means = (ones * inverse) @ rotated / (ones**2 * inverse).sum(axis=1, keepdims=True)  # [noises, bends]
+        # The sum of (rotated - mean * ones)^2 / spectrum: no mean is left over, so the cross term is known.
+        squares = inverse @ rotated**2 - means**2 * (ones**2 * inverse).sum(axis=1, keepdims=True)
+        variances = np.maximum(squares / n, 1e-12)
+        likelihood = jacobians - 0.5 * n * np.log(variances) - 0.5 * np.log(spectrum).sum(axis=1, keepdims=True)
+        noise, bend = np.unravel_index(int(np.argmax(likelihood)), likelihood.shape)
+        if likelihood[noise, bend] > best:
+            best = float(likelihood[noise, bend])
+            found = (weights, _NOISES[noise], _BENDS[bend])
     return found
 
 
@@ -172,23 +216,14 @@ def _one_hot(levels: Levels, sizes: Levels) -> Vector:
     return hot
 
 
-def _kernel(a: Vector, b: Vector, d: int, weights: Sequence[float]) -> Vector:
-    """[n, m] between one-hot rows."""
-    same = a @ b.T
-    apart = (a.sum(axis=1)[:, None] + b.sum(axis=1)[None, :]) / 2 - same
-    return _mix(same, apart, d, weights)
-
-
-def _prior(a: Vector, d: int, weights: Sequence[float]) -> Vector:
-    """The kernel of each row with itself, [n]."""
-    return _mix(a.sum(axis=1), np.zeros(len(a)), d, weights)
-
-
 def _mix(same: Vector, apart: Vector, d: int, weights: Sequence[float]) -> Vector:
     pairs, rest = weights
-    mixed: Vector = same / d
-    if pairs and d > 1:
-        mixed = mixed + pairs * same * (same - 1) / (d * (d - 1))
+    total = 1 + pairs + rest
+    per_pair = pairs / (d * (d - 1) * total) if d > 1 else 0.0
+    # same / d + pairs * same * (same - 1) / (d * (d - 1)), with few passes over the matrix.
+    mixed: Vector = same * (1 / (d * total) - per_pair)
+    if per_pair:
+        mixed += per_pair * same**2
     if rest:
-        mixed = mixed + rest * np.exp2(-apart)
-    return np.asarray(mixed / (1 + pairs + rest))
+        mixed += (rest / total) * np.exp2(-apart)
+    return mixed

@@ -271,3 +271,31 @@ def test_killed_within_appends_the_file_stays_whole(tmp_path: Path, fork: type[C
         finished = [trial for trial in read_study(tmp_path).trials if trial.state.is_finished()]
         assert len(finished) - known in (told, told + 1)
         known = len(finished)
+
+
+def test_what_is_said_of_a_trial_as_it_begins_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "journal.log"
+    with create(tmp_path) as journal:
+        before = len(path.read_bytes().splitlines())
+        with journal.group():
+            journal.study.enqueue_trial({"x": 1})
+            trial = journal.study.ask()
+            trial.suggest_categorical("x", [0, 1])
+            trial.suggest_float("y", 0.1, 1.0, log=True)
+            trial.set_user_attr("note", [1])
+            trial.set_user_attr("note", [2])
+            trial.set_constraint("cost", -1.0)
+            other = journal.study.ask()
+            other.suggest_categorical("x", [0, 1])
+            trial.set_user_attr("late", "still")
+        assert len(path.read_bytes().splitlines()) == before + 2
+        trial.set_user_attr("later", 1)
+        journal.study.tell(trial, [0.5, 1.0])
+        assert len(path.read_bytes().splitlines()) == before + 4
+        written = journal.study.get_trials()
+        # Applied line by line, and read from the file: the same trials.
+        assert read_study(tmp_path).get_trials() == written
+    storage = JournalStorage(JournalFileBackend(str(path)))
+    assert optuna.load_study(study_name="nas", storage=storage).get_trials() == written
+    assert written[0].user_attrs == {"note": [2], "late": "still", "later": 1}
+    assert written[0].params["x"] == 1

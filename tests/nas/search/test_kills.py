@@ -145,7 +145,7 @@ def test_a_driver_killed_over_and_over_ends_as_one_that_was_not(lab: Lab, fork: 
     kills, done = 0, False
     while not done:
         # Longer and longer, so that it comes to an end on any machine.
-        heard, done = listen(fork(lambda say: drive(lab, say)), rng.uniform(0.0, 0.1) + 0.01 * kills)
+        heard, done = listen(fork(lambda say: drive(lab, say)), rng.uniform(0.0, 0.04) + 0.004 * kills)
         said += heard
         kills += not done
         assert kills < 200

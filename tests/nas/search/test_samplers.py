@@ -204,3 +204,36 @@ def test_a_stopped_trial_counts_with_what_it_would_have_reached() -> None:
     assert targets.values[10:, 1].tolist() == [10.0, 11.0]
     assert targets.variances[10:, 0] == pytest.approx([0, 0], abs=1e-12)
     assert targets.finished.tolist() == [True] * 10 + [False] * 2
+
+
+def unusual(trial: Trial) -> tuple[float, float, float]:
+    """Three objectives, floats (one on a logarithmic scale), an integer range, branches with parameters of their own."""
+    kind = trial.suggest_categorical("kind", ["line", "bowl", "off"])
+    quality = 0.0
+    if kind == "line":
+        quality = 0.5 + 0.4 * trial.suggest_float("slope", -2.0, 2.0) / 2
+    if kind == "bowl":
+        distance = (np.log10(trial.suggest_float("rate", 1e-4, 1.0, log=True)) + 2) ** 2
+        quality = 1.2 - 0.2 * distance - 0.01 * abs(trial.suggest_int("depth", 1, 40) - 25)
+    steps = [trial.suggest_int(f"steps{i}", 0, 4) for i in range(4)]
+    quality += 0.3 * steps[0] - 0.05 * steps[1]
+    # Slightly over a third of all candidates break it.
+    trial.set_constraint("steps", float(sum(steps) - 9))
+    return quality, float(sum(steps)), float(abs(steps[2] - steps[3]) + (kind != "off"))
+
+
+def test_an_unusual_study_is_searched_better_than_at_random() -> None:
+    def found(name: str, seed: int) -> float:
+        study = optuna.create_study(directions=["maximize", "minimize", "minimize"], sampler=make_sampler(name, seed))
+        for _ in range(12):
+            # Five workers: their proposals are made before any of their results is known.
+            batch = [study.ask() for _ in range(5)]
+            for trial, values in [(trial, unusual(trial)) for trial in batch]:
+                study.tell(trial, values)
+        assert len(study.get_trials(states=(TrialState.COMPLETE,))) == 60
+        kept = [t.values for t in study.trials if t.constraints["steps"] <= 0]
+        return hypervolume(np.array(kept) * [-1, 1, 1], [0.0, 10.0, 4.0])
+
+    shares = [found("default", seed) / found("random", seed) for seed in range(3)]
+    assert min(shares) > 1.0
+    assert np.mean(shares) > 1.1
