@@ -207,7 +207,7 @@ def test_a_stopped_trial_counts_with_what_it_would_have_reached() -> None:
 
 
 def unusual(trial: Trial) -> tuple[float, float, float]:
-    """Three objectives, floats (one on a logarithmic scale), an integer range, branches with parameters of their own."""
+    """Three objectives, floats (one on a logarithmic scale), integer ranges, branches with parameters of their own."""
     kind = trial.suggest_categorical("kind", ["line", "bowl", "off"])
     quality = 0.0
     if kind == "line":
