@@ -35,6 +35,7 @@ from torch.nn import functional as F
 from nas.operators.attention import attend, products
 from nas.operators.aw import AWConv2d, aw_cost
 from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost
+from nas.operators.gating import pooled
 from search_spaces.sites import Site
 
 
@@ -53,8 +54,8 @@ class AAConv2d(nn.Module):
         super().__init__()
         self.d_k, self.d_v, self.heads = (int(resolved[name]) for name in ("d_k", "d_v", "heads"))
         self.position = str(resolved["position"])
-        self.poolings = int(resolved["poolings"])
         self.stride = site.stride
+        self.pools = [site.stride] * (site.stride > 1) + [2] * int(resolved["poolings"])  # their strides
         inner = str(resolved["aw"])
         hidden = int(resolved.get("aw_hidden", 0))
 
@@ -79,24 +80,33 @@ class AAConv2d(nn.Module):
             if table is not None:
                 nn.init.normal_(table, std=width**-0.5)
 
+    def _pool_line(self, x: Tensor) -> Tensor:
+        for stride in self.pools:
+            x = F.avg_pool1d(x, 3, stride, 1, count_include_pad=False)
+        return x
+
+    def _pool_plane(self, x: Tensor) -> Tensor:
+        for stride in self.pools:
+            x = F.avg_pool2d(x, 3, stride, 1, count_include_pad=False)
+        return x
+
     def forward(self, x: Tensor) -> Tensor:
         """[N, C_in, H, W] -> [N, C_out, ceil(H / stride), ceil(W / stride)]."""
         size = [-(-side // self.stride) for side in x.shape[2:]]
-        pooled = x
-        if self.stride > 1:
-            pooled = F.avg_pool2d(pooled, 3, self.stride, 1, count_include_pad=False)
-        for _ in range(self.poolings):
-            pooled = F.avg_pool2d(pooled, 3, 2, 1, count_include_pad=False)
+        if self.pools:
+            small, x = pooled(x, self._pool_line, self._pool_plane)
+        else:
+            small = x
         if self.position == "sine":
-            pooled = pooled + _sine(pooled)
+            small = small + _sine(small)
         elif self.position == "coordconv":
-            pooled = torch.cat([pooled, _coordinates(pooled).expand(pooled.shape[0], -1, -1, -1)], 1)
-        h, w = pooled.shape[2:]
+            small = torch.cat([small, _coordinates(small).expand(small.shape[0], -1, -1, -1)], 1)
+        h, w = small.shape[2:]
         tables = None
         if self.rel_h is not None and self.rel_w is not None:
             tables = _fitted(self.rel_h, h), _fitted(self.rel_w, w)
-        out = self.projection(attend(self.qkv(pooled), self.heads, self.d_k, tables))
-        if self.poolings:
+        out = self.projection(attend(self.qkv(small), self.heads, self.d_k, tables))
+        if out.shape[2:] != torch.Size(size):
             out = F.interpolate(out, size, mode="bilinear", align_corners=False)
         return out if self.conv is None else torch.cat([self.conv(x), out], 1)
 

@@ -25,6 +25,7 @@ plain convolution, then a product. There is no second derivative on the CPU. FLO
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -33,7 +34,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
 from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost, norm_cost, without_autocast
-from nas.operators.gating import squeeze
+from nas.operators.gating import pooled
 from search_spaces.sites import Site
 
 _WEIGHTS = 1 << 23
@@ -389,15 +390,18 @@ class AWConv2d(nn.Module):
         self.kernel_size = kernel_size
         self.stride = stride
 
-    def attention(self, pooled: Tensor) -> Tensor:
+    def attention(self, means: Tensor) -> Tensor:
         """Means over k x k bins, [N, C_in, k, k] -> [N, C_out, k, k], in (0, 1)."""
-        hidden = torch.relu(self.reduce_norm(self.reduce(pooled)))
+        hidden = torch.relu(self.reduce_norm(self.reduce(means)))
         return torch.sigmoid(self.expand_norm(self.expand(hidden)))
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C_in, H, W] -> [N, C_out, ceil(H / stride), ceil(W / stride)]."""
-        pooled, x = squeeze(x, self.kernel_size)
-        scale = 1 + self.attention(pooled)
+        bins = self.kernel_size
+        means, x = pooled(
+            x, partial(F.adaptive_avg_pool1d, output_size=bins), partial(F.adaptive_avg_pool2d, output_size=bins)
+        )
+        scale = 1 + self.attention(means)
         # Autocast does not reach into operators of our own: the attention's convolutions show which type it wants.
         out = scaled_conv(x.to(scale.dtype), self.conv.weight, scale, self.stride)
         return out if self.conv.bias is None else out + self.conv.bias.to(out.dtype).view(-1, 1, 1)

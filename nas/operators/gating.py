@@ -1,9 +1,10 @@
 """What operators that weigh their input share: means over the map, and the product that ends in a block's sum.
 
-Two habits of such operators cost more than their arithmetic, because they pass over the whole map:
+Three habits of such operators cost more than their arithmetic, because they pass over the whole map:
 
 - The input is used twice, for means and in a product, and autograd adds the two gradients after each has been written
-  out. `squeeze` hands both uses out of one node, so that the gradient of the means is added in place.
+  out. `squeeze` and `pooled` hand both uses out of one node, so that the smaller gradient is added in place.
+- Pooling goes number by number on the CPU. As a product with a small matrix it takes a tenth of the time (`pooled`).
 - The product is written out, and read again by the sum with a block's shortcut. A `Merging` operator takes the shortcut
   along and makes product and sum at once.
 
@@ -11,16 +12,21 @@ Two habits of such operators cost more than their arithmetic, because they pass 
 """
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.autograd.function import once_differentiable
 
 from nas.operators.base import without_autocast
 
 _SINGLE = {torch.float32, torch.float64}
 """Types whose sums over a map stay in range, and whose reciprocals of counts are exact enough to multiply by."""
+
+_AT_ONCE = 1 << 15
+
+Linear = Callable[[Tensor], Tensor]
 
 
 class Merging(nn.Module):
@@ -50,116 +56,145 @@ def refined_sum(refine: nn.Module, x: Tensor, shortcut: Tensor) -> Tensor:
     return out
 
 
-def squeeze(x: Tensor, size: int = 1) -> tuple[Tensor, Tensor]:
-    """Means over ``size`` x ``size`` bins of a map, and the map itself.
+def squeeze(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean of a map, and the map itself.
 
     Args:
         x: [N, C, H, W].
-        size: bins a side, as `torch.nn.functional.adaptive_avg_pool2d` cuts them.
 
     Returns:
-        The means, [N, C, size, size], and ``x``. Let the latter go through products or convolutions: its gradient is
-        written to, and that of a sum, ``x + y``, belongs to ``y`` as well.
+        The means, [N, C, 1, 1], and ``x``. Let the latter go through products or convolutions: its gradient is written
+        to, and that of a sum, ``x + y``, belongs to ``y`` as well.
     """
-    plain = torch.compiler.is_compiling() or (size > 1 and not _by_product(x))
-    if plain or not (torch.is_grad_enabled() and x.requires_grad):
-        return _means(x, size), x
-    means, passed = _Squeeze.apply(x, size)
-    return means, passed
+    if not _differentiates(x):
+        return _mean(x), x
+    mean, passed = _Squeeze.apply(x)
+    return mean, passed
 
 
-def _by_product(x: Tensor) -> bool:
-    return x.device.type in {"cpu", "meta"} and x.dtype in _SINGLE and not torch.compiler.is_compiling()
+def pooled(x: Tensor, line: Linear, plane: Linear) -> tuple[Tensor, Tensor]:
+    """``plane(x)``, and ``x``, of which the same is true as of `squeeze`'s.
+
+    Args:
+        x: [N, C, H, W].
+        line: a linear function of lines, [B, 1, L] -> [B, 1, L'].
+        plane: the same along rows and columns, [N, C, H, W] -> [N, C, H', W']: what runs where products are no faster.
+    """
+    if x.device.type not in {"cpu", "meta"} or x.dtype not in _SINGLE or torch.compiler.is_compiling():
+        return plane(x), x
+    rows, columns = (line(torch.eye(side, dtype=x.dtype, device=x.device)[:, None])[:, 0] for side in x.shape[2:])
+    if not _differentiates(x):
+        return _resample(x, rows, columns), x
+    small, passed = _Pool.apply(x, rows, columns)
+    return small, passed
 
 
-def _means(x: Tensor, size: int) -> Tensor:
-    if size > 1:
-        means: Tensor = _bin_means(x, size) if _by_product(x) else F.adaptive_avg_pool2d(x, size)
-        return means
+def _differentiates(x: Tensor) -> bool:
+    return torch.is_grad_enabled() and x.requires_grad and not torch.compiler.is_compiling()
+
+
+class _Context(Protocol):
+    saved_tensors: tuple[Tensor, Tensor]
+    shape: torch.Size
+
+    def save_for_backward(self, *tensors: Tensor) -> None: ...
+
+    def set_materialize_grads(self, value: bool, /) -> None: ...
+
+
+# The mean ------------------------------------------------------------------------------------------------------------
+
+
+def _mean(x: Tensor) -> Tensor:
     if x.dtype in _SINGLE:  # a sum over two dimensions is vectorised on the CPU, a mean is not
         return x.sum((2, 3), keepdim=True) / (x.shape[2] * x.shape[3])
     return x.mean((2, 3), keepdim=True)
 
 
-class _Context(Protocol):
-    shape: torch.Size
-
-    def set_materialize_grads(self, value: bool, /) -> None: ...
-
-
 class _Squeeze(torch.autograd.Function):
-    """x -> (means of x, x)."""
+    """x -> (mean of x, x)."""
 
     @staticmethod
-    def forward(x: Tensor, size: int) -> tuple[Tensor, Tensor]:
-        return _means(x, size), x
-
-    @staticmethod
-    def setup_context(ctx: _Context, inputs: tuple[Tensor, int], output: tuple[Tensor, Tensor]) -> None:
-        del output
-        ctx.shape = inputs[0].shape
+    def forward(ctx: _Context, x: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.shape = x.shape
         ctx.set_materialize_grads(False)
+        return _mean(x), x
 
     @staticmethod
-    def backward(ctx: _Context, grad_means: Tensor | None, grad: Tensor | None) -> tuple[Tensor | None, None]:
-        if grad_means is None:
-            return grad, None
+    def backward(ctx: _Context, by_mean: Tensor | None, grad: Tensor | None) -> Tensor | None:
+        if by_mean is None:
+            return grad
+        share = by_mean / (ctx.shape[2] * ctx.shape[3])
         if grad is None:
-            grad = grad_means.new_zeros(ctx.shape)
-        if grad_means.shape[2] > 1:
-            _add_bin_gradients(grad, grad_means)
-            return grad, None
-        share = grad_means / (ctx.shape[2] * ctx.shape[3])
-        return (grad + share if torch.is_grad_enabled() else grad.add_(share)), None
+            return share.expand(ctx.shape)
+        return grad + share if torch.is_grad_enabled() else grad.add_(share)
 
 
-# Bins, by one product over positions: many times as fast as adaptive pooling, which goes number by number -------------
+# Pooling by products -------------------------------------------------------------------------------------------------
 
 
-def _bins(height: int, width: int, size: int, like: Tensor) -> Tensor:
-    """The share of every position in the mean of every bin: [H W, size^2]."""
-    sides = []
-    for length in (height, width):
-        side = like.new_zeros(length, size)
-        for i in range(size):
-            start, stop = i * length // size, -(-(i + 1) * length // size)
-            side[start:stop, i] = 1 / (stop - start)
-        sides.append(side)
-    return torch.kron(*sides)
+class _Pool(torch.autograd.Function):
+    """(x, rows, columns) -> (rows' x columns of every channel, x). There is no second derivative."""
+
+    @staticmethod
+    def forward(ctx: _Context, x: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.shape = x.shape
+        ctx.save_for_backward(rows, columns)
+        ctx.set_materialize_grads(False)
+        return _resample(x, rows, columns), x
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: _Context, by_small: Tensor | None, grad: Tensor | None) -> tuple[Tensor | None, None, None]:
+        if by_small is None:
+            return grad, None, None
+        rows, columns = ctx.saved_tensors
+        if grad is None:
+            return _resample(by_small, rows.t(), columns.t()), None, None
+        _add_resampled(grad, by_small, rows, columns)
+        return grad, None, None
 
 
-@torch.library.custom_op("attention_nas::bin_means", mutates_args=(), device_types="cpu")
+def _at_once(rows: Tensor, columns: Tensor) -> bool:
+    # Many small products cost more than one that is larger by this much.
+    return rows.numel() * columns.numel() <= _AT_ONCE
+
+
+@torch.library.custom_op("attention_nas::resample", mutates_args=(), device_types="cpu")
 @without_autocast
-def _bin_means(x: Tensor, size: int) -> Tensor:
-    """[N, C, H, W] -> [N, C, size, size]."""
+def _resample(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """[N, C, H, W], [H, H'], [W, W'] -> [N, C, H', W']."""
     n, c, h, w = x.shape
-    bins = _bins(h, w, size, x)
+    height, width = rows.shape[1], columns.shape[1]
     if x.is_contiguous():
-        return (x.view(n * c, h * w) @ bins).view(n, c, size, size)
-    rows = x.permute(0, 2, 3, 1).reshape(n, h * w, c)  # a view of a channels_last map
-    return torch.matmul(bins.t(), rows).transpose(1, 2).reshape(n, c, size, size)
+        if _at_once(rows, columns):
+            return (x.view(n * c, h * w) @ torch.kron(rows, columns)).view(n, c, height, width)
+        return torch.matmul(torch.matmul(rows.t(), x.view(n * c, h, w)), columns).view(n, c, height, width)
+    lines = torch.matmul(rows.t(), x.permute(0, 2, 3, 1).reshape(n, h, w * c))  # [N, H', W C]
+    out = torch.matmul(columns.t(), lines.view(n * height, w, c)).view(n, height, width, c)
+    return out.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
 
 
-@_bin_means.register_fake
-def _(x: Tensor, size: int) -> Tensor:
-    return x.new_empty(*x.shape[:2], size, size)
+@_resample.register_fake
+def _(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    out = x.new_empty(*x.shape[:2], rows.shape[1], columns.shape[1])
+    return out if x.is_contiguous() else out.contiguous(memory_format=torch.channels_last)
 
 
-@torch.library.custom_op("attention_nas::add_bin_gradients", mutates_args=("grad",), device_types="cpu")
+@torch.library.custom_op("attention_nas::add_resampled", mutates_args=("grad",), device_types="cpu")
 @without_autocast
-def _add_bin_gradients(grad: Tensor, grad_means: Tensor) -> None:
-    """Add the gradient of `_bin_means` to ``grad``, [N, C, H, W]."""
+def _add_resampled(grad: Tensor, small: Tensor, rows: Tensor, columns: Tensor) -> None:
+    """Add rows small columns' of every channel to ``grad``: [N, C, H', W'] to [N, C, H, W]."""
     n, c, h, w = grad.shape
-    bins = _bins(h, w, grad_means.shape[2], grad)
-    if grad.is_contiguous():
-        grad.view(n * c, h * w).addmm_(grad_means.reshape(n * c, -1), bins.t())
-    elif grad.is_contiguous(memory_format=torch.channels_last):
-        rows = grad.permute(0, 2, 3, 1).view(n, h * w, c)
-        rows.baddbmm_(bins.expand(n, -1, -1), grad_means.flatten(2).transpose(1, 2))
+    if grad.is_contiguous() and _at_once(rows, columns):
+        grad.view(n * c, h * w).addmm_(small.reshape(n * c, -1), torch.kron(rows, columns).t())
+    elif grad.is_contiguous():
+        lines = torch.matmul(rows, small.reshape(n * c, *small.shape[2:]))  # [N C, H, W']
+        grad.view(n * c, h, w).baddbmm_(lines, columns.t().expand(n * c, -1, -1))
     else:
-        grad.add_((grad_means.reshape(n * c, -1) @ bins.t()).view(grad.shape))
+        grad.add_(_resample(small, rows.t(), columns.t()))
 
 
-@_add_bin_gradients.register_fake
-def _(grad: Tensor, grad_means: Tensor) -> None:
-    del grad, grad_means
+@_add_resampled.register_fake
+def _(grad: Tensor, small: Tensor, rows: Tensor, columns: Tensor) -> None:
+    del grad, small, rows, columns
