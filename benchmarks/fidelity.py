@@ -1,17 +1,21 @@
 """How many epochs early stopping takes to find what full training finds, on learning curves made for the purpose.
 
     python benchmarks/fidelity.py --seeds 20
-    python benchmarks/fidelity.py --keep runs.json --write docs/search.md --picture docs/stopping.png
+    python benchmarks/fidelity.py --sampler random --schemes mo_asha --keep runs.json
 
 Protocol: the engine itself searches, with the default sampler, four workers and the hand placements in full; only
 training is made up. Without stopping it trains 60 architectures for 27 epochs; the hypervolume that they have in the
 end, everyone at its true final accuracy, is what the other schemes have to reach. The figure is the epochs that they
 had spent when they reached it, over the epochs that no stopping had spent when *it* first did.
 
-A problem is a seed. Nine blocks hold nothing, SE with two reductions, or CBAM: 262,144 architectures. Final accuracies
-come from main effects and pairs, and dearer networks tend to be better. A curve rises as a stretched exponential to its
-final value; how fast depends on the architecture, by effects of its own, so that early ranks mislead; every epoch has
-noise. How far ranks agree is printed with the figures.
+A problem is a kind and a seed. Nine blocks hold nothing, SE with two reductions, or CBAM: 262,144 architectures. Final
+accuracies come from main effects and pairs, and dearer networks tend to be better. A curve rises as a stretched
+exponential to its final value; how fast depends on the architecture, so that early ranks mislead; every epoch has
+noise. How far ranks agree is printed with the figures. Kinds differ in who learns slowly:
+
+effects  as main effects and pairs of its own say
+chance   whoever it hits: nothing is to be learnt of it
+best     in part whoever is good in the end, in part as effects say
 """
 
 import argparse
@@ -41,6 +45,8 @@ SCHEMES = ("mo_asha", "hyperband", "median")
 EPOCHS, ETA, WORKERS = 27, 3, 4
 FULL_TRIALS = 60
 RUNGS = (1, 3, 9)
+KINDS = ("effects", "chance", "best")
+MARKS = (0.2, 0.3, 0.4, 0.6, 1.0)
 
 _COST = "params"
 _NOISE = 0.02
@@ -65,8 +71,9 @@ class Found(TypedDict):
 class Problem:
     """Made-up accuracies and costs of a space's architectures; a cost model for the engine."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, kind: str = "effects") -> None:
         self._seed = seed
+        self._kind = kind
         self.space = parse_space(_SPACE)
         rng = Random(seed)
         sample = [self.space.sample(rng) for _ in range(_SAMPLED)]
@@ -93,19 +100,28 @@ class Problem:
 
     def final(self, architecture: Architecture) -> float:
         """The accuracy that training in full would give without noise."""
-        score = _standard(self._effects("score", architecture), self._scores)
-        score += 0.7 * _standard(self.cost(architecture), self._costs)
-        return 0.3 + 0.6 / (1 + math.exp(-score))
+        return 0.3 + 0.6 / (1 + math.exp(-self._merit(architecture)))
 
     def curve(self, architecture: Architecture, epoch: int, seed: int) -> float:
         """The accuracy after an epoch of one training."""
-        slowness = 6 * math.exp(0.9 * _standard(self._effects("speed", architecture), self._speeds))
+        slowness = 6 * math.exp(0.9 * self._delay(architecture))
 
         def risen(at: int) -> float:
             return 1 - math.exp(-((at / slowness) ** 0.6))
 
         noise = _NOISE * self._normal("noise", f"{architecture.fingerprint} {epoch} {seed}")
         return min(max(0.1 + (self.final(architecture) - 0.1) * risen(epoch) / risen(EPOCHS) + noise, 0.0), 1.0)
+
+    def _merit(self, architecture: Architecture) -> float:
+        score = _standard(self._effects("score", architecture), self._scores)
+        return score + 0.7 * _standard(self.cost(architecture), self._costs)
+
+    def _delay(self, architecture: Architecture) -> float:
+        """About standard normal: how slowly an architecture learns."""
+        if self._kind == "chance":
+            return self._normal("delay", architecture.fingerprint)
+        by_effects = _standard(self._effects("speed", architecture), self._speeds)
+        return by_effects if self._kind == "effects" else 0.7 * (by_effects + self._merit(architecture) / 1.22)
 
     def volume(self, architectures: Sequence[Architecture]) -> float:
         accuracy, cost = self.reference
@@ -173,21 +189,20 @@ def search(problem: Problem, sampler: str, scheme: str, seed: int, trials: int, 
     return found
 
 
-def compared(seed: int, sampler: str, schemes: Sequence[str], kept: dict[str, Found]) -> dict[str, Found]:
+def compared(kind: str, seed: int, sampler: str, schemes: Sequence[str], kept: dict[str, Found]) -> dict[str, Found]:
     """What every scheme found on a problem, by name; what is not in `kept` is searched for and added."""
-    missing = [scheme for scheme in ("none", *schemes) if f"{sampler} | {scheme} | {seed}" not in kept]
-    if missing:
-        problem = Problem(seed)
-        for scheme in missing:
+    names = {scheme: f"{sampler} | {scheme} | {kind} | {seed}" for scheme in ("none", *schemes)}
+    if any(name not in kept for name in names.values()):
+        problem = Problem(seed, kind)
+        for scheme, name in names.items():
+            if name in kept:
+                continue
             if scheme == "none":
-                kept[f"{sampler} | none | {seed}"] = search(problem, sampler, "none", seed, FULL_TRIALS, np.inf, np.inf)
+                kept[name] = search(problem, sampler, "none", seed, FULL_TRIALS, np.inf, np.inf)
             else:
-                volume = kept[f"{sampler} | none | {seed}"]["volumes"][-1]
-                most = FULL_TRIALS * EPOCHS
-                kept[f"{sampler} | {scheme} | {seed}"] = search(
-                    problem, sampler, scheme, seed, 20 * FULL_TRIALS, volume, most
-                )
-    return {scheme: kept[f"{sampler} | {scheme} | {seed}"] for scheme in ("none", *schemes)}
+                volume = kept[names["none"]]["volumes"][-1]
+                kept[name] = search(problem, sampler, scheme, seed, 20 * FULL_TRIALS, volume, FULL_TRIALS * EPOCHS)
+    return {scheme: kept[name] for scheme, name in names.items()}
 
 
 def spent_until(found: Found, volume: float) -> float:
@@ -201,28 +216,28 @@ def volume_at(found: Found, epochs: float) -> float:
     return max((v for e, v in zip(found["epochs"], found["volumes"], strict=True) if e <= epochs), default=0.0)
 
 
-def report(runs: Mapping[int, Mapping[str, Found]], schemes: Sequence[str]) -> list[str]:
-    """A table: a row a scheme."""
+def report(runs: Sequence[Mapping[str, Found]], schemes: Sequence[str]) -> list[str]:
+    """A table: a row a scheme. Hypervolumes are shares of no stopping's last, epochs of all that it spent."""
+    marks = " | ".join(f"at {mark:.0%}" for mark in MARKS)
     lines = [
-        "| scheme | problems | epochs to the same hypervolume, share: quartiles | mean | worst | reached |",
-        "|---|---:|---:|---:|---:|---:|",
+        f"| scheme | problems | epochs to the same hypervolume: quartiles | reached | hypervolume {marks} |",
+        "|---|---:|---:|---:" + "|---:" * len(MARKS) + "|",
     ]
-    for scheme in schemes:
-        shares = []
-        for found in runs.values():
-            volume = found["none"]["volumes"][-1]
-            shares.append(spent_until(found[scheme], volume) / spent_until(found["none"], volume))
-        low, middle, high = np.quantile(shares, [0.25, 0.5, 0.75], method="nearest")
+    for scheme in ("none", *schemes):
+        shares, volumes = [], []
+        for found in runs:
+            whole = found["none"]["volumes"][-1]
+            shares.append(spent_until(found[scheme], whole) / spent_until(found["none"], whole))
+            volumes.append([volume_at(found[scheme], mark * FULL_TRIALS * EPOCHS) / whole for mark in MARKS])
+        quartiles = np.quantile(shares, [0.25, 0.5, 0.75], method="nearest").tolist()
+        low, middle, high = (f"{share:.2f}" if math.isfinite(share) else "-" for share in quartiles)
+        at = " | ".join(f"{mean:.3f}" for mean in np.mean(volumes, axis=0))
         reached = int(np.isfinite(shares).sum())
-        mean = f"{np.mean(shares):.2f}" if reached == len(shares) else "-"
-        lines.append(
-            f"| {scheme} | {len(shares)} | {low:.2f} / **{middle:.2f}** / {high:.2f} | {mean} | "
-            f"{max(shares):.2f} | {reached} of {len(shares)} |"
-        )
+        lines.append(f"| {scheme} | {len(shares)} | {low} / **{middle}** / {high} | {reached} | {at} |")
     return lines
 
 
-def picture(path: Path, runs: Mapping[int, Mapping[str, Found]], schemes: Sequence[str]) -> None:
+def picture(path: Path, runs: Sequence[Mapping[str, Found]], schemes: Sequence[str]) -> None:
     """Hypervolume over epochs: mean of the problems, and the middle half of them."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - seconds that the table does not need
 
@@ -231,10 +246,7 @@ def picture(path: Path, runs: Mapping[int, Mapping[str, Found]], schemes: Sequen
     grid = np.arange(0, FULL_TRIALS * EPOCHS + 1, EPOCHS)
     for scheme in ("none", *schemes):
         curves: NDArray[np.float64] = np.array(
-            [
-                [volume_at(found[scheme], at) / found["none"]["volumes"][-1] for at in grid.tolist()]
-                for found in runs.values()
-            ]
+            [[volume_at(found[scheme], at) / found["none"]["volumes"][-1] for at in grid.tolist()] for found in runs]
         )
         low, high = np.quantile(curves, [0.25, 0.75], axis=0)
         (line,) = axes.plot(grid, curves.mean(axis=0), lw=2.4 if scheme == "mo_asha" else 1.3, label=scheme)
@@ -250,6 +262,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--sampler", default="default")
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
     parser.add_argument("--schemes", nargs="+", default=list(SCHEMES), choices=SCHEMES)
     parser.add_argument("--keep", type=Path, metavar="FILE", help="JSON; read, and written after every problem")
     parser.add_argument("--write", type=Path, metavar="FILE", help="replace what stands between the marks in this file")
@@ -258,15 +271,17 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     keep: Path | None = arguments.keep
     kept = json.loads(keep.read_text()) if keep is not None and keep.is_file() else {}
-    runs = {}
-    for seed in range(arguments.seeds):
-        runs[seed] = compared(seed, arguments.sampler, arguments.schemes, kept)
-        if keep is not None:
-            keep.write_text(json.dumps(kept))
-    lines = report(runs, arguments.schemes)
-    agreement = Problem(0).agreement
-    ranks = ", ".join(f"{figure:.2f} at epoch {rung}" for rung, figure in agreement.items())
-    lines += ["", f"Rank correlation with the final accuracy, first problem: {ranks}."]
+    runs = []
+    for kind in arguments.kinds:
+        for seed in range(arguments.seeds):
+            runs.append(compared(kind, seed, arguments.sampler, arguments.schemes, kept))
+            if keep is not None:
+                keep.write_text(json.dumps(kept))
+    lines = [*report(runs, arguments.schemes), ""]
+    for kind in arguments.kinds:
+        agreement = Problem(0, kind).agreement
+        ranks = ", ".join(f"{figure:.2f} at epoch {rung}" for rung, figure in agreement.items())
+        lines.append(f"Rank correlation with the final accuracy, first problem of {kind}: {ranks}.")
     print(*lines, sep="\n")
     if arguments.write is not None:
         before, _, rest = arguments.write.read_text().partition(_MARK)

@@ -290,7 +290,8 @@ class Engine:
 
     def _climb(self, entry: Entry) -> None:
         ladder = self._brackets[entry.bracket]
-        self._ledger.climb(entry, ladder[ladder.index(entry.stop_epoch) + 1])
+        # Not by its place: another version may have stopped it between the rungs.
+        self._ledger.climb(entry, next(rung for rung in ladder if rung > entry.stop_epoch))
 
     def _points_at(self, rung: int, bracket: int) -> dict[int, list[float]]:
         """Objectives, to be made small, of all that have reached a rung: the bracket's own, and the hand placements."""

@@ -29,6 +29,7 @@ from nas.search.pareto import layers, ranking, spread_order
 Scheme: TypeAlias = Literal["mo_asha", "hyperband", "median", "none"]
 
 _MEDIAN_NEEDS = 4
+_MOST_STOPS = 2
 
 
 def rung_epochs(epochs: int, min_epochs: int, eta: int) -> tuple[int, ...]:
@@ -48,13 +49,17 @@ def rung_epochs(epochs: int, min_epochs: int, eta: int) -> tuple[int, ...]:
 
 
 def ladders(scheme: Scheme, epochs: int, min_epochs: int, eta: int) -> tuple[tuple[int, ...], ...]:
-    """The brackets of a scheme: the rungs that a trial of each climbs, ending at `epochs`."""
+    """The brackets of a scheme: the rungs that a trial of each climbs, ending at `epochs`.
+
+    Nobody is stopped more than twice on the way, but in Hyperband, which hedges: what a trial shows after a
+    twenty-seventh of its training misled the samplers that learn more than it saved (docs/search.md).
+    """
     if scheme == "none":
         return ((epochs,),)
     rungs = rung_epochs(epochs, min_epochs, eta)
     if scheme == "hyperband":
         return tuple(rungs[start:] for start in range(len(rungs)))
-    return (rungs,)
+    return (rungs[-1 - _MOST_STOPS :],)
 
 
 def choose_bracket(counts: Sequence[int], brackets: Sequence[Sequence[int]], eta: int) -> int:

@@ -124,6 +124,23 @@ def test_a_promoted_trial_continues_under_its_number(lab: Lab) -> None:
     assert reached[3] in (1, 2)
 
 
+def test_a_run_whose_rungs_were_others_is_gone_on_with(lab: Lab) -> None:
+    lab.epochs = 27
+    with lab.journal() as journal:
+        engine = lab.engine(journal, hand={}, eta=2, min_epochs=2)  # 7, 14, 27
+        for _ in range(3):
+            job = engine.next()
+            lab.train(engine, job)
+            engine.finish(job, Outcome("reached"))
+    with lab.journal() as journal:
+        engine = lab.engine(journal, hand={}, min_epochs=2)  # 3, 9, 27
+        lab.work(engine)
+        assert engine.summary().complete > 0
+    stops = [max(t.epochs) for t in read_trials(read_study(lab.run)) if t.epochs]
+    assert set(stops) <= {3, 7, 9, 14, 27}
+    assert len(lab.trained) == len(set(lab.trained))
+
+
 @pytest.mark.parametrize("stopping", ["mo_asha", "hyperband", "median", "none"])
 def test_every_scheme_ends_and_spends_no_epoch_twice(lab: Lab, stopping: str) -> None:
     with lab.journal() as journal:

@@ -47,6 +47,12 @@ def test_each_scheme_has_its_ladders() -> None:
     assert ladders("hyperband", 9, 1, 3) == ((1, 3, 9), (3, 9), (9,))
 
 
+def test_long_trainings_have_two_rungs_below_their_end() -> None:
+    assert ladders("mo_asha", 27, 1, 3) == ladders("median", 27, 1, 3) == ((3, 9, 27),)
+    assert ladders("mo_asha", 32, 1, 2) == ((8, 16, 32),)
+    assert [ladder[0] for ladder in ladders("hyperband", 27, 1, 3)] == [1, 3, 9, 27]
+
+
 def test_brackets_spend_alike() -> None:
     brackets = ladders("hyperband", 9, 1, 3)
     counts = [0, 0, 0]
