@@ -25,6 +25,10 @@ _SINGLE = {torch.float32, torch.float64}
 """Types whose sums over a map stay in range, and whose reciprocals of counts are exact enough to multiply by."""
 
 _AT_ONCE = 1 << 15
+"""Numbers of a pooling's matrix over both dimensions up to which it is one product, not one a channel and dimension."""
+
+_CHUNK = 1 << 18
+"""Numbers of a product that are summed at a time: 1 MiB of float32."""
 
 Linear = Callable[[Tensor], Tensor]
 
@@ -47,6 +51,9 @@ class Gate(Merging):
     def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
         """[N, C, H, W] -> [N, C, H, W]."""
         x, factor = self.gate(x)
+        if _differentiates(x):
+            out: Tensor = _Gated.apply(x, factor, shortcut)
+            return out
         return x * factor if shortcut is None else torch.addcmul(shortcut, x, factor)
 
 
@@ -96,10 +103,46 @@ def _differentiates(x: Tensor) -> bool:
 class _Context(Protocol):
     saved_tensors: tuple[Tensor, Tensor]
     shape: torch.Size
+    shortcut_dtype: torch.dtype | None
 
     def save_for_backward(self, *tensors: Tensor) -> None: ...
 
     def set_materialize_grads(self, value: bool, /) -> None: ...
+
+
+# The gate ------------------------------------------------------------------------------------------------------------
+
+
+class _Gated(torch.autograd.Function):
+    """(x, factor, shortcut) -> x * factor + shortcut. PyTorch's own gradient makes three products of the map's size."""
+
+    @staticmethod
+    def forward(ctx: _Context, x: Tensor, factor: Tensor, shortcut: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, factor)
+        ctx.shortcut_dtype = None if shortcut is None else shortcut.dtype
+        return x * factor if shortcut is None else torch.addcmul(shortcut, x, factor)
+
+    @staticmethod
+    def backward(ctx: _Context, grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        x, factor = ctx.saved_tensors
+        by_shortcut = None if ctx.shortcut_dtype is None else grad.to(ctx.shortcut_dtype)
+        return (grad * factor).to(x.dtype), _summed_product(grad, x, factor).to(factor.dtype), by_shortcut
+
+
+def _summed_product(grad: Tensor, x: Tensor, factor: Tensor) -> Tensor:
+    """grad * x, summed to the shape of ``factor``."""
+    per_channel = factor.shape[2:] == (1, 1) and grad.is_contiguous() and x.is_contiguous()
+    if not per_channel or grad.dtype != x.dtype or torch.is_grad_enabled():
+        return (grad * x).sum_to_size(factor.shape)
+    # Some channels at a time: the product is not written out, but stays near the cores.
+    lefts, rights = grad.view(-1, x[0, 0].numel()), x.view(-1, x[0, 0].numel())
+    rows = min(len(lefts), max(1, _CHUNK // lefts.shape[1]))
+    buffer, sums = torch.empty_like(lefts[:rows]), lefts.new_empty(len(lefts))
+    for first in range(0, len(lefts), rows):
+        part = slice(first, first + rows)
+        left = lefts[part]
+        torch.sum(torch.mul(left, rights[part], out=buffer[: len(left)]), 1, out=sums[part])
+    return sums.view(factor.shape)
 
 
 # The mean ------------------------------------------------------------------------------------------------------------
@@ -156,7 +199,6 @@ class _Pool(torch.autograd.Function):
 
 
 def _at_once(rows: Tensor, columns: Tensor) -> bool:
-    # Many small products cost more than one that is larger by this much.
     return rows.numel() * columns.numel() <= _AT_ONCE
 
 
