@@ -25,16 +25,29 @@ class Resources(BaseModel):
     )
     cpus_per_trial: float = Field(default=1, gt=0, description="CPU cores; also the trial's threads")
     gpus_per_trial: float = Field(
-        default=0, ge=0, description="GPUs; 0.5 puts two trials on one, each with half its memory"
+        default=0, ge=0, description="up to 1; 0.5 puts two trials on a GPU, each with half its memory"
+    )
+    accelerator: str | None = Field(
+        default=None, description="the kind of GPU to train on, as Ray names it (H100); left out: any"
     )
     address: str | None = Field(
         default=None, description="a Ray cluster (auto, ray://host:port); left out: this machine"
     )
 
     @model_validator(mode="after")
-    def _workers_positive(self) -> "Resources":
+    def _possible(self) -> "Resources":
         if self.workers != "auto" and self.workers < 1:
             raise ValueError(f"workers must be auto or at least 1, not {self.workers}")
+        gpus = self.gpus_per_trial
+        if gpus > 1:
+            raise ValueError(
+                f"gpus_per_trial is {gpus:g}, and a trial trains on one GPU or a share of it: with 1, as many trials "
+                "run at once as there are GPUs; a network too large for one needs a smaller trainer.batch_size"
+            )
+        if self.accelerator is not None and not gpus:
+            raise ValueError(
+                f"accelerator is {self.accelerator} and gpus_per_trial is 0: give each trial a GPU, or leave it out"
+            )
         return self
 
 

@@ -9,6 +9,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from launch.cluster import ClusterNote
 from nas.search import Summary
 
 _REFRESH_S = 0.25
@@ -21,9 +22,12 @@ class Display:
     On a terminal a panel is drawn in place four times a second; into a file or a pipe goes one line every ten seconds.
     """
 
-    def __init__(self, console: Console, summary: Callable[[], Summary]) -> None:
+    def __init__(
+        self, console: Console, summary: Callable[[], Summary], cluster: Callable[[], ClusterNote | None] = lambda: None
+    ) -> None:
         self._console = console
         self._summary = summary
+        self._cluster = cluster
         self._already = ended(summary())
         self._started = time.monotonic()
         self._shown = 0.0
@@ -46,11 +50,11 @@ class Display:
         if now - self._shown < (_REFRESH_S if self._live else _LINE_EVERY_S):
             return
         self._shown = now
-        summary = self._summary()
+        summary, note = self._summary(), self._cluster()
         if self._live:
-            self._live.update(self._panel(summary), refresh=True)
+            self._live.update(self._panel(summary, note), refresh=True)
         else:
-            self._console.print(line(summary, self._left(summary)), highlight=False, soft_wrap=True)
+            self._console.print(line(summary, self._left(summary), note), highlight=False, soft_wrap=True)
 
     def _left(self, summary: Summary) -> float | None:
         """Seconds to go, by the share of trials that are decided; None while nothing can be said."""
@@ -58,13 +62,13 @@ class Display:
         to_come = summary.target + summary.finalists - ended(summary)
         return None if decided < 3 else max(0.0, elapsed / decided * to_come)
 
-    def _panel(self, summary: Summary) -> Table:
+    def _panel(self, summary: Summary, note: ClusterNote | None) -> Table:
         total = max(1, summary.target + summary.finalists)
         panel = Table.grid(padding=(0, 2))
         panel.add_column(style="dim", justify="right")
         panel.add_column()
         panel.add_row("search", ProgressBar(total=total, completed=ended(summary), width=40))
-        for name, value in _facts(summary, self._left(summary)):
+        for name, value in _facts(summary, self._left(summary), note):
             panel.add_row(name, value)
         return panel
 
@@ -74,12 +78,12 @@ def ended(summary: Summary) -> int:
     return summary.complete + summary.stopped + summary.failed + summary.waiting + summary.finalists_complete
 
 
-def line(summary: Summary, left: float | None) -> str:
+def line(summary: Summary, left: float | None, note: ClusterNote | None = None) -> str:
     """The state in one line."""
-    return "  ".join(f"{name} {value}" for name, value in _facts(summary, left))
+    return "  ".join(f"{name} {value}" for name, value in _facts(summary, left, note))
 
 
-def _facts(summary: Summary, left: float | None) -> list[tuple[str, str]]:
+def _facts(summary: Summary, left: float | None, note: ClusterNote | None) -> list[tuple[str, str]]:
     rejected = ", ".join(f"{count} {stage}" for stage, count in sorted(summary.rejected.items())) or "0"
     best = "-" if summary.best is None else f"{100 * summary.best:.1f} %"
     facts = [
@@ -97,6 +101,10 @@ def _facts(summary: Summary, left: float | None) -> list[tuple[str, str]]:
         facts.append(("failed", str(summary.failed)))
     if summary.finalists:
         facts.append(("finalists", f"{summary.finalists_complete}/{summary.finalists}"))
+    if note is not None and note.waiting:
+        facts.append(("waiting for a place", str(note.waiting)))
+    if note is not None and (idle := sum(node.free_gpus for node in note.nodes)) > 1e-6:
+        facts.append(("idle GPUs", f"{idle:g} of {sum(node.gpus for node in note.nodes):g} (nas status says why)"))
     facts.append(("left", "-" if left is None else duration(left)))
     return facts
 

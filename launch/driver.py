@@ -12,13 +12,15 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from launch import cluster
 from launch.checkpoints import remove_except
 from launch.config import Resources
 from launch.errors import Interrupted, UserError
@@ -74,7 +76,6 @@ def run(engine: Engine, plan: Plan, on_tick: Callable[[], None]) -> None:
     from ray import tune  # noqa: PLC0415  # after the environment is set
 
     resources = plan.resources
-    check_fits(resources, _nodes())
     trainable = tune.with_resources(
         tune.with_parameters(
             Worker,
@@ -85,68 +86,30 @@ def run(engine: Engine, plan: Plan, on_tick: Callable[[], None]) -> None:
             threads=max(1, int(resources.cpus_per_trial)),
             memory_fraction=resources.gpus_per_trial if 0 < resources.gpus_per_trial < 1 else None,
         ),
-        {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial},
+        cluster.request(resources),
     )
+    adapter = _adapter(engine, lambda: cluster.worker_count(resources), plan.run_dir)
+
+    def note(trials: Sequence[Any]) -> None:
+        states = Counter(trial.status for trial in trials if trial.trial_id in adapter.jobs)
+        cluster.leave(plan.run_dir, cluster.look(resources, states["RUNNING"], states["PENDING"]))
+
     with _signals() as stopping:
         # Not `Tuner.fit`: it pickles the searcher for a restore that the journal replaces.
         tune.run(
             trainable,
             name="tune",
             storage_path=str(plan.run_dir / "ray"),
-            search_alg=_adapter(engine, lambda: worker_count(resources), plan.run_dir),
+            search_alg=adapter,
             num_samples=-1,
             reuse_actors=True,
             trial_name_creator=_job_name,
             trial_dirname_creator=_job_name,
-            callbacks=[_ticker(stopping, on_tick)],
+            callbacks=[_ticker(stopping, on_tick, note)],
             raise_on_failed_trial=False,
             verbose=0,
         )
     remove_except(plan.run_dir / "checkpoints", engine.live())
-
-
-def worker_count(resources: Resources) -> int:
-    """How many trials are to run at once on the connected cluster, as it is now.
-
-    A number that the run file gives stands, whether or not there is room: what waits is what makes an autoscaler grow.
-    """
-    return resources.workers if resources.workers != "auto" else max(1, room(resources, _nodes()))
-
-
-def room(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> int:
-    """How many trials fit on nodes with these ``CPU`` and ``GPU``; one never spans two nodes, nor a share two GPUs."""
-    return sum(_room_on(resources, node) for node in nodes)
-
-
-def _room_on(resources: Resources, node: Mapping[str, float]) -> int:
-    by_cpu = math.floor(node.get("CPU", 0) / resources.cpus_per_trial + 1e-6)
-    gpus, wanted = node.get("GPU", 0), resources.gpus_per_trial
-    if not wanted:
-        return by_cpu
-    by_gpu = math.floor(gpus) * math.floor(1 / wanted + 1e-6) if wanted < 1 else math.floor(gpus / wanted)
-    return min(by_cpu, by_gpu)
-
-
-def check_fits(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> None:
-    """Raises a UserError where a trial asks for more than any node has: Ray would wait for ever."""
-    wanted = resources.gpus_per_trial
-    if wanted > 1 and wanted != int(wanted):
-        raise UserError(
-            f"nas: resources.gpus_per_trial is {wanted:g}: below 1 it is a share of one GPU, above it whole GPUs only"
-        )
-    if not any(_room_on(resources, node) for node in nodes):
-        have = {(node.get("CPU", 0), node.get("GPU", 0)) for node in nodes}
-        most = "; ".join(f"{cpus:g} CPUs and {gpus:g} GPUs" for cpus, gpus in sorted(have, reverse=True)[:3])
-        raise UserError(
-            f"nas: a trial asks for {resources.cpus_per_trial:g} CPUs and {wanted:g} GPUs, and no node of the cluster "
-            f"has them together ({most}): lower resources.cpus_per_trial or resources.gpus_per_trial"
-        )
-
-
-def _nodes() -> list[dict[str, float]]:
-    import ray  # noqa: PLC0415
-
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 _TRUSTED = (None, LOCAL, "auto")
@@ -177,6 +140,8 @@ def connected(resources: Resources) -> Iterator[None]:
     import ray  # noqa: PLC0415
 
     logging.getLogger("ray").setLevel(logging.ERROR)
+    # It ends with an error that lists the jobs whose node went, which have long gone on elsewhere.
+    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if resources.address:
         ray.init(address=resources.address, **quiet)
@@ -237,14 +202,19 @@ def _signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _ticker(stopping: threading.Event, on_tick: Callable[[], None]) -> Any:  # noqa: ANN401  # a class made of ray's
+def _ticker(stopping: threading.Event, on_tick: Callable[[], None], note: Callable[[Sequence[Any]], None]) -> Any:  # noqa: ANN401  # a class made of ray's
     from ray.tune import Callback  # noqa: PLC0415
 
     class Ticker(Callback):  # type: ignore[misc]
         """Tune's loop turns ten times a second at least; between two turns nothing is half written."""
 
+        noted = -math.inf
+
         def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:  # noqa: ANN401, ARG002
             on_tick()
+            if time.monotonic() - self.noted > _COUNT_EVERY_S:
+                note(trials)
+                self.noted = time.monotonic()
             if stopping.is_set():
                 raise Interrupted
 

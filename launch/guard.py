@@ -20,6 +20,7 @@ from search_spaces import FileError
 
 _OPTUNA_LOCK = "journal.log.lock"
 _STRICT = ConfigDict(strict=True, revalidate_instances="always")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:", re.ASCII)
 _ORIGIN = re.compile(r"(hand:[\w.-]+|finalist:\d+|sampler|fallback)?", re.ASCII)
 
 
@@ -53,8 +54,14 @@ def check_files(folder: Path) -> None:
     """Refuses a run whose files lead out of it; the folder itself may be a link, and links within it are fine.
 
     Raises:
-        JournalError: names the first link that leaves the folder, or the first thing that is neither file nor folder.
+        JournalError: names the first link that leaves the folder, or the first thing that is neither file nor folder;
+            or the folder is not one of a file system.
     """
+    if _SCHEME.fullmatch(next(iter(folder.parts), "")):
+        raise JournalError(
+            f"{_shown(folder)} is in an object store, and a run needs what only a file system has: appending, locking, "
+            "renaming; give a folder on one that all nodes share, and copy the run when it is done"
+        )
     root = folder.resolve()
     pending = [root] if root.is_dir() else []
     while pending:

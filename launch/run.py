@@ -64,7 +64,7 @@ def begin(folder: Path, config: RunConfig, space: SearchSpace, *, overwrite: boo
             be written.
     """
     run = Run(folder.resolve(), config, space)
-    check_files(run.folder)
+    check_files(folder)
     if overwrite and (run.folder / "journal.log").is_file():
         try:
             with readable(folder):

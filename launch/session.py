@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from launch import driver, report
+from launch import cluster, driver, report
 from launch.config import RunConfig
 from launch.display import Display
 from launch.errors import UserError
@@ -54,6 +54,7 @@ def search(folder: Path, dataset: Dataset, console: Console, address: str | None
     """
     with Journal.open(folder) as journal:
         run, _ = open_run(folder)
+        _check_kind(run)
         costs = cost_model(run.config, run.folder / COSTS_NAME)
         with _status(console, "measuring the plain skeleton"):
             budget = Budget.parse(run.config.budget, plain=run.space.plain(), costs=costs)
@@ -84,6 +85,17 @@ def search(folder: Path, dataset: Dataset, console: Console, address: str | None
         finally:
             board.close()
         return engine.summary()
+
+
+def _check_kind(run: Run) -> None:
+    """Raises a UserError where costs would be measured on another kind of GPU than the trials are kept to."""
+    wanted = run.config.resources.accelerator
+    measured = [measure for measure in run.measures if measure not in _COUNTED]
+    if wanted is not None and measured and (here := cluster.kind_here()) != wanted:
+        raise UserError(
+            f"nas: resources.accelerator is {wanted}, and {measured[0]} is measured where the search is started, which "
+            f"has {here or 'no GPU'}: start it on a node of that kind, or leave resources.accelerator out"
+        )
 
 
 def conditions_of(config: RunConfig) -> Conditions:
@@ -134,7 +146,12 @@ def _train(
     with ExitStack() as stack:
         with _status(console, "starting Ray and its workers"):
             stack.enter_context(driver.connected(resources))
-        display = stack.enter_context(Display(console, engine.summary))
+            waits = cluster.check_fits(
+                resources, cluster.nodes(), lambda: resources.address is not None and cluster.grows()
+            )
+        if waits is not None:
+            console.print(f"warning: {waits}", markup=False, soft_wrap=True)
+        display = stack.enter_context(Display(console, engine.summary, lambda: cluster.left(run.folder)))
         driver.run(engine, driver.Plan(run.folder, dataset, run.config.trainer, resources), on_tick)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
+from launch.cluster import ClusterNote, idle_gpus, left
 from launch.display import duration
 from launch.guard import printable
 from launch.run import Run
@@ -28,6 +29,8 @@ _PACE_OVER = 64
 _SILENT_AFTER = 3.0
 """Times its own epoch, after which a worker that says nothing is worth a warning."""
 _SILENT_AT_LEAST_S = 60.0
+_NOTE_HOLDS_S = 60.0
+"""A driver's note of the cluster is written anew every few seconds; an older one tells of another time."""
 
 
 def status(run: Run, trials: Sequence[TrialRecord], now: float | None = None) -> dict[str, Any]:
@@ -35,8 +38,9 @@ def status(run: Run, trials: Sequence[TrialRecord], now: float | None = None) ->
 
     Keys: ``state`` (``running``, ``stopped``, ``done``), ``driver`` (process and host, None if none holds the run),
     ``heard_s`` (seconds since the last epoch or None), ``trials`` (counts), ``rejected`` (by stage), ``epochs``,
-    ``pace`` (epochs a minute, all workers together), ``left_s`` (estimate or None), ``nodes``, ``training`` (a row a
-    trial under way), ``waiting`` (a row a rung), ``warnings``.
+    ``pace`` (epochs a minute, all workers together), ``left_s`` (estimate or None), ``cluster`` (what Ray gave to whom
+    a few seconds ago, or None), ``nodes``, ``training`` (a row a trial under way), ``waiting`` (a row a rung),
+    ``warnings``.
     """
     now = time.time() if now is None else now
     driver = _driver(run.folder)
@@ -56,6 +60,9 @@ def status(run: Run, trials: Sequence[TrialRecord], now: float | None = None) ->
     pace = _pace(told[-_PACE_OVER:])
     training = [_training(trial, told, now, driving=driver is not None) for trial in under_way]
     nodes = _nodes(told[-_PACE_OVER:], training)
+    note = left(run.folder) if state == "running" else None
+    if note is not None and not abs(now - note.at) < _NOTE_HOLDS_S:
+        note = None
     found: dict[str, Any] = {
         "run": str(run.folder),
         "state": state,
@@ -79,6 +86,7 @@ def status(run: Run, trials: Sequence[TrialRecord], now: float | None = None) ->
         "epochs": sum(len(trial.epochs) for trial in trials),
         "pace": None if pace is None else 60 * pace,
         "left_s": None,
+        "cluster": None if note is None else note.model_dump(mode="json"),
         "nodes": nodes,
         "training": training,
         "waiting": _rungs(searched, waiting, search.eta),
@@ -87,6 +95,8 @@ def status(run: Run, trials: Sequence[TrialRecord], now: float | None = None) ->
     if state == "running" and pace:
         found["left_s"] = _epochs_left(searched, under_way, to_come, epochs) / pace
     found["warnings"] = _warnings(found, to_come)
+    if note is not None:
+        found["warnings"] += idle_gpus(note, run.config.resources, to_come) + _unplaced(note)
     return found
 
 
@@ -115,7 +125,9 @@ def show(console: Console, found: Mapping[str, Any]) -> None:
     for name, value in lines:
         if value:
             console.print(f"{name:>12}  {value}", markup=False, soft_wrap=True)
+    note = found["cluster"] or {"nodes": []}
     for title, rows in (
+        ("cluster", [_given(row) for row in note["nodes"]]),
         ("nodes", [{**row, "busy": f"{100 * row['busy']:.0f} %"} for row in found["nodes"]]),
         ("training", [{**row, "heard_s": _ago(row["heard_s"])} for row in found["training"]]),
         ("waiting at a rung for the results of others", found["waiting"]),
@@ -245,6 +257,22 @@ def _warnings(found: Mapping[str, Any], to_come: int) -> list[str]:
         )
         warnings.append(f"{idle} of {workers} workers have nothing to train: {why}")
     return warnings
+
+
+def _unplaced(note: ClusterNote) -> list[str]:
+    if not note.waiting or any(node.room for node in note.nodes):
+        return []
+    return [f"{note.waiting} jobs wait, and no node has room for a trial: an autoscaler has to add one (ray status)"]
+
+
+def _given(node: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "node": node["host"],
+        "CPUs in use": f"{node['cpus'] - node['free_cpus']:g} of {node['cpus']:g}",
+        "GPUs in use": f"{node['gpus'] - node['free_gpus']:g} of {node['gpus']:g}",
+        "kind": node["kind"],
+        "room for trials": node["room"],
+    }
 
 
 def _ago(seconds: float | None) -> str | None:

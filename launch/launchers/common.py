@@ -54,9 +54,14 @@ class Target:
 
 
 def check(config: RunConfig, target: Target) -> None:
-    """Raises a UserError where the run can never start on such nodes."""
+    """Raises a UserError where the run can never start on such nodes, or not in that folder."""
     if target.nodes < 1 or target.gpus_per_node < 0:
         raise UserError(f"nas: {target.nodes} nodes of {target.gpus_per_node} GPUs are none; give at least one node")
+    if "://" in target.run:
+        raise UserError(
+            f"nas: --run {target.run} is in an object store, and a run needs what only a file system has; give a "
+            "folder on one that all nodes share"
+        )
     wanted = config.resources.gpus_per_trial
     if wanted > target.gpus_per_node:
         raise UserError(

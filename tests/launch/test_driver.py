@@ -1,7 +1,6 @@
-"""What a trial gets of a cluster, and how many of them there are."""
+"""What Tune asks of the engine and what a worker is given, without Ray."""
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,62 +8,14 @@ import pytest
 import torch
 
 from launch import driver
-from launch.config import Resources, RunConfig
-from launch.driver import address_of, check_fits, room
-from launch.errors import UserError
+from launch.config import RunConfig
+from launch.driver import address_of
 from launch.run import begin
 from launch.worker import Worker
 from nas.costs import Conditions, CostModel
 from nas.search import Engine, Journal
 from search_spaces import load_space
 from trainers import DataConfig, TrainerConfig, load_data
-
-EIGHT = {"CPU": 64.0, "GPU": 8.0}
-HEAD = {"CPU": 2.0}
-
-
-def resources(cpus: float, gpus: float) -> Resources:
-    return Resources(cpus_per_trial=cpus, gpus_per_trial=gpus)
-
-
-@pytest.mark.parametrize(
-    ("cpus", "gpus", "nodes", "trials"),
-    [
-        (1, 0, [HEAD], 2),
-        (1, 1, [EIGHT] * 4, 32),
-        (1, 0.5, [EIGHT, HEAD], 16),
-        (1, 0.4, [EIGHT], 16),  # a GPU holds two shares of 0.4, not two and a half
-        (1, 1 / 3, [EIGHT], 24),
-        (16, 1, [EIGHT], 4),  # the processors are what is short
-        (1, 3, [EIGHT, {"CPU": 64.0, "GPU": 2.0}], 2),  # a trial never spans two nodes
-        (0.5, 0, [HEAD], 4),
-        (1, 1, [HEAD], 0),
-    ],
-)
-def test_how_many_trials_fit(cpus: float, gpus: float, nodes: list[dict[str, float]], trials: int) -> None:
-    assert room(resources(cpus, gpus), nodes) == trials
-
-
-@pytest.mark.parametrize(
-    ("cpus", "gpus", "message"),
-    [
-        (
-            1,
-            16,
-            "a trial asks for 1 CPUs and 16 GPUs, and no node of the cluster has them together (64 CPUs and 8 GPUs; ",
-        ),
-        (65, 1, "a trial asks for 65 CPUs and 1 GPUs"),
-        (1, 1.5, "resources.gpus_per_trial is 1.5: below 1 it is a share"),
-    ],
-)
-def test_a_trial_that_fits_nowhere_is_refused(cpus: float, gpus: float, message: str) -> None:
-    with pytest.raises(UserError, match=re.escape(message)) as raised:
-        check_fits(resources(cpus, gpus), [EIGHT, HEAD])
-    assert len(str(raised.value).splitlines()) == 1
-
-
-def test_one_that_fits_on_one_node_is_not() -> None:
-    check_fits(resources(1, 8), [HEAD, EIGHT])
 
 
 @pytest.mark.parametrize(

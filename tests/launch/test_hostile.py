@@ -11,10 +11,12 @@ import pytest
 import torch
 
 from launch import cli
+from launch.config import RunConfig
 from launch.guard import check_files
-from launch.run import Run
+from launch.run import Run, begin
 from launch.worker import Worker
 from nas.costs.store import Store
+from nas.search import JournalError
 from search_spaces import Architecture, load_space
 from trainers import CheckpointError, DataConfig, TrainerConfig, Training, load_data
 
@@ -113,6 +115,15 @@ def test_links_within_the_folder_and_to_it_are_fine(
 def test_a_pipe_that_never_ends(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     os.mkfifo(run.folder / "costs.jsonl")
     assert "neither a file nor a folder" in refused(run, capsys)
+
+
+def test_an_object_store_is_no_folder(config: RunConfig, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its address would otherwise be made a folder of that name."""
+    for command in READERS:
+        assert cli.run([command, "s3://bucket/run"]) == cli.USER_ERROR
+        assert "is in an object store" in capsys.readouterr().err
+    with pytest.raises(JournalError, match="is in an object store"):
+        begin(Path("gs://bucket/run"), config, load_space("shapes"))
 
 
 def test_a_folder_that_a_driver_is_just_removing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -180,9 +180,10 @@ SBATCH = (
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: slurm(load_run("shapes", ["resources.gpus_per_trial=2"]), ON_CPUS), "no trial would ever start"),
+        (lambda: slurm(load_run("shapes", ["resources.gpus_per_trial=1"]), ON_CPUS), "no trial would ever start"),
         (lambda: slurm(CPU, ON_CPUS, Slurm(partition="gpu\n#SBATCH --uid=0")), "--partition"),
         (lambda: rayjob(CPU, Target("shapes", "r", 0, 0)), "give at least one node"),
+        (lambda: slurm(CPU, Target("shapes", "s3://bucket/run", 1, 0)), "--run s3://bucket/run is in an object store"),
         (lambda: ray_up(CPU, ON_CPUS, Cloud("ibm")), "there is no 'ibm'; choose one of aws, gcp, azure, local"),
         (lambda: ray_up(GPU, Target("shapes", "r", 1, 3), Cloud("aws")), "with 3 GPUs is known here"),
         (lambda: ray_up(CPU, ON_CPUS, Cloud("gcp")), "needs --project"),

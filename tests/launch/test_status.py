@@ -8,10 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from launch import cli
+from launch.cluster import ClusterNote, NodeNote, leave
 from launch.run import Run, open_run
-from launch.status import status
+from launch.status import show, status
 from nas.search import EpochRecord, TrialRecord
 from search_spaces import load_space
 
@@ -96,6 +98,26 @@ def test_a_worker_that_fell_silent_and_one_without_work_are_told(run: Run) -> No
     warnings = status(run, [silent, idle], now=NOW)["warnings"]
     assert any("trial 0" in line and "10 min 00 s ago" in line for line in warnings)
     assert any(line.startswith("1 of 2 workers have nothing to train") for line in warnings)
+
+
+def test_what_ray_gave_to_whom_and_which_gpus_are_idle(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """While a driver is at work, from the note that it leaves; trials ask for no GPU here, and there are two."""
+    node = NodeNote(host="a", kind="H100", cpus=8.0, free_cpus=2.0, gpus=2.0, free_gpus=2.0, room=8)
+    leave(run.folder, ClusterNote(at=NOW, wanted=8, running=6, waiting=0, nodes=(node,)))
+    found = status(run, [trial(0, "active", 4)], now=NOW + 5)
+    assert found["cluster"]["nodes"][0]["free_gpus"] == 2
+    assert any(line.startswith("a: 2 of 2 GPUs are idle: trials ask for none") for line in found["warnings"])
+    show(Console(width=120), found)
+    printed = capsys.readouterr().out
+    assert "6 of 8" in printed
+    assert "H100" in printed
+    assert status(run, [trial(0, "active", 4)], now=NOW + 600)["cluster"] is None  # of another time
+
+
+def test_jobs_that_no_node_has_room_for(run: Run) -> None:
+    leave(run.folder, ClusterNote(at=NOW, wanted=1, running=0, waiting=1, nodes=()))
+    warnings = status(run, [trial(0, "active", 4)], now=NOW)["warnings"]
+    assert any(line.startswith("1 jobs wait, and no node has room for a trial") for line in warnings)
 
 
 @pytest.mark.parametrize("holder", [None, {"pid": 2**22 + 1, "host": os.uname().nodename}, "x", {"pid": "p"}])

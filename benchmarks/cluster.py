@@ -1,0 +1,221 @@
+"""How busy a search keeps a cluster: the real driver and engine, pretended GPUs on this machine, trials that sleep.
+
+    python benchmarks/cluster.py                                  # all of it: ten minutes, 16 GiB of memory
+    python benchmarks/cluster.py --parts gpus --trials 200 --write docs/cluster.md
+    python benchmarks/cluster.py --parts change --nodes 2 --gpus 2 --trials 40
+
+gpus     a trial on each GPU
+shares   two trials on each GPU
+change   as `gpus`; a node is killed after a third of the trials, and one is added after another third
+
+The ideal is that every place for a trial sleeps all the time: a share of 1 is `places / seconds of a trial` trials a
+second. Between two trials of a place stand the result's way to the driver, the journal, the engine's next proposal, and
+the job's way to the worker; between two epochs the first of these and the way back. Counted is what the journal says
+was slept, from the moment when each place has begun its first epoch (processes start once, and on few cores slowly) to
+the last trial's begin (then places run empty for want of trials). `change` cuts this stretch where the nodes change.
+"""
+
+import argparse
+import json
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import optuna
+from ray.cluster_utils import Cluster
+
+from launch import driver
+from launch.config import Resources
+from nas.costs import Conditions, CostModel
+from nas.search import ACCURACY, Engine, Journal, Objective, SearchConfig, read_trials
+from search_spaces import load_space
+
+OBJECTIVES = (Objective(ACCURACY, "maximize"), Objective("macs", "minimize"))
+EPOCHS = 3
+
+Tick = Callable[[int], None]
+
+_PARTS = ("gpus", "shares", "change")
+_PER_GPU = {"gpus": 1, "shares": 2}
+_MARK, _END = "<!-- benchmarks/cluster.py -->", "<!-- end of benchmarks/cluster.py -->"
+
+
+def sleeper(epoch_s: float) -> type[Any]:
+    """A worker that sleeps; a class of a function, so that it travels to the nodes as a value."""
+    from ray import get_runtime_context, tune  # noqa: PLC0415
+
+    class Sleeper(tune.Trainable):
+        def setup(self, config: dict[str, Any], **_shared: object) -> None:
+            self.reset_config(config)
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            self.job = json.loads(new_config["job"])
+            self.epoch = self.job["start_epoch"]
+            return True
+
+        def step(self) -> dict[str, Any]:
+            time.sleep(epoch_s)
+            self.epoch += 1
+            record = {
+                "epoch": self.epoch,
+                "train_loss": 1.0,
+                "val_loss": 1.0,
+                "val_top1": 0.5 + 0.001 * (self.job["number"] * 37 % 101),
+                "lr": 0.1,
+                "seconds": epoch_s,
+                "worker": get_runtime_context().get_actor_id(),
+                "ended": time.time(),
+            }
+            done = self.epoch >= self.job["stop_epoch"]
+            return {"payload": json.dumps({"record": record, "outcome": "reached" if done else None}), "done": done}
+
+    return Sleeper
+
+
+@dataclass(frozen=True)
+class Slept:
+    """An epoch: which trial's, which worker's, and from when to when (seconds since 1970)."""
+
+    trial: int
+    worker: str
+    began: float
+    ended: float
+
+
+def work(folder: Path, address: str, gpus_per_trial: float, trials: int, epoch_s: float, on_tick: Tick) -> list[Slept]:
+    """A search by the real engine and driver; `on_tick` gets the number of complete trials at every turn."""
+    driver.Worker = sleeper(epoch_s)
+    resources = Resources(gpus_per_trial=gpus_per_trial, address=address)
+    config = SearchConfig.model_validate({"trials": trials, "stopping": "none", "finalist_seeds": 0})
+    directions, metrics = [o.direction for o in OBJECTIVES], [o.metric for o in OBJECTIVES]
+    with Journal.create(folder, directions, metrics, {}) as journal, driver.connected(resources):
+        space, costs = load_space("cifar"), CostModel(Conditions())
+        engine = Engine(journal, space, config, objectives=OBJECTIVES, epochs=EPOCHS, costs=costs)
+        plan = driver.Plan(folder, cast(Any, None), cast(Any, None), resources)
+        driver.run(engine, plan, lambda: on_tick(engine.summary().complete))
+        found = [trial for trial in read_trials(journal.study) if trial.plan is not None]
+    # Nothing lost, nothing doubled.
+    assert len(found) == trials
+    assert all(trial.status == "complete" and sorted(trial.epochs) == [1, 2, 3] for trial in found)
+    return [
+        Slept(trial.number, str(record.worker), cast(float, record.ended) - record.seconds, cast(float, record.ended))
+        for trial in found
+        for record in trial.epochs.values()
+    ]
+
+
+def all_at_work(epochs: Sequence[Slept], places: int, since: float = 0.0) -> float:
+    """When so many workers have begun an epoch after that moment."""
+    first: dict[str, float] = {}
+    for epoch in sorted(epochs, key=lambda epoch: epoch.began):
+        if epoch.began >= since:
+            first.setdefault(epoch.worker, epoch.began)
+    return sorted(first.values())[places - 1]
+
+
+def last_begun(epochs: Sequence[Slept]) -> float:
+    """When the last trial was."""
+    first: dict[int, float] = {}
+    for epoch in epochs:
+        first[epoch.trial] = min(epoch.began, first.get(epoch.trial, epoch.began))
+    return max(first.values())
+
+
+def share(epochs: Sequence[Slept], places: int, since: float, until: float) -> str:
+    """Of what `places` would sleep between two moments if they never waited."""
+    slept = sum(max(0.0, min(epoch.ended, until) - max(epoch.began, since)) for epoch in epochs)
+    return f"{slept / (places * (until - since)):.3f} over {until - since:.0f} s"
+
+
+@contextmanager
+def standing(nodes: int, gpus: int, places: int) -> Iterator[Cluster]:
+    """A head without room for trials, and so many nodes."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        for _ in range(nodes):
+            cluster.add_node(num_cpus=places, num_gpus=gpus)
+        yield cluster
+    finally:
+        cluster.shutdown()
+
+
+def steady(folder: Path, arguments: argparse.Namespace, per_gpu: int) -> list[list[str]]:
+    """The share while nothing changes."""
+    places = arguments.nodes * arguments.gpus * per_gpu
+    with standing(arguments.nodes, arguments.gpus, arguments.gpus * per_gpu) as cluster:
+        began = time.time()
+        epochs = work(folder, cluster.address, 1 / per_gpu, arguments.trials, arguments.epoch, lambda _: None)
+    ready, last = all_at_work(epochs, places), last_begun(epochs)
+    what = f"{arguments.nodes} x {arguments.gpus} GPUs, {places} trials at once, {arguments.trials} in all"
+    return [
+        [f"{what}: share of the ideal throughput", share(epochs, places, ready, last)],
+        ["the same from the first epoch's begin to the last one's end", share(epochs, places, *extent(epochs))],
+        ["seconds from the start until every place is at work", f"{ready - began:.0f}"],
+    ]
+
+
+def extent(epochs: Sequence[Slept]) -> tuple[float, float]:
+    return min(epoch.began for epoch in epochs), max(epoch.ended for epoch in epochs)
+
+
+def change(folder: Path, arguments: argparse.Namespace) -> list[list[str]]:
+    """The shares before a node goes, while it is missing, and after another has come."""
+    gpus, full = arguments.gpus, arguments.nodes * arguments.gpus
+    moments: list[float] = []
+    with standing(arguments.nodes, gpus, gpus) as cluster:
+        going = list(cluster.worker_nodes)[-1]
+        steps: list[tuple[float, Callable[[], object]]] = [
+            (2 / 3, lambda: cluster.add_node(num_cpus=gpus, num_gpus=gpus)),
+            (1 / 3, lambda: cluster.remove_node(going, allow_graceful=False)),
+        ]
+
+        def on_tick(complete: int) -> None:
+            if steps and complete >= steps[-1][0] * arguments.trials:
+                moments.append(time.time())
+                # Beside the driver, whose loop goes on.
+                threading.Thread(target=steps.pop()[1]).start()
+
+        epochs = work(folder, cluster.address, 1, arguments.trials, arguments.epoch, on_tick)
+    ready, last, (gone, asked) = all_at_work(epochs, full), last_begun(epochs), moments
+    known = {epoch.worker for epoch in epochs if epoch.began < asked}
+    new = [epoch for epoch in epochs if epoch.worker not in known]
+    back = all_at_work(new, gpus)
+    return [
+        [f"{full} places: share of the ideal throughput", share(epochs, full, ready, gone)],
+        [f"a node is killed, {full - gpus} places are left", share(epochs, full - gpus, gone, asked)],
+        [f"a node is added, {full} places again", share(epochs, full, back, last)],
+        ["seconds from asking for the node until all of it is at work", f"{back - asked:.0f}"],
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="+", default=list(_PARTS), choices=_PARTS)
+    parser.add_argument("--nodes", type=int, default=4)
+    parser.add_argument("--gpus", type=int, default=8, help="of each node")
+    parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--epoch", type=float, default=3.0, metavar="SECONDS", help="a trial has three")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="replace what stands between the marks in this file")
+    arguments = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    lines = ["| figure | |", "|---|---:|"]
+    print(*lines, sep="\n", flush=True)
+    with tempfile.TemporaryDirectory() as root:
+        for part in arguments.parts:
+            folder = Path(root) / part
+            found = change(folder, arguments) if part == "change" else steady(folder, arguments, _PER_GPU[part])
+            for row in found:
+                lines.append("| " + " | ".join(row) + " |")
+                print(lines[-1], flush=True)
+    if arguments.write is not None:
+        before, _, rest = arguments.write.read_text().partition(_MARK)
+        arguments.write.write_text(f"{before}{_MARK}\n\n" + "\n".join(lines) + f"\n\n{_END}{rest.partition(_END)[2]}")
+
+
+if __name__ == "__main__":
+    main()

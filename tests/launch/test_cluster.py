@@ -1,0 +1,365 @@
+"""What a cluster has room for; and clusters of several nodes with pretended GPUs, by Ray's own `cluster_utils`."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from launch import driver
+from launch.cluster import ClusterNote, NodeNote, check_fits, grows, idle_gpus, leave, left, nodes, room, worker_count
+from launch.config import Resources, RunConfig
+from launch.errors import UserError
+from launch.run import begin, open_run
+from nas.costs import Conditions, CostModel
+from nas.search import Engine, Journal, TrialRecord
+from search_spaces import load_space
+
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
+
+EIGHT = {"CPU": 64.0, "GPU": 8.0}
+HEAD = {"CPU": 2.0}
+H100 = {**EIGHT, "accelerator_type:H100": 1.0}
+A100 = {**EIGHT, "accelerator_type:A100": 1.0}
+
+EPOCHS, STEP_S, LIMIT_S = 4, 0.5, 240.0
+
+
+def resources(cpus: float, gpus: float, kind: str | None = None) -> Resources:
+    return Resources(cpus_per_trial=cpus, gpus_per_trial=gpus, accelerator=kind)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "kind", "nodes", "trials"),
+    [
+        (1, 0, None, [HEAD], 2),
+        (1, 1, None, [EIGHT] * 4, 32),
+        (1, 0.5, None, [EIGHT, HEAD], 16),
+        (1, 0.4, None, [EIGHT], 16),  # a GPU holds two shares of 0.4, not two and a half
+        (1, 1 / 3, None, [EIGHT], 24),
+        (16, 1, None, [EIGHT], 4),  # the processors are what is short
+        (65, 1, None, [EIGHT, EIGHT], 0),  # a trial never spans two nodes
+        (0.5, 0, None, [HEAD], 4),
+        (1, 1, None, [HEAD], 0),
+        (1, 1, "H100", [H100, A100, EIGHT], 8),
+        (1, 1, None, [H100, A100], 16),
+    ],
+)
+def test_how_many_trials_fit(
+    cpus: float, gpus: float, kind: str | None, nodes: list[dict[str, float]], trials: int
+) -> None:
+    assert room(resources(cpus, gpus, kind), nodes) == trials
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "kind", "message"),
+    [
+        (
+            65,
+            0.5,
+            None,
+            "a trial asks for 65 CPUs and 0.5 GPUs, and no node of the cluster has them together (64 CPUs and 8 ",
+        ),
+        (
+            1,
+            1,
+            "H100",
+            "1 GPUs of kind H100, and no node of the cluster has them together (64 CPUs and 8 GPUs of kind A",
+        ),
+    ],
+)
+def test_a_trial_that_fits_nowhere_is_refused(cpus: float, gpus: float, kind: str | None, message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)) as raised:
+        check_fits(resources(cpus, gpus, kind), [A100, HEAD], grows=lambda: False)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def test_one_that_fits_nowhere_yet_waits_for_the_autoscaler() -> None:
+    waits = check_fits(resources(1, 1), [HEAD], grows=lambda: True)
+    assert waits is not None
+    assert waits.startswith("a trial asks for 1 CPUs and 1 GPUs, and no node of the cluster has them together (2 CPUs")
+    assert "waiting for the autoscaler" in waits
+    assert "Ctrl-C" in waits
+
+
+def test_one_that_fits_on_one_node_is_not_refused() -> None:
+    assert check_fits(resources(64, 1), [HEAD, EIGHT], grows=lambda: pytest.fail("it does not matter")) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"gpus_per_trial": 2}, "gpus_per_trial is 2, and a trial trains on one GPU or a share of it"),
+        ({"accelerator": "H100"}, "accelerator is H100 and gpus_per_trial is 0"),
+    ],
+)
+def test_what_no_cluster_could_give(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Resources(**given)
+
+
+def node(**changes: object) -> NodeNote:
+    full = {"host": "a", "kind": "", "cpus": 64.0, "free_cpus": 0.0, "gpus": 8.0, "free_gpus": 0.0, "room": 8}
+    return NodeNote.model_validate({**full, **changes})
+
+
+@pytest.mark.parametrize(
+    ("given", "found", "to_come", "why"),
+    [
+        ({"gpus_per_trial": 1}, {}, 5, None),
+        ({}, {"free_gpus": 8.0, "room": 64}, 5, "trials ask for none"),
+        ({"gpus_per_trial": 1, "accelerator": "H100"}, {"free_gpus": 8.0, "room": 0, "kind": "A100"}, 5, "are kept to"),
+        ({"gpus_per_trial": 1, "cpus_per_trial": 16}, {"free_gpus": 4.0, "room": 4}, 5, "enough for 4 trials of 16"),
+        ({"gpus_per_trial": 0.4}, {"free_gpus": 1.6, "room": 16}, 5, "trials of 0.4 GPUs do not fill it"),
+        ({"gpus_per_trial": 1, "workers": 6}, {"free_gpus": 2.0}, 5, "resources.workers is 6"),
+        ({"gpus_per_trial": 1}, {"free_gpus": 2.0}, 0, "every trial is launched"),
+        ({"gpus_per_trial": 1}, {"free_gpus": 2.0}, 5, "are being checked against the budget"),
+    ],
+)
+def test_why_gpus_are_idle(given: dict[str, Any], found: dict[str, Any], to_come: int, why: str | None) -> None:
+    asked = Resources(**given)
+    there = node(**found)
+    wanted = asked.workers if asked.workers != "auto" else there.room
+    note = ClusterNote(at=0.0, wanted=wanted, running=0, waiting=0, nodes=(there,))
+    sentences = idle_gpus(note, asked, to_come)
+    if why is None:
+        assert sentences == []
+    else:
+        assert len(sentences) == 1
+        assert sentences[0].startswith(f"a: {there.free_gpus:g} of 8 GPUs are idle: ")
+        assert why in sentences[0]
+
+
+def test_jobs_without_a_place_are_the_reason_before_others() -> None:
+    note = ClusterNote(at=0.0, wanted=8, running=6, waiting=2, nodes=(node(free_gpus=2.0),))
+    assert "2 jobs wait for Ray to place them" in idle_gpus(note, resources(1, 1), 0)[0]
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"at": "x"}', "[" * 100_000, '{"at": NaN}'])
+def test_a_note_of_nonsense_is_passed_over(text: str, tmp_path: Path) -> None:
+    (tmp_path / "cluster.json").write_text(text)
+    assert left(tmp_path) is None
+
+
+def test_a_note_is_read_as_it_was_left(tmp_path: Path) -> None:
+    note = ClusterNote(at=1.0, wanted=8, running=7, waiting=1, nodes=(node(),))
+    leave(tmp_path, note)
+    assert left(tmp_path) == note
+    leave(tmp_path / "gone", note)  # a search does not end for want of a note
+
+
+def sleeper() -> type[Any]:
+    """A worker that sleeps instead of training; a class of a function, so that it travels to the nodes as a value."""
+    from ray import get_gpu_ids, get_runtime_context, tune
+
+    class Sleeper(tune.Trainable):  # type: ignore[misc]
+        def setup(self, config: dict[str, Any], **shared: object) -> None:
+            self.gpus = ",".join(map(str, get_gpu_ids()))
+            self.reset_config(config)
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            self.job = json.loads(new_config["job"])
+            self.epoch = self.job["start_epoch"]
+            return True
+
+        def step(self) -> dict[str, Any]:
+            time.sleep(STEP_S)
+            self.epoch += 1
+            record = {
+                "epoch": self.epoch,
+                "train_loss": 1.0,
+                "val_loss": 1.0,
+                "val_top1": min(0.9, 0.1 * self.epoch + 0.01 * (self.job["number"] % 10)),
+                "lr": 0.1,
+                "seconds": STEP_S,
+                "node": f"{get_runtime_context().get_node_id()}/{self.gpus}",
+                "ended": time.time(),
+            }
+            done = self.epoch >= self.job["stop_epoch"]
+            return {"payload": json.dumps({"record": record, "outcome": "reached" if done else None}), "done": done}
+
+    return Sleeper
+
+
+@pytest.fixture
+def cluster() -> "Iterator[Cluster]":
+    """A head that has no room for trials; nodes are the test's to add."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    yield cluster
+    cluster.shutdown()
+
+
+@contextmanager
+def searching(folder: Path, resources: Resources, trials: int) -> Iterator[tuple[Engine, Callable[..., None]]]:
+    """An engine over a new run, and what works it off on the cluster."""
+    config = RunConfig.model_validate(
+        {
+            "space": "shapes",
+            "objectives": ("top1", "macs"),
+            "search": {"trials": trials, "sampler": "random", "eta": 2, "finalists": 0},
+        }
+    )
+    run = begin(folder, config, load_space("shapes"))
+    deadline = time.monotonic() + LIMIT_S
+    with Journal.open(run.folder) as journal, driver.connected(resources):
+        engine = Engine(
+            journal, run.space, config.search, objectives=run.objectives, epochs=EPOCHS, costs=CostModel(Conditions())
+        )
+
+        def work(on_tick: Callable[[], None] = lambda: None) -> None:
+            def bounded() -> None:
+                assert time.monotonic() < deadline, engine.summary()
+                on_tick()
+
+            driver.run(engine, driver.Plan(run.folder, cast(Any, None), cast(Any, None), resources), bounded)
+
+        yield engine, work
+
+
+def check_complete(folder: Path, trials: int) -> list[TrialRecord]:
+    """Every trial is there once and has ended, and every epoch was told once."""
+    _, found = open_run(folder)
+    launched = [trial for trial in found if trial.plan is not None]
+    assert len(launched) == trials
+    assert all(trial.status in ("complete", "stopped") for trial in launched)
+    assert all(sorted(trial.epochs) == list(range(1, trial.last_epoch + 1)) for trial in launched)
+    told: Counter[tuple[int, str]] = Counter()
+    for line in (folder / "journal.log").read_text().splitlines():
+        entry = json.loads(line)
+        told.update((entry["trial_id"], name) for name in entry.get("user_attr", {}) if name.startswith("epoch:"))
+    assert set(told.values()) == {1}
+    return launched
+
+
+def places(trials: list[TrialRecord]) -> Counter[str]:
+    """Node and GPUs -> epochs trained there."""
+    return Counter(str(record.node) for trial in trials for record in trial.epochs.values())
+
+
+@pytest.mark.slow
+def test_a_node_goes_and_one_comes_and_nothing_is_lost_or_doubled(
+    cluster: "Cluster", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "Worker", sleeper())
+    cluster.add_node(num_cpus=2, num_gpus=2)
+    going = cluster.add_node(num_cpus=2, num_gpus=2)
+    asked = Resources(gpus_per_trial=1, address=cluster.address)
+    run, changes = tmp_path / "run", ["a node goes, and one comes"]
+
+    def seen() -> int:
+        return len({place.split("/")[0] for place in places(open_run(run)[1])})
+
+    with searching(run, asked, 40) as (engine, work):
+
+        def on_tick() -> None:
+            if changes and engine.summary().epochs >= 8 and seen() == 2:
+                changes.pop()
+                cluster.remove_node(going)
+                assert worker_count(asked) == 2
+                cluster.add_node(num_cpus=2, num_gpus=2)
+
+        assert worker_count(asked) == 4
+        work(on_tick)
+    assert not changes
+    check_complete(run, 40)
+    assert seen() == 3
+
+
+@pytest.mark.slow
+def test_two_trials_share_each_gpu(cluster: "Cluster", tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "Worker", sleeper())
+    cluster.add_node(num_cpus=4, num_gpus=2)
+    asked = Resources(gpus_per_trial=0.5, address=cluster.address)
+    with searching(tmp_path / "run", asked, 16) as (_, work):
+        assert worker_count(asked) == 4
+        work()
+    trials = check_complete(tmp_path / "run", 16)
+    assert {place.split("/")[1] for place in places(trials)} == {"0", "1"}
+
+
+@pytest.mark.slow
+def test_trials_are_kept_to_a_kind(cluster: "Cluster", tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    monkeypatch.setattr(driver, "Worker", sleeper())
+    for kind in ("A100", "H100"):
+        cluster.add_node(num_cpus=2, num_gpus=2, resources={f"accelerator_type:{kind}": 1})
+    asked = Resources(gpus_per_trial=1, accelerator="H100", address=cluster.address)
+    with searching(tmp_path / "run", asked, 12) as (_, work):
+        assert worker_count(asked) == 2
+        with pytest.raises(UserError, match="1 GPUs of kind B200, and no node"):
+            check_fits(resources(1, 1, "B200"), nodes(), grows)
+        named = {node["NodeID"] for node in ray.nodes() if "accelerator_type:H100" in node["Resources"]}
+        work()
+    trials = check_complete(tmp_path / "run", 12)
+    assert {place.split("/")[0] for place in places(trials)} == named
+    note = left(tmp_path / "run")
+    assert note is not None
+    assert {"A100", "H100"} <= {node.kind for node in note.nodes}
+
+
+SCALING = {
+    "cluster_name": "scaling",
+    "max_workers": 1,
+    "provider": {
+        "type": "fake_multinode",
+        "use_node_id_as_ip": True,
+        "disable_node_updaters": True,
+        "disable_launch_config_check": True,
+    },
+    "head_node_type": "ray.head.default",
+    "available_node_types": {
+        "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+        "gpus": {"resources": {"CPU": 2, "GPU": 2}, "node_config": {}, "min_workers": 0, "max_workers": 1},
+    },
+}
+
+
+@pytest.fixture
+def scaling(tmp_path: Path) -> Iterator[str]:
+    """The address of a cluster that begins with no room at all; Ray's autoscaler may add a node."""
+    (tmp_path / "cluster.yaml").write_text(json.dumps(SCALING))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    line = ["start", "--head", "--block", f"--port={port}", "--num-cpus=0", "--include-dashboard=false"]
+    with (tmp_path / "head.log").open("w") as log:
+        head = subprocess.Popen(
+            [Path(sys.executable).parent / "ray", *line, f"--autoscaling-config={tmp_path / 'cluster.yaml'}"],
+            env={**os.environ, "RAY_FAKE_CLUSTER": "1"},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        head.terminate()
+        head.wait(timeout=60)
+        with suppress(ProcessLookupError):
+            os.killpg(head.pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_cluster_that_scales_up_from_nothing(scaling: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "Worker", sleeper())
+    asked = Resources(gpus_per_trial=1, address=scaling)
+    with searching(tmp_path / "run", asked, 12) as (_, work):
+        waits = check_fits(asked, nodes(), grows)
+        assert waits is not None
+        assert "waiting for the autoscaler" in waits
+        work()
+    check_complete(tmp_path / "run", 12)
