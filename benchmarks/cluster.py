@@ -17,11 +17,13 @@ the last trial's begin (then places run empty for want of trials). `change` cuts
 
 import argparse
 import json
+import subprocess
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -94,7 +96,7 @@ def work(folder: Path, address: str, gpus_per_trial: float, trials: int, epoch_s
     config = SearchConfig.model_validate({"trials": trials, "stopping": "none", "finalist_seeds": 0})
     directions, metrics = [o.direction for o in OBJECTIVES], [o.metric for o in OBJECTIVES]
     with Journal.create(folder, directions, metrics, {}) as journal, driver.connected(resources):
-        space, costs = load_space("cifar"), CostModel(Conditions())
+        space, costs = load_space("cifar-resnet"), CostModel(Conditions())
         engine = Engine(journal, space, config, objectives=OBJECTIVES, epochs=EPOCHS, costs=costs)
         plan = driver.Plan(folder, cast(Any, None), cast(Any, None), resources)
         driver.run(engine, plan, lambda: on_tick(engine.summary().complete))
@@ -167,18 +169,25 @@ def change(folder: Path, arguments: argparse.Namespace) -> list[list[str]]:
     """The shares before a node goes, while it is missing, and after another has come."""
     gpus, full = arguments.gpus, arguments.nodes * arguments.gpus
     moments: list[float] = []
-    with standing(arguments.nodes, gpus, gpus) as cluster:
+    # Both beside the driver, whose loop goes on; processes of Ray's can be started by a main thread alone.
+    line = [Path(sys.executable).parent / "ray", "start", "--block", f"--num-cpus={gpus}", f"--num-gpus={gpus}"]
+    with standing(arguments.nodes, gpus, gpus) as cluster, ExitStack() as stack:
         going = list(cluster.worker_nodes)[-1]
-        steps: list[tuple[float, Callable[[], object]]] = [
-            (2 / 3, lambda: cluster.add_node(num_cpus=gpus, num_gpus=gpus)),
-            (1 / 3, lambda: cluster.remove_node(going, allow_graceful=False)),
-        ]
+
+        def go() -> None:
+            threading.Thread(target=cluster.remove_node, args=(going, False)).start()
+
+        def come() -> None:
+            coming = subprocess.Popen([*line, f"--address={cluster.address}"], stdout=subprocess.DEVNULL)
+            stack.callback(coming.wait)
+            stack.callback(coming.terminate)
+
+        steps = [(2 / 3, come), (1 / 3, go)]
 
         def on_tick(complete: int) -> None:
             if steps and complete >= steps[-1][0] * arguments.trials:
                 moments.append(time.time())
-                # Beside the driver, whose loop goes on.
-                threading.Thread(target=steps.pop()[1]).start()
+                steps.pop()[1]()
 
         epochs = work(folder, cluster.address, 1, arguments.trials, arguments.epoch, on_tick)
     ready, last, (gone, asked) = all_at_work(epochs, full), last_begun(epochs), moments

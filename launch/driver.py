@@ -101,6 +101,7 @@ def run(engine: Engine, plan: Plan, on_tick: Callable[[], None]) -> None:
             name="tune",
             storage_path=str(plan.run_dir / "ray"),
             search_alg=adapter,
+            scheduler=_scheduler(),
             num_samples=-1,
             reuse_actors=True,
             trial_name_creator=_job_name,
@@ -219,6 +220,23 @@ def _ticker(stopping: threading.Event, on_tick: Callable[[], None], note: Callab
                 raise Interrupted
 
     return Ticker()
+
+
+def _scheduler() -> Any:  # noqa: ANN401  # a class made of ray's
+    from ray.tune.schedulers import FIFOScheduler  # noqa: PLC0415
+
+    class Scheduler(FIFOScheduler):  # type: ignore[misc]
+        """Leaves it to Tune which trial comes next.
+
+        Tune's own names the trial that waits longest. A worker that has become free is then given to that one, though
+        a worker is being started for it, and the start is called off: where trials are shorter than a start, a new
+        node would never come to work. Unnamed, the free worker takes the job that was just decided.
+        """
+
+        def choose_trial_to_run(self, tune_controller: object) -> None:  # noqa: ARG002
+            return None
+
+    return Scheduler()
 
 
 def _adapter(engine: Engine, workers: Callable[[], int], run_dir: Path) -> Any:  # noqa: ANN401  # a class made of ray's
