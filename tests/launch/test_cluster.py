@@ -1,16 +1,11 @@
 """What a cluster has room for; and clusters of several nodes with pretended GPUs, by Ray's own `cluster_utils`."""
 
 import json
-import os
 import re
-import signal
-import socket
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -309,57 +304,3 @@ def test_trials_are_kept_to_a_kind(cluster: "Cluster", tmp_path: Path, monkeypat
     note = left(tmp_path / "run")
     assert note is not None
     assert {"A100", "H100"} <= {node.kind for node in note.nodes}
-
-
-SCALING = {
-    "cluster_name": "scaling",
-    "max_workers": 1,
-    "provider": {
-        "type": "fake_multinode",
-        "use_node_id_as_ip": True,
-        "disable_node_updaters": True,
-        "disable_launch_config_check": True,
-    },
-    "head_node_type": "ray.head.default",
-    "available_node_types": {
-        "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
-        "gpus": {"resources": {"CPU": 2, "GPU": 2}, "node_config": {}, "min_workers": 0, "max_workers": 1},
-    },
-}
-
-
-@pytest.fixture
-def scaling(tmp_path: Path) -> Iterator[str]:
-    """The address of a cluster that begins with no room at all; Ray's autoscaler may add a node."""
-    (tmp_path / "cluster.yaml").write_text(json.dumps(SCALING))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    line = ["start", "--head", "--block", f"--port={port}", "--num-cpus=0", "--include-dashboard=false"]
-    with (tmp_path / "head.log").open("w") as log:
-        head = subprocess.Popen(
-            [Path(sys.executable).parent / "ray", *line, f"--autoscaling-config={tmp_path / 'cluster.yaml'}"],
-            env={**os.environ, "RAY_FAKE_CLUSTER": "1"},
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        head.terminate()
-        head.wait(timeout=60)
-        with suppress(ProcessLookupError):
-            os.killpg(head.pid, signal.SIGKILL)
-
-
-@pytest.mark.slow
-def test_a_cluster_that_scales_up_from_nothing(scaling: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "Worker", sleeper())
-    asked = Resources(gpus_per_trial=1, address=scaling)
-    with searching(tmp_path / "run", asked, 12) as (_, work):
-        waits = check_fits(asked, nodes(), grows)
-        assert waits is not None
-        assert "waiting for the autoscaler" in waits
-        work()
-    check_complete(tmp_path / "run", 12)
