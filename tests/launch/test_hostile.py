@@ -64,7 +64,7 @@ def with_attribute(name: str, value: object) -> Callable[[dict[str, Any]], dict[
     """A change of an attribute, of the study's or of trials'."""
 
     def change(record: dict[str, Any]) -> dict[str, Any]:
-        for attrs in ("user_attr", "system_attr"):
+        for attrs in ("user_attr", "system_attr", "user_attrs", "system_attrs"):
             if name in record.get(attrs, {}):
                 record[attrs][name] = value
         return record
