@@ -138,12 +138,14 @@ class History:
         that were not (over budget, failed), the last count. Trials under way that no epoch is known of all take part.
         """
         waiting = [row for row in self.open if row.curve]
-        trained = [self.rows[index] for index in self._trained] + waiting
-        if len(trained) > _MOST_TRAINED:
+        if len(self._trained) + len(waiting) <= _MOST_TRAINED:
+            trained = [self.rows[index] for index in self._trained] + waiting
+        else:
             elite = set(self._elite)
-            rest = [self.rows[index] for index in self._trained if index not in elite] + waiting
-            places = np.linspace(0, len(rest) - 1, _MOST_TRAINED - len(elite)).astype(int)
-            trained = [self.rows[index] for index in self._elite] + [rest[place] for place in places]
+            rest = [index for index in self._trained if index not in elite]
+            places = np.linspace(0, len(rest) + len(waiting) - 1, _MOST_TRAINED - len(elite)).astype(int).tolist()
+            trained = [self.rows[index] for index in self._elite]
+            trained += [self.rows[rest[p]] if p < len(rest) else waiting[p - len(rest)] for p in places]
         others = [self.rows[index] for index in self._others[-_MOST_OTHERS:]]
         return [*trained, *others, *(row for row in self.open if not row.curve)]
 

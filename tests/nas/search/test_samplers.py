@@ -237,3 +237,19 @@ def test_an_unusual_study_is_searched_better_than_at_random() -> None:
     shares = [found("default", seed) / found("random", seed) for seed in range(3)]
     assert min(shares) > 1.0
     assert np.mean(shares) > 1.1
+
+
+def test_of_many_trials_the_best_and_some_of_all_ages_are_looked_at() -> None:
+    study = run_additive(make_sampler("random", 0), 400)
+    history = History(study, None)
+    history.update(study.trials)
+    seen = history.sample()
+    assert len(seen) == 256
+    number_of = {id(row): number for number, row in enumerate(history.rows)}
+    numbers = [number_of[id(row)] for row in seen]
+    assert len(set(numbers)) == 256
+    front = {trial.number for trial in study.best_trials}
+    assert front <= set(numbers)
+    rest = sorted(numbers[128:])
+    assert rest[0] < 20
+    assert rest[-1] > 380
