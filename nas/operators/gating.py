@@ -24,11 +24,14 @@ from nas.operators.base import without_autocast
 _SINGLE = {torch.float32, torch.float64}
 """Types whose sums over a map stay in range, and whose reciprocals of counts are exact enough to multiply by."""
 
+_CPU = {"cpu", "meta"}
+"""Where what is meant for the CPU runs; without data, what it would do is counted."""
+
 _AT_ONCE = 1 << 15
 """Numbers of a pooling's matrix over both dimensions up to which it is one product, not one a channel and dimension."""
 
-_CHUNK = 1 << 18
-"""Numbers of a product that are summed at a time: 1 MiB of float32."""
+_CHUNK = 1 << 19
+"""Numbers of a product that are summed at a time: 2 MiB of float32."""
 
 Linear = Callable[[Tensor], Tensor]
 
@@ -87,7 +90,7 @@ def pooled(x: Tensor, line: Linear, plane: Linear) -> tuple[Tensor, Tensor]:
         line: a linear function of lines, [B, 1, L] -> [B, 1, L'].
         plane: the same along rows and columns, [N, C, H, W] -> [N, C, H', W']: what runs where products are no faster.
     """
-    if x.device.type not in {"cpu", "meta"} or x.dtype not in _SINGLE or torch.compiler.is_compiling():
+    if x.device.type not in _CPU or x.dtype not in _SINGLE or torch.compiler.is_compiling():
         return plane(x), x
     rows, columns = (line(torch.eye(side, dtype=x.dtype, device=x.device)[:, None])[:, 0] for side in x.shape[2:])
     if not _differentiates(x):
@@ -131,18 +134,17 @@ class _Gated(torch.autograd.Function):
 
 def _summed_product(grad: Tensor, x: Tensor, factor: Tensor) -> Tensor:
     """grad * x, summed to the shape of ``factor``."""
-    per_channel = factor.shape[2:] == (1, 1) and grad.is_contiguous() and x.is_contiguous()
-    if not per_channel or grad.dtype != x.dtype or torch.is_grad_enabled():
+    by_parts = factor.shape[2:] == (1, 1) and grad.dtype == x.dtype and x.device.type in _CPU
+    if not by_parts or torch.is_grad_enabled():
         return (grad * x).sum_to_size(factor.shape)
-    # Some channels at a time: the product is not written out, but stays near the cores.
-    lefts, rights = grad.view(-1, x[0, 0].numel()), x.view(-1, x[0, 0].numel())
-    rows = min(len(lefts), max(1, _CHUNK // lefts.shape[1]))
-    buffer, sums = torch.empty_like(lefts[:rows]), lefts.new_empty(len(lefts))
-    for first in range(0, len(lefts), rows):
-        part = slice(first, first + rows)
-        left = lefts[part]
-        torch.sum(torch.mul(left, rights[part], out=buffer[: len(left)]), 1, out=sums[part])
-    return sums.view(factor.shape)
+    # Some images at a time: the product is not written out, but stays near the cores.
+    images = min(len(x), max(1, _CHUNK // x[0].numel()))
+    buffer, sums = torch.empty_like(x[:images]), torch.empty_like(factor)
+    for first in range(0, len(x), images):
+        part = slice(first, first + images)
+        product = torch.mul(grad[part], x[part], out=buffer[: len(x[part])])
+        torch.sum(product, (2, 3), keepdim=True, out=sums[part])
+    return sums
 
 
 # The mean ------------------------------------------------------------------------------------------------------------
