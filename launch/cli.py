@@ -391,7 +391,7 @@ def search(
     ] = "shapes",
     overrides: Set = [],  # noqa: B006  # typer reads it
     run: Annotated[Path | None, typer.Option(metavar="DIR", help="The run's folder; by default runs/<name>.")] = None,
-    address: Annotated[str | None, typer.Option(help="A Ray cluster: auto, or ray://host:port.")] = None,
+    address: Annotated[str | None, typer.Option(help="A Ray cluster: auto, or host:port.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw away a run that the folder holds.")] = False,
     json: Json = False,
 ) -> None:
@@ -426,7 +426,7 @@ def space_of(file: str, config: "RunConfig") -> SearchSpace:
 def resume(
     run: RunDir,
     address: Annotated[
-        str | None, typer.Option(help="A Ray cluster: auto, or ray://host:port; local: this machine alone.")
+        str | None, typer.Option(help="A Ray cluster: auto, or host:port; local: this machine alone.")
     ] = None,
     json: Json = False,
 ) -> None:

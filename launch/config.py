@@ -30,9 +30,7 @@ class Resources(BaseModel):
     accelerator: str | None = Field(
         default=None, description="the kind of GPU to train on, as Ray names it (H100); left out: any"
     )
-    address: str | None = Field(
-        default=None, description="a Ray cluster (auto, ray://host:port); left out: this machine"
-    )
+    address: str | None = Field(default=None, description="a Ray cluster (auto, host:port); left out: this machine")
 
     @model_validator(mode="after")
     def _possible(self) -> "Resources":

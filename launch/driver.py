@@ -123,7 +123,7 @@ def address_of(kept: str | None, given: str | None) -> str | None:
     journal may have come from a stranger.
 
     Raises:
-        UserError: the journal names a cluster elsewhere, and nobody else does.
+        UserError: the journal names a cluster elsewhere, and nobody else does; or it is to be reached by Ray Client.
     """
     if given is None and kept not in _TRUSTED:
         raise UserError(
@@ -131,6 +131,12 @@ def address_of(kept: str | None, given: str | None) -> str | None:
             f"--address {printable(str(kept))}, or --address {LOCAL} for this machine"
         )
     address = kept if given is None else given
+    if address is not None and address.startswith("ray://"):
+        # Tune moves itself to the cluster there, and would have to take the open journal along.
+        raise UserError(
+            f"nas: {printable(address)}: a search cannot be driven through Ray Client; start it on a machine of the "
+            "cluster (--address auto), or from anywhere by ray job submit"
+        )
     return None if address == LOCAL else address
 
 

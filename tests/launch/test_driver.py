@@ -10,6 +10,7 @@ import torch
 from launch import driver
 from launch.config import RunConfig
 from launch.driver import address_of
+from launch.errors import UserError
 from launch.run import begin
 from launch.worker import Worker
 from nas.costs import Conditions, CostModel
@@ -24,12 +25,17 @@ from trainers import DataConfig, TrainerConfig, load_data
         (None, None, None),
         ("auto", None, "auto"),
         ("auto", "local", None),
-        ("ray://a:10001", "ray://b:10001", "ray://b:10001"),
+        ("10.0.0.1:6379", "10.0.0.2:6379", "10.0.0.2:6379"),
         (None, "auto", "auto"),
     ],
 )
 def test_where_a_run_goes_on(kept: str | None, given: str | None, address: str | None) -> None:
     assert address_of(kept, given) == address
+
+
+def test_ray_client_is_refused() -> None:
+    with pytest.raises(UserError, match="cannot be driven through Ray Client; start it on a machine of the cluster"):
+        address_of(None, "ray://a:10001")
 
 
 @pytest.fixture
