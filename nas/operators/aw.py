@@ -40,8 +40,8 @@ from search_spaces.sites import Site
 _WEIGHTS = 1 << 23
 """Kernel weights made at a time: 32 MiB of float32. Smaller groups copy results and repeat fixed work."""
 
-_NUMBERS = 1 << 21
-"""Numbers of the input taken at a time, 8 MiB of float32: over large maps a convolution of more leaves the caches."""
+_NUMBERS = 1 << 22
+"""Numbers of the input taken at a time, 16 MiB of float32: over large maps a convolution of more leaves the caches."""
 
 Window = tuple[slice, slice]
 
