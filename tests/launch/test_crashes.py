@@ -139,9 +139,13 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(folder: Path) -> None:
 def test_two_drivers_do_not_work_on_one_run(folder: Path) -> None:
     process = nas(folder, "search", "run.yaml", "--run", "run")
     wait_for(folder, process, 1)
-    second = nas(folder, "resume", "run")
-    out, _ = second.communicate(timeout=LIMIT_S)
+    os.kill(process.pid, signal.SIGSTOP)  # it could be done before the second has begun
+    try:
+        second = nas(folder, "resume", "run")
+        out, _ = second.communicate(timeout=LIMIT_S)
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
+        os.kill(process.pid, signal.SIGINT)
+        process.communicate(timeout=LIMIT_S)
     assert second.returncode == 2, out
     assert str(process.pid) in out
-    os.kill(process.pid, signal.SIGINT)
-    process.communicate(timeout=LIMIT_S)
