@@ -100,3 +100,10 @@ def write(text: str, script: str, path: Path) -> None:
     before = path.read_text().partition(mark)[0] if path.exists() else ""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"{before}{mark}\n\n{text}")
+
+
+def write_between(text: str, script: str, path: Path) -> None:
+    """Replace what stands in a file between the script's two marks; what stands around them is written by hand."""
+    mark, end = f"<!-- {script} -->", f"<!-- end of {script} -->"
+    before, _, rest = path.read_text().partition(mark)
+    path.write_text(f"{before}{mark}\n\n{text}\n\n{end}{rest.partition(end)[2]}")

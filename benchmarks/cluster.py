@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import optuna
+from _side_by_side import write_between
 from ray.cluster_utils import Cluster
 
 from launch import driver
@@ -44,7 +45,6 @@ Tick = Callable[[int], None]
 
 _PARTS = ("gpus", "shares", "change")
 _PER_GPU = {"gpus": 1, "shares": 2}
-_MARK, _END = "<!-- benchmarks/cluster.py -->", "<!-- end of benchmarks/cluster.py -->"
 
 
 def sleeper(epoch_s: float) -> type[Any]:
@@ -222,8 +222,7 @@ def main() -> None:
                 lines.append("| " + " | ".join(row) + " |")
                 print(lines[-1], flush=True)
     if arguments.write is not None:
-        before, _, rest = arguments.write.read_text().partition(_MARK)
-        arguments.write.write_text(f"{before}{_MARK}\n\n" + "\n".join(lines) + f"\n\n{_END}{rest.partition(_END)[2]}")
+        write_between("\n".join(lines), "benchmarks/cluster.py", arguments.write)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from _side_by_side import write
 
 from nas.analysis.ranks import rank_correlation
 from nas.costs import Budget, Calibration, Conditions, CostModel, Measure, calibrate
@@ -27,7 +28,6 @@ Array = npt.NDArray[np.float64]
 Rows = Sequence[Sequence[str]]
 
 _BATCHES = {"cifar-resnet": 32, "wide-resnet": 2, "mnasnet": 4}
-_MARK = "<!-- benchmarks/costs.py -->"
 _HELD_OUT_SEED = 20_000
 _GROUP = 6
 
@@ -207,8 +207,7 @@ def main() -> None:
     text = "\n".join([*sections, load, ""])
     print("\n" + text)
     if args.write is not None:
-        before = args.write.read_text().partition(_MARK)[0]
-        args.write.write_text(f"{before}{_MARK}\n\n{text}")
+        write(text, "benchmarks/costs.py", args.write)
 
 
 if __name__ == "__main__":

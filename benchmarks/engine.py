@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import optuna
+from _side_by_side import write_between
 
 from nas.costs import Conditions, CostModel
 from nas.search import ACCURACY, Engine, EpochRecord, Job, Journal, Objective, Outcome, SearchConfig
@@ -35,7 +36,6 @@ SECONDS = 5.0
 _COSTS = CostModel(Conditions())
 
 _PARTS = ("grow", "resume", "busy")
-_MARK, _END = "<!-- benchmarks/engine.py -->", "<!-- end of benchmarks/engine.py -->"
 _SPACE = """
 schema: 1
 name: engine
@@ -183,8 +183,7 @@ def main() -> None:
                 lines.append("| " + " | ".join(row) + " |")
                 print(lines[-1], flush=True)
     if arguments.write is not None:
-        before, _, rest = arguments.write.read_text().partition(_MARK)
-        arguments.write.write_text(f"{before}{_MARK}\n\n" + "\n".join(lines) + f"\n\n{_END}{rest.partition(_END)[2]}")
+        write_between("\n".join(lines), "benchmarks/engine.py", arguments.write)
 
 
 if __name__ == "__main__":

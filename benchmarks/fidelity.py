@@ -33,6 +33,7 @@ from typing import TypedDict
 
 import numpy as np
 import optuna
+from _side_by_side import write_between
 from numpy.typing import NDArray
 
 from nas.analysis.ranks import rank_correlation
@@ -51,7 +52,6 @@ MARKS = (0.2, 0.3, 0.4, 0.6, 1.0)
 _COST = "params"
 _NOISE = 0.02
 _SAMPLED = 1_000
-_MARK, _END = "<!-- benchmarks/fidelity.py -->", "<!-- end of benchmarks/fidelity.py -->"
 _SPACE = """
 schema: 1
 name: curves
@@ -284,8 +284,7 @@ def main() -> None:
         lines.append(f"Rank correlation with the final accuracy, first problem of {kind}: {ranks}.")
     print(*lines, sep="\n")
     if arguments.write is not None:
-        before, _, rest = arguments.write.read_text().partition(_MARK)
-        arguments.write.write_text(f"{before}{_MARK}\n\n" + "\n".join(lines) + f"\n\n{_END}{rest.partition(_END)[2]}")
+        write_between("\n".join(lines), "benchmarks/fidelity.py", arguments.write)
     if arguments.picture is not None:
         picture(arguments.picture, runs, arguments.schemes)
 

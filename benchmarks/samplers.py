@@ -28,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 import optuna
+from _side_by_side import write_between
 from numpy.typing import NDArray
 
 from nas.search import make_sampler
@@ -37,7 +38,6 @@ MACRO = Path(__file__).resolve().parents[2] / "shared" / "benchmarks" / "nasbenc
 MARKS = (50, 100, 200)
 REACHED = 0.95
 
-_MARK, _END = "<!-- benchmarks/samplers.py -->", "<!-- end of benchmarks/samplers.py -->"
 
 Array = NDArray[np.float64]
 
@@ -247,8 +247,7 @@ def main() -> None:
             lines.append("| " + " | ".join(row(found[-1], marks)) + " |")
             print(lines[-1], flush=True)
     if arguments.write is not None:
-        before, _, rest = arguments.write.read_text().partition(_MARK)
-        arguments.write.write_text(f"{before}{_MARK}\n\n" + "\n".join(lines) + f"\n\n{_END}{rest.partition(_END)[2]}")
+        write_between("\n".join(lines), "benchmarks/samplers.py", arguments.write)
     if arguments.picture is not None:
         picture(arguments.picture, found)
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from _side_by_side import write
 
 from search_spaces import Architecture, load_space
 from search_spaces.yamlfile import validate
 from trainers import Dataset, Recipe, TrainerConfig, Training, load_data, recipe_document, shapes
 
-_MARK = "<!-- benchmarks/shapes.py -->"
 _CUES = {"block": shapes.BLOCK_CUE, "row bar": shapes.ROW_CUE, "column bar": shapes.COLUMN_CUE}
 
 
@@ -85,8 +85,7 @@ def main() -> None:
     torch.set_num_threads(1)
     text = table(args.placements, args.seeds)
     if args.write is not None:
-        before = args.write.read_text().partition(_MARK)[0]
-        args.write.write_text(f"{before}{_MARK}\n\n{text}")
+        write(text, "benchmarks/shapes.py", args.write)
 
 
 if __name__ == "__main__":

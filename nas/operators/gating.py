@@ -54,7 +54,7 @@ class Gate(Merging):
     def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
         """[N, C, H, W] -> [N, C, H, W]."""
         x, factor = self.gate(x)
-        if _differentiates(x):
+        if differentiates(x):
             out: Tensor = _Gated.apply(x, factor, shortcut)
             return out
         return x * factor if shortcut is None else torch.addcmul(shortcut, x, factor)
@@ -76,7 +76,7 @@ def squeeze(x: Tensor) -> tuple[Tensor, Tensor]:
         The means, [N, C, 1, 1], and ``x``. Let the latter go through products or convolutions: its gradient is written
         to, and that of a sum, ``x + y``, belongs to ``y`` as well.
     """
-    if not _differentiates(x):
+    if not differentiates(x):
         return _mean(x), x
     mean, passed = _Squeeze.apply(x)
     return mean, passed
@@ -93,13 +93,14 @@ def pooled(x: Tensor, line: Linear, plane: Linear) -> tuple[Tensor, Tensor]:
     if x.device.type not in _CPU or x.dtype not in _SINGLE or torch.compiler.is_compiling():
         return plane(x), x
     rows, columns = (line(torch.eye(side, dtype=x.dtype, device=x.device)[:, None])[:, 0] for side in x.shape[2:])
-    if not _differentiates(x):
+    if not differentiates(x):
         return _resample(x, rows, columns), x
     small, passed = _Pool.apply(x, rows, columns)
     return small, passed
 
 
-def _differentiates(x: Tensor) -> bool:
+def differentiates(x: Tensor) -> bool:
+    """Whether a gradient of ``x`` is to be written by hand: one is wanted, and no compiler looks on."""
     return torch.is_grad_enabled() and x.requires_grad and not torch.compiler.is_compiling()
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.operators.base import Cost, Operator, Resolved, conv
-from nas.operators.gating import Merging
+from nas.operators.gating import Merging, differentiates
 from search_spaces.sites import Site
 
 
@@ -36,7 +36,7 @@ class Context(Merging):
     def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
         """[N, C, H, W] -> [N, C, H, W]."""
         weight = self.mask.weight.view(1, -1)
-        if torch.is_grad_enabled() and x.requires_grad and not torch.compiler.is_compiling():
+        if differentiates(x):
             context, x = _Context.apply(x, weight)
         else:
             context = _context(x, weight)[0]
