@@ -10,10 +10,10 @@ A does not depend on the input channel, so the operator is a convolution whose o
 
     out[n, p] = sum over taps t of (1 + A[n, p, t]) * shift_t(conv1x1(x[n], K[p, :, t])).
 
-Two exact forms; the smaller intermediate wins (`_by_kernels`). Images have k^2 C_in C_out weights each, or k^2 C_out
-maps of H' W' positions:
+Two exact forms, whose work beyond the products falls with the positions of a map and with C_in (`_by_kernels`). Images
+have k^2 C_in C_out weights each, or k^2 C_out maps of H' W' positions:
 
-- **kernels** (H' W' > C_in): the kernels of a few images at a time are made and applied by one grouped convolution;
+- **kernels** (H' W' > 2 C_in): the kernels of a few images at a time are made and applied by one grouped convolution;
   the backward pass makes them again, so that no more than `_WEIGHTS` of them exist at any time.
 - **maps** (otherwise): one 1x1 convolution a tap, scaled, shifted and summed. A's gradient wants the maps again, and
   training keeps them if they are few (`_keeps_maps`); else every image's own gradient of the kernel gives it.
@@ -55,7 +55,7 @@ def scaled_conv(x: Tensor, weight: Tensor, scale: Tensor, stride: int = 1) -> Te
     Args:
         x: [N, C_in, H, W].
         weight: [C_out, C_in, k, k], k odd.
-        scale: [N, C_out, k, k].
+        scale: [N, C_out, k, k], nowhere zero: a gradient divides by it.
         stride: of the convolution.
 
     Returns:
@@ -86,12 +86,12 @@ def scaled_conv(x: Tensor, weight: Tensor, scale: Tensor, stride: int = 1) -> Te
 
 
 def _by_kernels(positions: int, in_channels: int) -> bool:
-    return positions > in_channels
+    return positions > 2 * in_channels
 
 
 def _keeps_maps(positions: int, in_channels: int) -> bool:
     # Never where `_by_kernels` holds, which makes none.
-    return 2 * positions < in_channels
+    return 4 * positions <= in_channels
 
 
 def _cut(n: int, size: int) -> Iterator[slice]:
@@ -202,86 +202,78 @@ def _phases(x: Tensor, stride: int) -> Tensor:
 def _from_phases(phases: Tensor, stride: int, like: Tensor) -> Tensor:
     """The inverse of `_phases`, in shape and memory format of ``like``."""
     _, n, h, w, c = phases.shape
-    whole = phases.view(stride, stride, n, h, w, c).permute(2, 5, 3, 0, 4, 1).reshape(n, c, h * stride, w * stride)
-    return whole[:, :, : like.shape[2], : like.shape[3]].contiguous(memory_format=_memory_format(like))
+    whole = phases.view(stride, stride, n, h, w, c).permute(2, 5, 3, 0, 4, 1)
+    return whole.reshape(n, c, h * stride, w * stride)[:, :, : like.shape[2], : like.shape[3]]
 
 
 def _by_tap(weight: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
     """[C_out, C_in, k, k] -> [k^2, C_out, C_in]; [N, C_out, k, k] -> [k^2, N, 1, 1, C_out]."""
-    c_out, c_in, kernel, _ = weight.shape
-    # As a transposed matrix: PyTorch copies those in tiles, other permutations number by number.
-    taps = weight.reshape(-1, kernel**2).t().contiguous().view(kernel**2, c_out, c_in)
-    return taps, scale.permute(2, 3, 0, 1).reshape(kernel**2, -1, 1, 1, c_out)
+    scales = scale.permute(2, 3, 0, 1).reshape(-1, len(scale), 1, 1, len(weight))
+    return weight.permute(2, 3, 0, 1).flatten(0, 1).contiguous(), scales.contiguous()
 
 
 def _maps_forward(x: Tensor, weight: Tensor, scale: Tensor, stride: int, keep: bool) -> tuple[Tensor, Tensor]:
-    """The output and, with ``keep``, the maps: [k^2, N H' W', C_out]."""
-    c_out, _, kernel, _ = weight.shape
-    phases = _phases(x, stride)
-    _, n, h, w, c_in = phases.shape
-    group, length = max(1, _ROWS // (h * w)), h * w
-    images = phases.view(-1, n * length, c_in)
+    """The output and, with ``keep``, the maps: [k^2, N, H', W', C_out]."""
+    n, (h, w) = x.shape[0], _out_size(x.shape, stride)
+    c_out, c_in, kernel, _ = weight.shape
     taps, scales = _by_tap(weight, scale)
-    out = x.new_empty(n, h, w, c_out)
-    maps = x.new_empty((kernel**2, n * length, c_out) if keep else (0,))
-    buffer = None if keep else x.new_empty(min(n, group) * length, c_out)
-    for part in _cut(n, group):
-        rows = slice(part.start * length, part.stop * length)
-        result = out[part]
+    result = torch.empty(n, c_out, h, w, dtype=x.dtype, memory_format=_memory_format(x))
+    maps = x.new_empty((kernel**2, n, h, w, c_out) if keep else (0,))
+    for part in _cut(n, max(1, _ROWS // (h * w))):
+        images = _phases(x[part], stride)
+        out = x.new_empty(*images.shape[1:4], c_out)
+        buffer = None if keep else torch.empty_like(out)
         for index, (tap, phase, write, read) in enumerate(_taps(kernel, stride, h, w)):
-            plane = maps[tap, rows] if buffer is None else buffer[: rows.stop - rows.start]
-            plane = torch.mm(images[phase, rows], taps[tap].t(), out=plane).view(-1, h, w, c_out)
+            plane = maps[tap, part] if buffer is None else buffer
+            torch.mm(images[phase].view(-1, c_in), taps[tap].t(), out=plane.view(-1, c_out))
             if index == 0:
-                torch.mul(plane, scales[tap, part], out=result)
+                torch.mul(plane, scales[tap, part], out=out)
             else:
-                result[:, *write].addcmul_(plane[:, *read], scales[tap, part])
-    return out.permute(0, 3, 1, 2).contiguous(memory_format=_memory_format(x)), maps
+                out[:, *write].addcmul_(plane[:, *read], scales[tap, part])
+        result[part] = out.permute(0, 3, 1, 2)
+    return result, maps
 
 
 def _maps_backward(
     grad: Tensor, x: Tensor, weight: Tensor, scale: Tensor, maps: Tensor, stride: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    c_out, _, kernel, _ = weight.shape
-    phases, grads = _phases(x, stride), _phases(grad, 1)[0]
-    _, n, h, w, c_in = phases.shape
-    group, length = max(1, _ROWS // (h * w)), h * w
-    images = phases.view(-1, n * length, c_in)
+    n, c_out, h, w = grad.shape
+    c_in, kernel = weight.shape[1:3]
     taps, scales = _by_tap(weight, scale)
-    grad_images, grad_taps, grad_scales = torch.zeros_like(images), torch.zeros_like(taps), torch.zeros_like(scales)
+    grad_taps, grad_scales = torch.zeros_like(taps), torch.zeros_like(scales)
     kept = maps.numel() > 0
-    shifted_buffer = x.new_empty(min(n, group) * length * c_out)
-    product_buffer = x.new_empty(min(n, group) * c_out * (length if kept else c_in))
-    for part in _cut(n, group):
-        rows, size = slice(part.start * length, part.stop * length), part.stop - part.start
-        flat = shifted_buffer[: size * length * c_out].view(size * length, c_out)
-        shifted = flat.view(size, h, w, c_out)
+    result = torch.empty_like(x)
+    for part in _cut(n, max(1, _ROWS // (h * w))):
+        images, grads = _phases(x[part], stride), _phases(grad[part], 1)[0]
+        size, ones = len(grads), x.new_ones(len(grads))
+        grad_images, shifted = torch.zeros_like(images), torch.empty_like(grads)
+        rows = shifted.view(-1, c_out)
+        products = x.new_empty(grads.numel() if kept else size * c_out * c_in)
         for tap, phase, write, read in _taps(kernel, stride, h, w):
-            incoming, by, source = grads[part][:, *write], scales[tap, part], images[phase, rows]
+            source, by, grad_scale = images[phase].view(-1, c_in), scales[tap, part], grad_scales[tap, part]
             # The gradient of what this tap read; the rim that it did not read is zero.
             for outside in (slice(0, read[0].start), slice(read[0].stop, h)):
                 shifted[:, outside].zero_()
             for outside in (slice(0, read[1].start), slice(read[1].stop, w)):
                 shifted[:, :, outside].zero_()
+            torch.mul(grads[:, *write], by, out=shifted[:, *read])
             if kept:
-                mapped = maps[tap, rows].view(shifted.shape)[:, *read]
-                products = product_buffer[: mapped.numel()].view(mapped.shape)
-                torch.sum(torch.mul(incoming, mapped, out=products), (1, 2), keepdim=True, out=grad_scales[tap, part])
-                torch.mul(incoming, by, out=shifted[:, *read])
-                grad_taps[tap].addmm_(flat.t(), source)
+                mapped = maps[tap, part][:, *read]
+                product = torch.mul(grads[:, *write], mapped, out=products[: mapped.numel()].view(mapped.shape))
+                torch.sum(product, (1, 2), keepdim=True, out=grad_scale)
+                grad_taps[tap].addmm_(rows.t(), source)
             else:
-                shifted[:, *read] = incoming
-                products = product_buffer[: size * c_out * c_in].view(size, c_out, c_in)
-                torch.bmm(shifted.flatten(1, 2).transpose(1, 2), source.view(size, length, c_in), out=products)
-                for product, one in zip(products, by, strict=True):
-                    grad_taps[tap].addcmul_(product, one.view(c_out, 1))
-                torch.sum(products.mul_(taps[tap]), 2, out=grad_scales[tap, part].view(size, c_out))
-                shifted.mul_(by)
-            grad_images[phase, rows].addmm_(flat, taps[tap])
-    del phases, images, grads, taps, shifted_buffer, product_buffer  # as large as what follows
-    grad_x = _from_phases(grad_images.view(-1, n, h, w, c_in), stride, x)
-    grad_weight = grad_taps.view(kernel**2, -1).t().contiguous().view(weight.shape)
-    grad_scale = grad_scales.view(kernel, kernel, n, c_out).permute(2, 3, 0, 1).contiguous()
-    return grad_x, grad_weight, grad_scale
+                # Of every image: the gradient of its own kernel times its scale, by which the sums are divided.
+                own = products.view(size, c_out, c_in)
+                torch.bmm(rows.view(size, -1, c_out).transpose(1, 2), source.view(size, -1, c_in), out=own)
+                grad_taps[tap].view(-1).addmv_(own.view(size, -1).t(), ones)
+                dots = torch.bmm(taps[tap].unsqueeze(1), own.permute(1, 2, 0))
+                torch.div(dots.view(c_out, size).t(), by.view(size, c_out), out=grad_scale.view(size, c_out))
+            grad_images[phase].view(-1, c_in).addmm_(rows, taps[tap])
+        result[part] = _from_phases(grad_images, stride, x)
+    del taps  # before a copy of as much
+    grad_weight = grad_taps.permute(1, 2, 0).contiguous().view(weight.shape)
+    return result, grad_weight, grad_scales.view(kernel, kernel, n, c_out).permute(2, 3, 0, 1).contiguous()
 
 
 # The operator --------------------------------------------------------------------------------------------------------
@@ -328,7 +320,7 @@ def _(x: Tensor, weight: Tensor, scale: Tensor, stride: int, training: bool) -> 
     out = x.new_empty(n, c_out, *size).contiguous(memory_format=_memory_format(x))
     positions = math.prod(size)
     kept = training and _keeps_maps(positions, c_in)
-    return out, x.new_empty((kernel**2, n * positions, c_out) if kept else (0,))
+    return out, x.new_empty((kernel**2, n, *size, c_out) if kept else (0,))
 
 
 @_aw_conv_backward.register_fake
