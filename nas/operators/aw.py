@@ -115,6 +115,14 @@ def _taps(kernel: int, stride: int, height: int, width: int) -> Iterator[tuple[i
             yield (y + reach) * kernel + x + reach, row * stride + column, write, read
 
 
+def _rims(window: Window, height: int, width: int) -> Iterator[tuple[int, slice]]:
+    """What a window leaves out of [N, height, width, C], as dimensions and slices of them."""
+    for dim, inside, size in ((1, window[0], height), (2, window[1], width)):
+        for rim in (slice(0, inside.start), slice(inside.stop, size)):
+            if rim.start < rim.stop:
+                yield dim, rim
+
+
 def _memory_format(x: Tensor) -> torch.memory_format:
     dense = x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last)
     return torch.contiguous_format if dense else torch.channels_last
@@ -253,10 +261,8 @@ def _maps_backward(
         for tap, phase, write, read in _taps(kernel, stride, h, w):
             source, by, grad_scale = images[phase].view(-1, c_in), scales[tap, part], grad_scales[tap, part]
             # The gradient of what this tap read; the rim that it did not read is zero.
-            for outside in (slice(0, read[0].start), slice(read[0].stop, h)):
-                shifted[:, outside].zero_()
-            for outside in (slice(0, read[1].start), slice(read[1].stop, w)):
-                shifted[:, :, outside].zero_()
+            for dim, rim in _rims(read, h, w):
+                shifted.narrow(dim, rim.start, rim.stop - rim.start).zero_()
             torch.mul(grads[:, *write], by, out=shifted[:, *read])
             if kept:
                 mapped = maps[tap, part][:, *read]

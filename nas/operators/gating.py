@@ -92,7 +92,8 @@ def pooled(x: Tensor, line: Linear, plane: Linear) -> tuple[Tensor, Tensor]:
     """
     if x.device.type not in _CPU or x.dtype not in _SINGLE or torch.compiler.is_compiling():
         return plane(x), x
-    rows, columns = (line(torch.eye(side, dtype=x.dtype, device=x.device)[:, None])[:, 0] for side in x.shape[2:])
+    matrices = {side: line(torch.eye(side, dtype=x.dtype, device=x.device)[:, None])[:, 0] for side in {*x.shape[2:]}}
+    rows, columns = (matrices[side] for side in x.shape[2:])
     if not differentiates(x):
         return _resample(x, rows, columns), x
     small, passed = _Pool.apply(x, rows, columns)
