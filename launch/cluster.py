@@ -29,10 +29,15 @@ _REPORT_WITHIN_S = 15.0
 """Ray's autoscaler reports every five seconds; a cluster that was started just now may have none yet."""
 
 
-def request(resources: Resources) -> dict[str, float]:
-    """What a trial takes of its node, as Ray wants it said."""
-    asked = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
-    return asked if resources.accelerator is None else {**asked, f"{_KIND}{resources.accelerator}": _KIND_SHARE}
+def request(resources: Resources) -> Any:  # noqa: ANN401  # what Tune takes
+    """What a trial takes of its node, as Tune wants it said: for each of several ranks a bundle, all on one node."""
+    from ray.tune import PlacementGroupFactory  # noqa: PLC0415
+
+    ranks = resources.ranks
+    rank = {"CPU": resources.cpus_per_trial / ranks, "GPU": resources.gpus_per_trial / ranks}
+    if resources.accelerator is not None:
+        rank[f"{_KIND}{resources.accelerator}"] = _KIND_SHARE
+    return rank if ranks == 1 else PlacementGroupFactory([{}, *[rank] * ranks], strategy="STRICT_PACK")
 
 
 def nodes() -> list[Node]:
@@ -135,7 +140,8 @@ def _wanted(resources: Resources, nodes: Sequence[Node]) -> int:
 
 
 def _by_gpu(resources: Resources, node: Node) -> int:
-    return math.floor(node.get("GPU", 0)) * math.floor(1 / resources.gpus_per_trial + 1e-6)
+    gpus = math.floor(node.get("GPU", 0))
+    return gpus // resources.ranks * math.floor(resources.ranks / resources.gpus_per_trial + 1e-6)
 
 
 def _kinds(node: Node) -> str:

@@ -25,7 +25,9 @@ class Resources(BaseModel):
     )
     cpus_per_trial: float = Field(default=1, gt=0, description="CPU cores; also the trial's threads")
     gpus_per_trial: float = Field(
-        default=0, ge=0, description="up to 1; 0.5 puts two trials on a GPU, each with half its memory"
+        default=0,
+        ge=0,
+        description="0.5: two trials on a GPU, each with half its memory; 2: each trial on two GPUs of a node",
     )
     accelerator: str | None = Field(
         default=None, description="the kind of GPU to train on, as Ray names it (H100); left out: any"
@@ -37,16 +39,25 @@ class Resources(BaseModel):
         if self.workers != "auto" and self.workers < 1:
             raise ValueError(f"workers must be auto or at least 1, not {self.workers}")
         gpus = self.gpus_per_trial
-        if gpus > 1:
+        if gpus > 1 and gpus != int(gpus):
             raise ValueError(
-                f"gpus_per_trial is {gpus:g}, and a trial trains on one GPU or a share of it: with 1, as many trials "
-                "run at once as there are GPUs; a network too large for one needs a smaller trainer.batch_size"
+                f"gpus_per_trial is {gpus:g}: a trial has a share of one GPU, or GPUs to itself: 1, 2, ..."
             )
         if self.accelerator is not None and not gpus:
             raise ValueError(
                 f"accelerator is {self.accelerator} and gpus_per_trial is 0: give each trial a GPU, or leave it out"
             )
         return self
+
+    @property
+    def ranks(self) -> int:
+        """Processes that train a trial, each with a share of every batch: one for each of its GPUs, at least one."""
+        return max(1, int(self.gpus_per_trial))
+
+    @property
+    def threads(self) -> int:
+        """Of each of these processes."""
+        return max(1, int(self.cpus_per_trial / self.ranks))
 
 
 class RunConfig(BaseModel):
@@ -70,6 +81,15 @@ class RunConfig(BaseModel):
     )
     search: SearchConfig = Field(default_factory=SearchConfig)
     resources: Resources = Field(default_factory=Resources)
+
+    @model_validator(mode="after")
+    def _shares(self) -> "RunConfig":
+        if self.trainer.batch_size < self.resources.ranks:
+            raise ValueError(
+                f"trainer.batch_size is {self.trainer.batch_size} and resources.gpus_per_trial {self.resources.ranks}: "
+                "every GPU needs an image of each batch"
+            )
+        return self
 
     @field_validator("objectives")
     @classmethod

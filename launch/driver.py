@@ -73,17 +73,20 @@ def run(engine: Engine, plan: Plan, on_tick: Callable[[], None]) -> None:
         Interrupted: SIGINT or SIGTERM came. Raised between two events, never within a write.
     """
     os.environ.update(_TUNE_ENVIRONMENT)
-    from ray import tune  # noqa: PLC0415  # after the environment is set
+    import ray  # noqa: PLC0415  # after the environment is set
+    from ray import tune  # noqa: PLC0415
 
     resources = plan.resources
     trainable = tune.with_resources(
         tune.with_parameters(
             Worker,
-            dataset=plan.dataset,
+            # For several ranks the reference itself, which the worker hands on: each reads the one copy of its node.
+            dataset=plan.dataset if resources.ranks == 1 else ray.put(plan.dataset),
             trainer=plan.trainer,
             checkpoints=str(plan.run_dir / "checkpoints"),
+            ranks=resources.ranks,
             device="cuda" if resources.gpus_per_trial else "cpu",
-            threads=max(1, int(resources.cpus_per_trial)),
+            threads=resources.threads,
             memory_fraction=resources.gpus_per_trial if 0 < resources.gpus_per_trial < 1 else None,
         ),
         cluster.request(resources),

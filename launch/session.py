@@ -1,5 +1,6 @@
 """One driver at work on a run: searches until it is done, measures the front, reports."""
 
+import math
 import time
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict
@@ -99,16 +100,19 @@ def _check_kind(run: Run) -> None:
 
 
 def conditions_of(config: RunConfig) -> Conditions:
-    """What a run's costs are taken under: its trials' own device, batches, precision and threads."""
+    """What a run's costs are taken under: its trials' own device, batches, precision and threads.
+
+    Of several GPUs, one with its share of a batch; what they say to each other is not counted.
+    """
     device = "cuda" if config.resources.gpus_per_trial else "cpu"
     amp, channels_last = precision(config.trainer, torch.device(device))
     return Conditions(
         device=device,
-        train_batch_size=config.trainer.batch_size,
+        train_batch_size=math.ceil(config.trainer.batch_size / config.resources.ranks),
         dtype="bfloat16" if amp else "float32",
         channels_last=channels_last,
         optimizer=config.trainer.optimizer,
-        threads=max(1, int(config.resources.cpus_per_trial)),
+        threads=config.resources.threads,
     )
 
 

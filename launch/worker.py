@@ -6,24 +6,15 @@ text, so that Tune's flattening of nested results has nothing to do.
 """
 
 import json
-import os
-import socket
-import time
 import traceback
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-import torch
 from ray import tune
+from ray.exceptions import RayActorError
 
-from launch.checkpoints import newest_first, path_of, prune
-from nas.search import EpochRecord
-from search_spaces import Architecture
-from trainers import CheckpointError, Dataset, Diverged, EpochResult, OutOfMemory, TrainerConfig, Training
-
-KEPT_CHECKPOINTS = 2
-_RECORD_FIELDS = tuple(field.name for field in fields(EpochRecord))
+from launch.ranks import Rank, Team
+from trainers import Diverged, OutOfMemory, TrainerConfig
 
 
 class Worker(tune.Trainable):  # type: ignore[misc]  # ray ships no annotations that mypy could follow
@@ -32,31 +23,34 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray ships no annotations 
     def setup(
         self,
         config: dict[str, Any],
-        dataset: Dataset | None = None,
+        dataset: Any = None,  # noqa: ANN401
         trainer: TrainerConfig | None = None,
         checkpoints: str = "",
-        device: str = "cpu",
-        threads: int = 1,
-        memory_fraction: float | None = None,
+        ranks: int = 1,
+        **settings: Any,  # noqa: ANN401
     ) -> None:
-        """Takes what all jobs share; the data set's arrays are read from Ray's object store without a copy."""
-        assert dataset is not None
+        """Takes what all jobs share.
+
+        Args:
+            config: the first job.
+            dataset: whose arrays are read from Ray's object store without a copy; with several ranks Ray's reference.
+            trainer: how to train.
+            checkpoints: a folder for all jobs'.
+            ranks: processes that share each batch, a GPU each.
+            settings: `Rank`'s device, threads, memory_fraction.
+        """
         assert trainer is not None
-        torch.set_num_threads(threads)
-        if device.startswith("cuda") and memory_fraction is not None:
-            # A fraction of a GPU schedules, but isolates nothing: without this, one trial can starve its neighbour.
-            torch.cuda.set_per_process_memory_fraction(memory_fraction)
-        self._dataset, self._trainer, self._device = dataset, trainer, torch.device(device)
-        self._checkpoints = Path(checkpoints)
+        if ranks == 1:
+            self._crew: Rank | Team = Rank(dataset, trainer, Path(checkpoints), **settings)
+        else:
+            self._crew = Team(ranks, dataset, trainer, Path(checkpoints), **settings)
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Makes ready for another job; the model is built by the first step, where its failure can be told."""
         self._job: dict[str, Any] = json.loads(new_config["job"])
-        self._training: Training | None = None
-        self._replay: list[dict[str, Any]] = []
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
+        self._replay: list[dict[str, Any]] | None = None
+        self._crew.close()
         return True
 
     def step(self) -> dict[str, Any]:
@@ -67,56 +61,21 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray ships no annotations 
             return _end("failed", str(error))
         except OutOfMemory as error:
             return _end("out_of_memory", str(error), peak_bytes=error.peak_bytes)
+        except RayActorError:
+            raise  # a rank's process is gone, and with it this trial's worker: it is lost, and launched again
         except Exception as error:  # whatever a network or a data set does, the run goes on without it
             return _end("failed", f"{type(error).__name__}: {error}", detail=traceback.format_exc())
         done = record["epoch"] >= self._job["stop_epoch"]
         return {"payload": json.dumps({"record": record, "outcome": "reached" if done else None}), "done": done}
 
     def _next_record(self) -> dict[str, Any]:
-        if self._training is None:
-            self._training = self._open()
-        if self._replay:
-            return self._replay.pop(0)
-        result = self._training.run_epoch()
-        folder = self._checkpoints / str(self._job["number"])
-        self._training.save(path_of(folder, result.epoch))
-        prune(folder, keep=KEPT_CHECKPOINTS)
-        return _record(result)
-
-    def _open(self) -> Training:
-        """Builds the network and continues from its newest checkpoint.
-
-        The checkpoint may be ahead of the journal, when the driver died between an epoch's end and its record: the
-        epochs in between are reported from the checkpoint's history and not trained again.
-        """
-        job = self._job
-        training = Training(
-            Architecture.from_dict(job["architecture"]),
-            self._dataset,
-            self._trainer,
-            epochs=job["epochs"],
-            seed=job["seed"],
-            device=self._device,
-        )
-        for checkpoint in newest_first(self._checkpoints / str(job["number"]), at_most=job["stop_epoch"]):
-            try:
-                training.restore(checkpoint)
-            except CheckpointError:
-                checkpoint.unlink()  # damaged, or of other settings: an older one, or the start, will do
-            else:
-                self._replay = [_record(result) for result in training.history if result.epoch > job["start_epoch"]]
-                break
-        return training
+        if self._replay is None:
+            self._replay = self._crew.open(self._job)
+        return self._replay.pop(0) if self._replay else self._crew.epoch()
 
     def cleanup(self) -> None:
         """Lets go of the network."""
-        self._training = None
-
-
-def _record(result: EpochResult) -> dict[str, Any]:
-    """The fields that the journal keeps."""
-    values = {**asdict(result), "worker": os.getpid(), "node": socket.gethostname(), "ended": time.time()}
-    return {name: values[name] for name in _RECORD_FIELDS}
+        self._crew.close()
 
 
 def _end(outcome: str, reason: str, detail: str = "", peak_bytes: int | None = None) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """Data, proxy and full training, checkpoints."""
 
+from trainers.batches import ALONE, Share
 from trainers.config import DataConfig, Recipe, TrainerConfig, recipe_document, recipe_names
 from trainers.data import DataError, Dataset, load_data
 from trainers.training import CheckpointError, Diverged, EpochResult, Evaluation, OutOfMemory, Training, fit, precision
 
 __all__ = [
+    "ALONE",
     "CheckpointError",
     "DataConfig",
     "DataError",
@@ -14,6 +16,7 @@ __all__ = [
     "Evaluation",
     "OutOfMemory",
     "Recipe",
+    "Share",
     "TrainerConfig",
     "Training",
     "fit",

@@ -5,6 +5,7 @@ any number of decoding processes.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -24,17 +25,35 @@ _Indices: TypeAlias = npt.NDArray[np.intp]
 _ORDER, _CROP = 0, 1  # what a random stream of (seed, epoch) is for
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A process's part of every batch: each ``of``-th image, beginning with number ``rank``."""
+
+    rank: int = 0
+    of: int = 1
+
+
+ALONE = Share()
+"""All of it."""
+
+
 class Batches:
     """A data set's splits as batches on `device`.
 
-    ``memory_format`` is that of the images. The host never waits for the device.
+    ``memory_format`` is that of the images; of each batch only the ``share`` is loaded. Together the shares are the
+    batches that there are without, image for image and crop for crop. The host never waits for the device.
     """
 
     def __init__(
-        self, dataset: Dataset, batch_size: int, device: torch.device, memory_format: torch.memory_format
+        self,
+        dataset: Dataset,
+        batch_size: int,
+        device: torch.device,
+        memory_format: torch.memory_format,
+        share: Share = ALONE,
     ) -> None:
         self._dataset, self._device, self._memory_format = dataset, device, memory_format
-        self._batch_size = batch_size
+        self._batch_size, self._share = batch_size, share
         shape = (1, dataset.in_channels, 1, 1)
         # Straight from bytes: (x / 255 - mean) / std = (x - 255 mean) / (255 std).
         self._shift = torch.tensor(dataset.mean, device=device).view(shape) * 255
@@ -45,28 +64,38 @@ class Batches:
         """Training batches in an epoch: what is left over after the last full one waits for another epoch's order."""
         return max(1, len(self._dataset.train) // self._batch_size)
 
+    @property
+    def size(self) -> int:
+        """Images of a training batch, all shares together."""
+        return min(self._batch_size, len(self._dataset.train))
+
     def train(self, epoch: int, seed: int, augment: bool) -> Iterator[Batch]:
         """The training split in this epoch's order, `steps` batches of one size."""
         split = self._dataset.train
         order = np.random.default_rng([seed, epoch, _ORDER]).permutation(len(split))
-        size = min(self._batch_size, len(split))
-        chunks = [order[i * size : (i + 1) * size] for i in range(self.steps)]
+        parts = self._parts(self.steps * self.size, self.size)
+        chunks = [order[part] for part in parts]
         labels = torch.from_numpy(split.labels[order]).to(self._device)
         if isinstance(split, Files):
             images = self._decode(split, chunks, (seed, epoch) if augment else None)
         else:
-            images = self._crop_and_flip(split, chunks, seed, epoch) if augment else self._centre(split, chunks)
-        for i, batch in enumerate(images):
-            yield self._normalise(batch), labels[i * size : (i + 1) * size]
+            images = self._crop_and_flip(split, order, parts, seed, epoch) if augment else self._centre(split, chunks)
+        for part, batch in zip(parts, images, strict=True):
+            yield self._normalise(batch), labels[part]
 
     def evaluate(self, split: Split) -> Iterator[Batch]:
-        """All of a split in its own order; the last batch may be smaller."""
-        size = self._batch_size
-        chunks = [np.arange(i, min(i + size, len(split))) for i in range(0, len(split), size)]
+        """All of a split in its own order; the last batch may be smaller, and is left out where the share is empty."""
+        parts = [part for part in self._parts(len(split), self._batch_size) if part.start < part.stop]
+        chunks = [np.arange(part.start, part.stop, part.step) for part in parts]
         labels = torch.tensor(split.labels, device=self._device)
         images = self._decode(split, chunks, None) if isinstance(split, Files) else self._centre(split, chunks)
-        for i, batch in enumerate(images):
-            yield self._normalise(batch), labels[i * size : (i + 1) * size]
+        for part, batch in zip(parts, images, strict=True):
+            yield self._normalise(batch), labels[part]
+
+    def _parts(self, count: int, size: int) -> list[slice]:
+        """The share of each batch, as slices of the images in their order."""
+        rank, of = self._share.rank, self._share.of
+        return [slice(first + rank, min(first + size, count), of) for first in range(0, count, size)]
 
     def _normalise(self, images: Tensor) -> Tensor:
         """uint8 [batch, side, side, channels] to a Batch's images."""
@@ -84,19 +113,18 @@ class Batches:
         for chunk in chunks:
             yield self._to_device(torch.from_numpy(split.images[chunk][:, inside, inside]))
 
-    def _crop_and_flip(self, split: Arrays, chunks: Sequence[_Indices], seed: int, epoch: int) -> Iterator[Tensor]:
+    def _crop_and_flip(
+        self, split: Arrays, order: _Indices, parts: Sequence[slice], seed: int, epoch: int
+    ) -> Iterator[Tensor]:
         size, padding = self._dataset.image_size, self._dataset.padding
         play = split.images.shape[1] + 2 * padding - size
         rng = np.random.default_rng([seed, epoch, _CROP])
-        count = sum(map(len, chunks))
+        count = self.steps * self.size  # those of all shares
         corners = torch.from_numpy(rng.integers(play + 1, size=(2, count))).to(self._device)
         flips = torch.from_numpy(rng.random(count) < (0.5 if self._dataset.flip else 0.0)).to(self._device)
-        start = 0
-        for chunk in chunks:
-            images = self._to_device(torch.from_numpy(split.images[chunk]))
-            part = slice(start, start + len(chunk))
+        for part in parts:
+            images = self._to_device(torch.from_numpy(split.images[order[part]]))
             yield crop_and_flip(images, corners[:, part], flips[part], size, padding)
-            start += len(chunk)
 
     def _decode(self, split: Files, chunks: Sequence[_Indices], augment: tuple[int, int] | None) -> Iterator[Tensor]:
         loader = data.DataLoader(

@@ -17,12 +17,13 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
 
 from nas import build_model
 from search_spaces import Architecture
-from trainers.batches import Batches
+from trainers.batches import ALONE, Batches, Share
 from trainers.config import TrainerConfig
 from trainers.data import Dataset
 
@@ -130,6 +131,9 @@ class Training:
         epochs: length of the schedule, which is the same wherever the training stops; `config.epochs` when left out.
         seed: `config.seed` when left out.
         device: where to train.
+        share: this process's part of every batch. The others' trainings do the rest, and go forward together with this
+            one: each must be made, restored and run as this one is, in a process group of `torch.distributed` of
+            ``share.of`` ranks. All report the same. Batch normalisation sees the share alone.
         build: makes the network.
 
     Raises:
@@ -147,6 +151,7 @@ class Training:
         epochs: int | None = None,
         seed: int | None = None,
         device: torch.device | str = "cpu",
+        share: Share = ALONE,
         build: Callable[[Architecture], nn.Module] = build_model,
     ) -> None:
         _check_fit(architecture, dataset)
@@ -155,14 +160,18 @@ class Training:
         self.history: tuple[EpochResult, ...] = ()
         """The finished epochs, restored ones too."""
         self._seed = config.seed if seed is None else seed
-        self._config, self._dataset, self._device = config, dataset, torch.device(device)
+        self._config, self._dataset, self._device, self._share = config, dataset, torch.device(device), share
         self._amp, channels_last = precision(config, self._device)
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
         with self._seeded(0):
             self.model = build(architecture).to(self._device).to(memory_format=memory_format)
             self._optimizer = _make_optimizer(self.model, config)
-        self._forward: Callable[[Tensor], Tensor] = torch.compile(self.model) if config.compile else self.model
-        self._batches = Batches(dataset, config.batch_size, self._device, memory_format)
+        self._forward: nn.Module = torch.compile(self.model) if config.compile else self.model  # type: ignore[assignment]
+        # For training steps: gradients are averaged over the ranks, whose weights are made equal here.
+        self._step = (
+            DistributedDataParallel(self._forward, gradient_as_bucket_view=True) if share.of > 1 else self._forward
+        )
+        self._batches = Batches(dataset, config.batch_size, self._device, memory_format, share)
 
     @property
     def epoch(self) -> int:
@@ -200,17 +209,23 @@ class Training:
         was_training = self.model.training
         self.model.eval()
         tally = torch.zeros(2, dtype=torch.float64, device=self._device)
+        if self._share.of > 1:  # the statistics that a checkpoint would hold; each rank has its own
+            for buffer in self.model.buffers():
+                distributed.broadcast(buffer, 0)
         with torch.inference_mode():
             for images, labels in self._batches.evaluate(data):
                 with self._autocast():
                     logits = self._forward(images)
                 _count(tally, cross_entropy(logits.float(), labels, reduction="sum"), logits, labels)
         self.model.train(was_training)
-        loss, correct = tally.tolist()
+        loss, correct = self._total(tally).tolist()
         return Evaluation(loss / len(data), correct / len(data), len(data))
 
     def save(self, path: Path) -> None:
-        """Writes a checkpoint; `path` is at every moment absent, the old file or the new one, even if power fails."""
+        """Writes a checkpoint, the same on every rank.
+
+        `path` is at every moment absent, the old file or the new one, even if power fails.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
@@ -278,28 +293,34 @@ class Training:
         }
 
     def _train(self, progress: Progress | None) -> Evaluation:
-        config, steps = self._config, self._batches.steps
+        config, steps, size = self._config, self._batches.steps, self._batches.size
         self.model.train()
         tally = torch.zeros(2, dtype=torch.float64, device=self._device)
-        images_seen = 0
         for i, (images, labels) in enumerate(self._batches.train(self.epoch, self._seed, config.augment)):
             lr = self._lr(self.epoch * steps + i)
             for group in self._optimizer.param_groups:
                 group["lr"] = lr
             with self._autocast():
-                logits = self._forward(images)
+                logits = self._step(images)
             loss = cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing)
             self._optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            # The mean over ranks of shares that may differ by an image is to be the mean over the batch.
+            loss.backward(torch.full_like(loss, self._share.of * len(labels) / size))  # type: ignore[no-untyped-call]
             self._optimizer.step()
             _count(tally, loss.detach() * len(labels), logits.detach(), labels)
-            images_seen += len(labels)
-            if (i % _CHECK_EVERY == 0 or i == steps - 1) and not math.isfinite(tally[0].item()):
+            if (i % _CHECK_EVERY == 0 or i == steps - 1) and not math.isfinite(self._total(tally)[0].item()):
                 raise Diverged(self.epoch + 1, lr)
             if progress is not None:
                 progress(i + 1, steps)
-        loss_sum, correct = tally.tolist()
-        return Evaluation(loss_sum / images_seen, correct / images_seen, images_seen)
+        loss_sum, correct = self._total(tally).tolist()
+        return Evaluation(loss_sum / (steps * size), correct / (steps * size), steps * size)
+
+    def _total(self, tally: Tensor) -> Tensor:
+        """The sum over all ranks, which all of them must ask for."""
+        if self._share.of > 1:
+            tally = tally.clone()
+            distributed.all_reduce(tally)
+        return tally
 
     def _lr(self, step: int) -> float:
         """Linear from 0 to the peak, then half a cosine to 0 (Loshchilov and Hutter, ICLR 2017), over all epochs."""
@@ -314,9 +335,10 @@ class Training:
 
     @contextmanager
     def _seeded(self, epoch: int) -> Iterator[None]:
-        """Torch's generators start from (seed, epoch) inside, and are afterwards as they were."""
+        """Torch's generators start from (seed, epoch, rank) inside, and are afterwards as they were."""
         with torch.random.fork_rng([self._device] if self._device.type == "cuda" else []):
-            torch.manual_seed(int(np.random.SeedSequence([self._seed, epoch]).generate_state(1, np.uint64)[0] >> 1))
+            state = np.random.SeedSequence([self._seed, epoch, self._share.rank]).generate_state(1, np.uint64)
+            torch.manual_seed(int(state[0] >> 1))
             yield
 
 

@@ -19,6 +19,7 @@ from launch.run import begin, open_run
 from nas.costs import Conditions, CostModel
 from nas.search import Engine, Journal, TrialRecord
 from search_spaces import load_space
+from trainers import DataConfig, Dataset, TrainerConfig, load_data
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
@@ -95,7 +96,7 @@ def test_one_that_fits_on_one_node_is_not_refused() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"gpus_per_trial": 2}, "gpus_per_trial is 2, and a trial trains on one GPU or a share of it"),
+        ({"gpus_per_trial": 1.5}, "gpus_per_trial is 1.5: a trial has a share of one GPU, or GPUs to itself"),
         ({"accelerator": "H100"}, "accelerator is H100 and gpus_per_trial is 0"),
     ],
 )
@@ -198,7 +199,13 @@ def cluster() -> "Iterator[Cluster]":
 
 
 @contextmanager
-def searching(folder: Path, resources: Resources, trials: int) -> Iterator[tuple[Engine, Callable[..., None]]]:
+def searching(
+    folder: Path,
+    resources: Resources,
+    trials: int,
+    dataset: Dataset | None = None,
+    trainer: TrainerConfig | None = None,
+) -> Iterator[tuple[Engine, Callable[..., None]]]:
     """An engine over a new run, and what works it off on the cluster."""
     config = RunConfig.model_validate(
         {
@@ -219,7 +226,7 @@ def searching(folder: Path, resources: Resources, trials: int) -> Iterator[tuple
                 assert time.monotonic() < deadline, engine.summary()
                 on_tick()
 
-            driver.run(engine, driver.Plan(run.folder, cast(Any, None), cast(Any, None), resources), bounded)
+            driver.run(engine, driver.Plan(run.folder, cast(Any, dataset), cast(Any, trainer), resources), bounded)
 
         yield engine, work
 
@@ -304,3 +311,37 @@ def test_trials_are_kept_to_a_kind(cluster: "Cluster", tmp_path: Path, monkeypat
     note = left(tmp_path / "run")
     assert note is not None
     assert {"A100", "H100"} <= {node.kind for node in note.nodes}
+
+
+def on_cpus() -> type[Any]:
+    """The real worker, on a CPU where it is given a GPU; a class of a function, so that it travels as a value."""
+    from launch.worker import Worker
+
+    class OnCpus(Worker):
+        def setup(self, config: dict[str, Any], **shared: Any) -> None:  # noqa: ANN401
+            super().setup(config, **{**shared, "device": "cpu"})
+
+    return OnCpus
+
+
+@pytest.mark.slow
+def test_a_trial_trains_on_two_gpus(cluster: "Cluster", tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three pretended GPUs: one trial at a time takes two of them. Its processes are real."""
+    monkeypatch.setattr(driver, "Worker", on_cpus())
+    cluster.add_node(num_cpus=2, num_gpus=3)
+    asked = Resources(cpus_per_trial=2, gpus_per_trial=2, address=cluster.address)
+    data = load_data(DataConfig.model_validate({"name": "shapes", "train_size": 32, "val_size": 16}))
+    trainer = TrainerConfig.model_validate({"epochs": EPOCHS, "batch_size": 16})
+    folder = tmp_path / "run"
+    taken = set()
+    with searching(folder, asked, 5, data, trainer) as (_, work):
+        assert worker_count(asked) == 1
+
+        def on_tick() -> None:
+            if (note := left(folder)) is not None and note.running:
+                taken.update(node.gpus - node.free_gpus for node in note.nodes if node.gpus)
+
+        work(on_tick)
+    check_complete(folder, 5)
+    assert max(taken) == 2
+    assert not list((folder / "checkpoints").glob(".*"))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from trainers import Dataset
-from trainers.batches import Batches, crop_and_flip, random_box
+from trainers.batches import Batches, Share, crop_and_flip, random_box
 from trainers.data import Arrays
 
 CPU = torch.device("cpu")
@@ -47,6 +47,23 @@ def test_evaluation_sees_every_image_once_in_order() -> None:
 def test_labels_stay_with_their_images() -> None:
     for images, labels in batches(numbered(12, padding=0)).train(3, seed=1, augment=True):
         assert torch.allclose(images[:, 0, 4, 4] * 255, labels.float())
+
+
+@pytest.mark.parametrize("of", [2, 3])
+@pytest.mark.parametrize("augment", [False, True])
+def test_shares_put_together_are_the_batches(augment: bool, of: int) -> None:
+    dataset, split = numbered(11), numbered(11).val
+    whole = batches(dataset)
+    parts = [Batches(dataset, 4, CPU, torch.channels_last, Share(rank, of)) for rank in range(of)]
+    for together, *shares in zip(
+        whole.train(1, 0, augment), *(part.train(1, 0, augment) for part in parts), strict=True
+    ):
+        for rank, share in enumerate(shares):
+            assert torch.equal(share[0], together[0][rank::of])
+            assert torch.equal(share[1], together[1][rank::of])
+    seen = [labels for part in parts for _, labels in part.evaluate(split)]
+    assert sorted(torch.cat(seen).tolist()) == list(range(11))
+    assert all(map(len, seen))  # no batch is empty
 
 
 @pytest.mark.parametrize("augment", [True, False])

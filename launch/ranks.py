@@ -1,0 +1,182 @@
+"""Who trains a trial: one process, or one for each of its GPUs, in step (data-parallel).
+
+The several are Ray actors in the trial's own placement group: Tune reserves a node's GPUs for all of them or for none,
+and they end with the trial. Each takes its share of every batch; `Training` averages the gradients.
+"""
+
+import os
+import socket
+import tempfile
+import time
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray.exceptions import RayTaskError
+from ray.util.placement_group import get_current_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from torch import distributed
+
+from launch.checkpoints import newest_first, path_of, prune
+from nas.search import EpochRecord
+from search_spaces import Architecture
+from trainers import ALONE, CheckpointError, Dataset, EpochResult, Share, TrainerConfig, Training
+
+KEPT_CHECKPOINTS = 2
+_RECORD_FIELDS = tuple(field.name for field in fields(EpochRecord))
+
+
+class Rank:
+    """Trains jobs, alone or in step with others that have the other shares.
+
+    Args:
+        dataset: what to train on.
+        trainer: how.
+        checkpoints: a folder for each job's.
+        device: ``cpu`` or ``cuda``, of which this process sees its own alone.
+        threads: on the CPU.
+        memory_fraction: of the GPU; None is all of it.
+        share: this process's part of every batch.
+        meeting: a file, not there yet, by which the ranks find each other.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        trainer: TrainerConfig,
+        checkpoints: Path,
+        *,
+        device: str = "cpu",
+        threads: int = 1,
+        memory_fraction: float | None = None,
+        share: Share = ALONE,
+        meeting: Path | None = None,
+    ) -> None:
+        torch.set_num_threads(threads)
+        self._dataset, self._trainer, self._checkpoints = dataset, trainer, checkpoints
+        self._device, self._share = torch.device(device), share
+        if self._device.type == "cuda" and memory_fraction is not None:
+            # A fraction of a GPU schedules, but isolates nothing: without this, one trial can starve its neighbour.
+            torch.cuda.set_per_process_memory_fraction(memory_fraction)
+        if meeting is not None:
+            # All are on one node: nothing is opened to the network.
+            os.environ |= {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
+            backend = "nccl" if self._device.type == "cuda" else "gloo"
+            distributed.init_process_group(backend, init_method=meeting.as_uri(), rank=share.rank, world_size=share.of)
+
+    def open(self, job: dict[str, Any]) -> list[dict[str, Any]]:
+        """Builds a job's network and continues from its newest checkpoint.
+
+        The checkpoint may be ahead of the journal, when the driver died between an epoch's end and its record.
+
+        Returns:
+            The records of the epochs in between, which are not trained again.
+        """
+        self._folder = self._checkpoints / str(job["number"])
+        self._training: Training | None = Training(
+            Architecture.from_dict(job["architecture"]),
+            self._dataset,
+            self._trainer,
+            epochs=job["epochs"],
+            seed=job["seed"],
+            device=self._device,
+            share=self._share,
+        )
+        for checkpoint in newest_first(self._folder, at_most=job["stop_epoch"]):
+            try:
+                self._training.restore(checkpoint)
+            except FileNotFoundError:
+                pass  # another rank found it damaged
+            except CheckpointError:  # damaged, or of other settings: an older one, or the start, will do
+                checkpoint.unlink(missing_ok=True)
+            else:
+                return [_record(result) for result in self._training.history if result.epoch > job["start_epoch"]]
+        return []
+
+    def epoch(self) -> dict[str, Any]:
+        """Trains for an epoch and writes a checkpoint; the epoch's record."""
+        assert self._training is not None
+        result = self._training.run_epoch()
+        if self._share.rank == 0:
+            self._training.save(path_of(self._folder, result.epoch))
+            prune(self._folder, keep=KEPT_CHECKPOINTS)
+        return _record(result)
+
+    def close(self) -> None:
+        """Lets go of the network."""
+        self._training = None
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+class Team:
+    """As many ranks as the trial has GPUs, as one: `Rank`'s methods, done by all of them.
+
+    Args:
+        ranks: how many.
+        given: what each is made with, `share` and `meeting` aside; of Ray references it takes the values.
+    """
+
+    def __init__(self, ranks: int, *given: object, **named: object) -> None:
+        self._ranks, self._given, self._named = ranks, given, named
+        self._actors: list[Any] = []
+
+    def open(self, job: dict[str, Any]) -> list[dict[str, Any]]:
+        """As `Rank.open`."""
+        if not self._actors:
+            self._start()
+        replay: list[dict[str, Any]] = self._all("open", job)
+        return replay
+
+    def epoch(self) -> dict[str, Any]:
+        """As `Rank.epoch`."""
+        record: dict[str, Any] = self._all("epoch")
+        return record
+
+    def close(self) -> None:
+        """As `Rank.close`; the processes stay."""
+        if self._actors:
+            self._all("close")
+
+    def end(self) -> None:
+        """Ends the processes."""
+        while self._actors:
+            ray.kill(self._actors.pop())
+
+    def _start(self) -> None:
+        group = get_current_placement_group()
+        self._meeting = tempfile.TemporaryDirectory(prefix="nas-")  # until the next start, or this process's end
+        for rank in range(self._ranks):
+            if group is None:
+                actor = ray.remote(Rank).options(num_cpus=0)
+            else:  # Tune takes an empty head out of the bundles: there is one a rank
+                bundle = group.bundle_specs[rank]
+                actor = ray.remote(Rank).options(
+                    num_cpus=bundle["CPU"],
+                    num_gpus=bundle.get("GPU", 0),
+                    scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=rank),
+                )
+            share, meeting = Share(rank, self._ranks), Path(self._meeting.name) / "meeting"
+            self._actors.append(actor.remote(*self._given, **self._named, share=share, meeting=meeting))
+
+    def _all(self, method: str, *given: object) -> Any:  # noqa: ANN401  # what rank 0 returns
+        waiting = results = [getattr(actor, method).remote(*given) for actor in self._actors]
+        try:
+            while waiting:  # one that fails leaves the others waiting for it
+                done, waiting = ray.wait(waiting)
+                ray.get(done)
+        except RayTaskError as error:
+            self.end()
+            raise error.cause from None
+        except BaseException:
+            self.end()
+            raise
+        return ray.get(results[0])
+
+
+def _record(result: EpochResult) -> dict[str, Any]:
+    """The fields that the journal keeps."""
+    values = {**asdict(result), "worker": os.getpid(), "node": socket.gethostname(), "ended": time.time()}
+    return {name: values[name] for name in _RECORD_FIELDS}

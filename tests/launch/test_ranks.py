@@ -1,0 +1,56 @@
+"""Processes that share a trial's batches: what one of them meets, and what is left of it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.exceptions import RayActorError
+
+from launch.config import Resources
+from launch.driver import connected
+from launch.ranks import Team
+from search_spaces import load_space
+from trainers import DataConfig, Dataset, TrainerConfig, load_data
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def data() -> Iterator[Dataset]:
+    """With a Ray session around it."""
+    with connected(Resources(workers=1)):
+        yield load_data(DataConfig.model_validate({"name": "shapes", "train_size": 32, "val_size": 16}))
+
+
+TRAINER = TrainerConfig.model_validate({"epochs": 2, "batch_size": 16})
+
+
+def job(space: str = "shapes") -> dict[str, Any]:
+    plain = load_space(space).plain().to_dict()
+    return {"number": 7, "architecture": plain, "start_epoch": 0, "stop_epoch": 2, "epochs": 2, "seed": 0}
+
+
+def test_what_goes_wrong_is_told_as_by_one_alone(data: Dataset, tmp_path: Path) -> None:
+    team = Team(2, data, TRAINER, tmp_path)
+    with pytest.raises(ValueError, match=r"^skeleton.num_classes is 10, and shapes has 6"):
+        team.open(job("fashion-mnist"))
+    team.end()
+
+
+def test_a_dead_rank_ends_all_and_the_next_go_on_from_the_checkpoint(data: Dataset, tmp_path: Path) -> None:
+    import ray
+
+    team = Team(2, data, TRAINER, tmp_path)
+    team.open(job())
+    first = team.epoch()
+    ray.kill(team._actors[1])
+    with pytest.raises(RayActorError):
+        team.epoch()
+    assert team._actors == []
+    told = team.open(job())
+    assert [record["val_loss"] for record in told] == [first["val_loss"]]
+    assert team.epoch()["epoch"] == 2
+    team.close()
+    assert [path.name for path in sorted((tmp_path / "7").iterdir())] == ["epoch-0001.pt", "epoch-0002.pt"]
+    team.end()
