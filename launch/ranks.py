@@ -122,6 +122,7 @@ class Team:
     def __init__(self, ranks: int, *given: object, **named: object) -> None:
         self._ranks, self._given, self._named = ranks, given, named
         self._actors: list[Any] = []
+        self._meeting: tempfile.TemporaryDirectory[str] | None = None
 
     def open(self, job: dict[str, Any]) -> list[dict[str, Any]]:
         """As `Rank.open`."""
@@ -141,13 +142,15 @@ class Team:
             self._all("close")
 
     def end(self) -> None:
-        """Ends the processes."""
+        """Ends the processes; the next job starts others."""
         while self._actors:
             ray.kill(self._actors.pop())
+        if self._meeting is not None:
+            self._meeting.cleanup()
 
     def _start(self) -> None:
         group = get_current_placement_group()
-        self._meeting = tempfile.TemporaryDirectory(prefix="nas-")  # until the next start, or this process's end
+        self._meeting = tempfile.TemporaryDirectory(prefix="nas-")
         for rank in range(self._ranks):
             if group is None:
                 actor = ray.remote(Rank).options(num_cpus=0)

@@ -74,8 +74,10 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray ships no annotations 
         return self._replay.pop(0) if self._replay else self._crew.epoch()
 
     def cleanup(self) -> None:
-        """Lets go of the network."""
+        """Lets go of the network, and of other processes."""
         self._crew.close()
+        if isinstance(self._crew, Team):
+            self._crew.end()
 
 
 def _end(outcome: str, reason: str, detail: str = "", peak_bytes: int | None = None) -> dict[str, Any]:
