@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import ParamSpec, TypeAlias, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from search_spaces.sites import Site, Value
 
@@ -45,11 +46,26 @@ class Operator:
     cost: Callable[[Site, Resolved], Cost]
 
 
+class _Pointwise(nn.Conv2d):
+    """A 1x1 convolution, which over a single position is a product with a matrix.
+
+    As that it costs a fraction: on the CPU a convolution brings its weights into another layout every time. What
+    excites channels from their means is made of these.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, C', H, W]."""
+        if x.shape[2:] == (1, 1):
+            return F.linear(x.flatten(1), self.weight.flatten(1), self.bias)[:, :, None, None]
+        return super().forward(x)
+
+
 def conv(
     in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1, bias: bool = False
 ) -> nn.Conv2d:
     """A convolution with "same" padding, initialised for the ReLU behind it (He et al., 2015; fan-out)."""
-    layer = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=bias)
+    kind = _Pointwise if kernel_size == stride == groups == 1 else nn.Conv2d
+    layer = kind(in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=bias)
     nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
