@@ -91,13 +91,18 @@ def run(engine: Engine, plan: Plan, on_tick: Callable[[], None]) -> None:
         ),
         cluster.request(resources),
     )
-    adapter = _adapter(engine, lambda: cluster.worker_count(resources), plan.run_dir)
-
-    def note(trials: Sequence[Any]) -> None:
-        states = Counter(trial.status for trial in trials if trial.trial_id in adapter.jobs)
-        cluster.leave(plan.run_dir, cluster.look(resources, states["RUNNING"], states["PENDING"]))
-
     with _signals() as stopping:
+
+        def turn() -> None:
+            on_tick()
+            if stopping.is_set():
+                raise Interrupted
+
+        def note(trials: Sequence[Any]) -> None:
+            states = Counter(trial.status for trial in trials if trial.trial_id in adapter.jobs)
+            cluster.leave(plan.run_dir, cluster.look(resources, states["RUNNING"], states["PENDING"]))
+
+        adapter = _adapter(engine, lambda: cluster.worker_count(resources), plan.run_dir, turn)
         # Not `Tuner.fit`: it pickles the searcher for a restore that the journal replaces.
         tune.run(
             trainable,
@@ -109,7 +114,7 @@ def run(engine: Engine, plan: Plan, on_tick: Callable[[], None]) -> None:
             reuse_actors=True,
             trial_name_creator=_job_name,
             trial_dirname_creator=_job_name,
-            callbacks=[_ticker(stopping, on_tick, note)],
+            callbacks=[_ticker(turn, note)],
             raise_on_failed_trial=False,
             verbose=0,
         )
@@ -212,7 +217,7 @@ def _signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _ticker(stopping: threading.Event, on_tick: Callable[[], None], note: Callable[[Sequence[Any]], None]) -> Any:  # noqa: ANN401  # a class made of ray's
+def _ticker(turn: Callable[[], None], note: Callable[[Sequence[Any]], None]) -> Any:  # noqa: ANN401  # a class made of ray's
     from ray.tune import Callback  # noqa: PLC0415
 
     class Ticker(Callback):  # type: ignore[misc]
@@ -221,12 +226,10 @@ def _ticker(stopping: threading.Event, on_tick: Callable[[], None], note: Callab
         noted = -math.inf
 
         def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:  # noqa: ANN401, ARG002
-            on_tick()
             if time.monotonic() - self.noted > _COUNT_EVERY_S:
                 note(trials)
                 self.noted = time.monotonic()
-            if stopping.is_set():
-                raise Interrupted
+            turn()
 
     return Ticker()
 
@@ -248,7 +251,7 @@ def _scheduler() -> Any:  # noqa: ANN401  # a class made of ray's
     return Scheduler()
 
 
-def _adapter(engine: Engine, workers: Callable[[], int], run_dir: Path) -> Any:  # noqa: ANN401  # a class made of ray's
+def _adapter(engine: Engine, workers: Callable[[], int], run_dir: Path, turn: Callable[[], None]) -> Any:  # noqa: ANN401  # a class made of ray's
     from ray.tune.search import Searcher  # noqa: PLC0415
 
     class Adapter(Searcher):  # type: ignore[misc]
@@ -266,6 +269,8 @@ def _adapter(engine: Engine, workers: Callable[[], int], run_dir: Path) -> Any: 
             return self._workers
 
         def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+            # While nothing runs Tune's loop stands still for up to ten minutes, and asks here once a second.
+            turn()
             # Tune asks for one trial more than it can start; a job decided that early would not know the results that
             # arrive while it waits.
             if len(self.jobs) >= self._wanted():

@@ -11,6 +11,7 @@ the journal.
 
 import math
 import random
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,9 @@ from nas.search.samplers import learns_from_complete_only, make_sampler
 from search_spaces import Architecture, SearchSpace, Value
 
 _PROPOSALS_PER_CALL = 20
+_PROPOSING_S = 0.5
+"""A call looks at no further proposal after this long: where each has to be measured, twenty take a while."""
+
 _REPEATS_BEFORE_FALLBACK = 3
 _REJECTIONS_IN_A_ROW = 500
 _LOSSES_IN_A_ROW = 3
@@ -334,8 +338,9 @@ class Engine:
     # --- proposals
 
     def _propose(self) -> Entry | None:
-        for _ in range(_PROPOSALS_PER_CALL):
-            if not self._proposing:
+        until = time.monotonic() + _PROPOSING_S
+        for number in range(_PROPOSALS_PER_CALL):
+            if not self._proposing or (number and time.monotonic() > until):
                 return None
             with self._journal.group():
                 entry = self._propose_hand() or self._propose_new()

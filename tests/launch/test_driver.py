@@ -10,7 +10,7 @@ import torch
 from launch import driver
 from launch.config import RunConfig
 from launch.driver import address_of
-from launch.errors import UserError
+from launch.errors import Interrupted, UserError
 from launch.run import begin
 from launch.worker import Worker
 from nas.costs import Conditions, CostModel
@@ -74,7 +74,12 @@ def test_jobs_follow_the_cluster_and_a_lost_one_goes_on_under_its_number(
     """Tune's calls, without Tune: a node comes, a node goes, a trial dies with it."""
     monkeypatch.setattr(driver, "_COUNT_EVERY_S", -1.0)
     run = begin(tmp_path / "run", config, load_space("shapes"))
-    room = 1
+    room, interrupted = 1, False
+
+    def turn() -> None:
+        if interrupted:
+            raise Interrupted
+
     with Journal.open(run.folder) as journal:
         engine = Engine(
             journal,
@@ -84,7 +89,7 @@ def test_jobs_follow_the_cluster_and_a_lost_one_goes_on_under_its_number(
             epochs=config.trainer.epochs,
             costs=CostModel(Conditions()),
         )
-        adapter = driver._adapter(engine, lambda: room, run.folder)
+        adapter = driver._adapter(engine, lambda: room, run.folder, turn)
         first = json.loads(adapter.suggest("a")["job"])
         assert adapter.suggest("b") is None
         room = 3
@@ -96,3 +101,6 @@ def test_jobs_follow_the_cluster_and_a_lost_one_goes_on_under_its_number(
         room = 3
         assert json.loads(adapter.suggest("d")["job"]) == first
         assert len({first["number"], *others}) == 3
+        interrupted, room = True, 4
+        with pytest.raises(Interrupted):  # also while Tune does nothing but ask
+            adapter.suggest("e")
