@@ -1,6 +1,7 @@
 """Runs made by the engine alone, in milliseconds: what the command line shows needs no training."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -8,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from launch.config import RunConfig
-from launch.run import LIMITS, MEASURED, Run, begin
+from launch.run import LIMITS, MEASURED, Run, begin, open_run
 from nas.analysis import front_of
 from nas.costs import Budget, Conditions, CostModel
-from nas.search import Engine, EpochRecord, Job, Journal, Outcome, read_trials
+from nas.search import Engine, EpochRecord, Job, Journal, Outcome, TrialRecord, read_trials
 from search_spaces import load_space
 
 EPOCHS = 4
@@ -73,3 +74,23 @@ def make_run(tmp_path: Path, config: RunConfig) -> Callable[..., Run]:
         return run
 
     return make
+
+
+@pytest.fixture
+def check_complete() -> Callable[[Path, int], list[TrialRecord]]:
+    """Of a run's folder: so many trials were launched, each has ended, and every epoch was told once; the trials."""
+
+    def check(folder: Path, trials: int) -> list[TrialRecord]:
+        _, found = open_run(folder)
+        launched = [trial for trial in found if trial.plan is not None]
+        assert len(launched) == trials
+        assert all(trial.status in ("complete", "stopped") for trial in launched)
+        assert all(sorted(trial.epochs) == list(range(1, trial.last_epoch + 1)) for trial in launched)
+        told: Counter[tuple[int, str]] = Counter()
+        for line in (folder / "journal.log").read_text().splitlines():
+            entry = json.loads(line)
+            told.update((entry["trial_id"], name) for name in entry.get("user_attr", {}) if name.startswith("epoch:"))
+        assert set(told.values()) == {1}
+        return launched
+
+    return check

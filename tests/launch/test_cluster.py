@@ -31,6 +31,8 @@ A100 = {**EIGHT, "accelerator_type:A100": 1.0}
 
 EPOCHS, STEP_S, LIMIT_S = 4, 0.5, 240.0
 
+Check = Callable[[Path, int], list[TrialRecord]]
+
 
 def resources(cpus: float, gpus: float, kind: str | None = None) -> Resources:
     return Resources(cpus_per_trial=cpus, gpus_per_trial=gpus, accelerator=kind)
@@ -231,21 +233,6 @@ def searching(
         yield engine, work
 
 
-def check_complete(folder: Path, trials: int) -> list[TrialRecord]:
-    """Every trial is there once and has ended, and every epoch was told once."""
-    _, found = open_run(folder)
-    launched = [trial for trial in found if trial.plan is not None]
-    assert len(launched) == trials
-    assert all(trial.status in ("complete", "stopped") for trial in launched)
-    assert all(sorted(trial.epochs) == list(range(1, trial.last_epoch + 1)) for trial in launched)
-    told: Counter[tuple[int, str]] = Counter()
-    for line in (folder / "journal.log").read_text().splitlines():
-        entry = json.loads(line)
-        told.update((entry["trial_id"], name) for name in entry.get("user_attr", {}) if name.startswith("epoch:"))
-    assert set(told.values()) == {1}
-    return launched
-
-
 def places(trials: list[TrialRecord]) -> Counter[str]:
     """Node and GPUs -> epochs trained there."""
     return Counter(str(record.node) for trial in trials for record in trial.epochs.values())
@@ -253,7 +240,7 @@ def places(trials: list[TrialRecord]) -> Counter[str]:
 
 @pytest.mark.slow
 def test_a_node_goes_and_one_comes_and_nothing_is_lost_or_doubled(
-    cluster: "Cluster", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: "Cluster", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check_complete: Check
 ) -> None:
     monkeypatch.setattr(driver, "Worker", sleeper())
     cluster.add_node(num_cpus=2, num_gpus=2)
@@ -281,7 +268,9 @@ def test_a_node_goes_and_one_comes_and_nothing_is_lost_or_doubled(
 
 
 @pytest.mark.slow
-def test_two_trials_share_each_gpu(cluster: "Cluster", tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_trials_share_each_gpu(
+    cluster: "Cluster", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check_complete: Check
+) -> None:
     monkeypatch.setattr(driver, "Worker", sleeper())
     cluster.add_node(num_cpus=4, num_gpus=2)
     asked = Resources(gpus_per_trial=0.5, address=cluster.address)
@@ -293,7 +282,9 @@ def test_two_trials_share_each_gpu(cluster: "Cluster", tmp_path: Path, monkeypat
 
 
 @pytest.mark.slow
-def test_trials_are_kept_to_a_kind(cluster: "Cluster", tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trials_are_kept_to_a_kind(
+    cluster: "Cluster", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check_complete: Check
+) -> None:
     import ray
 
     monkeypatch.setattr(driver, "Worker", sleeper())
@@ -325,7 +316,9 @@ def on_cpus() -> type[Any]:
 
 
 @pytest.mark.slow
-def test_a_trial_trains_on_two_gpus(cluster: "Cluster", tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_trains_on_two_gpus(
+    cluster: "Cluster", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check_complete: Check
+) -> None:
     """Three pretended GPUs: one trial at a time takes two of them. Its processes are real."""
     monkeypatch.setattr(driver, "Worker", on_cpus())
     cluster.add_node(num_cpus=2, num_gpus=3)
