@@ -1,12 +1,12 @@
-"""How many epochs early stopping takes to find what full training finds, on learning curves made for the purpose.
+"""What early stopping finds, and the epochs that it takes for it, against training everyone in full.
 
     python benchmarks/fidelity.py --seeds 20
     python benchmarks/fidelity.py --sampler random --schemes mo_asha --keep runs.json
 
 Protocol: the engine itself searches, with the default sampler, four workers and the hand placements in full; only
-training is made up. Without stopping it trains 60 architectures for 27 epochs; the hypervolume that they have in the
-end, everyone at its true final accuracy, is what the other schemes have to reach. The figure is the epochs that they
-had spent when they reached it, over the epochs that no stopping had spent when *it* first did.
+training is made up. Without stopping it trains 60 architectures for 27 epochs. With it, it searches for 60 too, and for
+80, to the end. Figures are the epochs spent, and the hypervolume of all that was trained in full, everyone at its true
+final accuracy, both as shares of what no stopping spent and found; and what no stopping had found after as many epochs.
 
 A problem is a kind and a seed. Nine blocks hold nothing, SE with two reductions, or CBAM: 262,144 architectures. Final
 accuracies come from main effects and pairs, and dearer networks tend to be better. A curve rises as a stretched
@@ -16,6 +16,7 @@ noise. How far ranks agree is printed with the figures. Kinds differ in who lear
 effects  as main effects and pairs of its own say
 chance   whoever it hits: nothing is to be learnt of it
 best     in part whoever is good in the end, in part as effects say
+alike    nobody: all learn at the same speed, and early ranks are the last ones but for noise
 """
 
 import argparse
@@ -34,7 +35,6 @@ from typing import TypedDict
 import numpy as np
 import optuna
 from _side_by_side import write_between
-from numpy.typing import NDArray
 
 from nas.analysis.ranks import rank_correlation
 from nas.costs import CostEstimate
@@ -45,9 +45,9 @@ from search_spaces import Architecture, parse_space
 SCHEMES = ("mo_asha", "hyperband", "median")
 EPOCHS, ETA, WORKERS = 27, 3, 4
 FULL_TRIALS = 60
+TRIALS = (60, 80)
 RUNGS = (1, 3, 9)
-KINDS = ("effects", "chance", "best")
-MARKS = (0.2, 0.3, 0.4, 0.6, 1.0)
+KINDS = ("effects", "chance", "best", "alike")
 
 _COST = "params"
 _NOISE = 0.02
@@ -62,10 +62,11 @@ placements:
 
 
 class Found(TypedDict):
-    """A search: hypervolume after each trial that was trained in full, and the epochs spent until then."""
+    """A search: hypervolume after each trial that was trained in full, the epochs spent until then, and in all."""
 
     epochs: list[int]
     volumes: list[float]
+    spent: int
 
 
 class Problem:
@@ -117,7 +118,9 @@ class Problem:
         return score + 0.7 * _standard(self.cost(architecture), self._costs)
 
     def _delay(self, architecture: Architecture) -> float:
-        """About standard normal: how slowly an architecture learns."""
+        """About standard normal, or 0: how slowly an architecture learns."""
+        if self._kind == "alike":
+            return 0.0
         if self._kind == "chance":
             return self._normal("delay", architecture.fingerprint)
         by_effects = _standard(self._effects("speed", architecture), self._speeds)
@@ -157,58 +160,53 @@ def _placed(architecture: Architecture) -> list[str]:
     ]
 
 
-def search(problem: Problem, sampler: str, scheme: str, seed: int, trials: int, until: float, most: float) -> Found:
-    """One search, until it has a hypervolume or has spent so many epochs."""
+def search(problem: Problem, sampler: str, scheme: str, seed: int, trials: int) -> Found:
+    """One search, to its end."""
     objectives = (Objective(ACCURACY, "maximize"), Objective(_COST, "minimize"))
     config = SearchConfig.model_validate(
         {"trials": trials, "sampler": sampler, "seed": seed, "stopping": scheme, "eta": ETA, "finalist_seeds": 0}
     )
-    found = Found(epochs=[], volumes=[])
+    found = Found(epochs=[], volumes=[], spent=0)
     complete: list[Architecture] = []
-    spent = 0
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         with Journal.create(run, [o.direction for o in objectives], [o.metric for o in objectives], {}) as journal:
             engine = Engine(journal, problem.space, config, objectives=objectives, epochs=EPOCHS, costs=problem)
             running: list[tuple[Job, int]] = []
-            while not engine.done and spent < most and max(found["volumes"], default=0.0) < until:
+            while not engine.done:
                 while len(running) < WORKERS and (job := engine.next()) is not None:
                     running.append((job, job.start_epoch + 1))
                 # An epoch of every worker at a time.
                 for job, epoch in running:
                     top1 = problem.curve(job.architecture, epoch, job.seed)
                     engine.report(job, EpochRecord(epoch, 1.0, 1.0, top1, 0.1, 1.0))
-                    spent += 1
+                    found["spent"] += 1
                     if epoch == job.stop_epoch:
                         engine.finish(job, Outcome("reached"))
                     if epoch == EPOCHS:
                         complete.append(job.architecture)
-                        found["epochs"].append(spent)
+                        found["epochs"].append(found["spent"])
                         found["volumes"].append(problem.volume(complete))
                 running = [(job, epoch + 1) for job, epoch in running if epoch < job.stop_epoch]
     return found
 
 
 def compared(kind: str, seed: int, sampler: str, schemes: Sequence[str], kept: dict[str, Found]) -> dict[str, Found]:
-    """What every scheme found on a problem, by name; what is not in `kept` is searched for and added."""
-    names = {scheme: f"{sampler} | {scheme} | {kind} | {seed}" for scheme in ("none", *schemes)}
-    if any(name not in kept for name in names.values()):
-        problem = Problem(seed, kind)
-        for scheme, name in names.items():
-            if name in kept:
-                continue
-            if scheme == "none":
-                kept[name] = search(problem, sampler, "none", seed, FULL_TRIALS, np.inf, np.inf)
-            else:
-                volume = kept[names["none"]]["volumes"][-1]
-                kept[name] = search(problem, sampler, scheme, seed, 20 * FULL_TRIALS, volume, FULL_TRIALS * EPOCHS)
-    return {scheme: kept[name] for scheme, name in names.items()}
+    """What every scheme found on a problem, by `row`; what is not in `kept` is searched for and added."""
+    asked = {"none": ("none", FULL_TRIALS)} | {_row(scheme, n): (scheme, n) for scheme in schemes for n in TRIALS}
+    problem = Problem(seed, kind) if any(_key(kind, seed, sampler, row) not in kept for row in asked) else None
+    for row, (scheme, trials) in asked.items():
+        if problem is not None and _key(kind, seed, sampler, row) not in kept:
+            kept[_key(kind, seed, sampler, row)] = search(problem, sampler, scheme, seed, trials)
+    return {row: kept[_key(kind, seed, sampler, row)] for row in asked}
 
 
-def spent_until(found: Found, volume: float) -> float:
-    """Epochs until a hypervolume was reached; infinite if it never was."""
-    reached = (epochs for epochs, have in zip(found["epochs"], found["volumes"], strict=True) if have >= volume)
-    return next(reached, float("inf"))
+def _row(scheme: str, trials: int) -> str:
+    return f"{scheme}, {trials} trials"
+
+
+def _key(kind: str, seed: int, sampler: str, row: str) -> str:
+    return f"{sampler} | {row} | {kind} | {seed}"
 
 
 def volume_at(found: Found, epochs: float) -> float:
@@ -216,45 +214,58 @@ def volume_at(found: Found, epochs: float) -> float:
     return max((v for e, v in zip(found["epochs"], found["volumes"], strict=True) if e <= epochs), default=0.0)
 
 
-def report(runs: Sequence[Mapping[str, Found]], schemes: Sequence[str]) -> list[str]:
-    """A table: a row a scheme. Hypervolumes are shares of no stopping's last, epochs of all that it spent."""
-    marks = " | ".join(f"at {mark:.0%}" for mark in MARKS)
+def report(runs: Mapping[str, Sequence[Mapping[str, Found]]], sampler: str) -> list[str]:
+    """A table: for every kind and all, a row a scheme; means of shares."""
     lines = [
-        f"| scheme | problems | epochs to the same hypervolume: quartiles | reached | hypervolume {marks} |",
-        "|---|---:|---:|---:" + "|---:" * len(MARKS) + "|",
+        f"| proposals by `{sampler}`, slow are | stopping | epochs | hypervolume: quartiles, mean | no stopping then |",
+        "|---|---|---:|---:|---:|",
     ]
-    for scheme in ("none", *schemes):
-        shares, volumes = [], []
-        for found in runs:
-            whole = found["none"]["volumes"][-1]
-            shares.append(spent_until(found[scheme], whole) / spent_until(found["none"], whole))
-            volumes.append([volume_at(found[scheme], mark * FULL_TRIALS * EPOCHS) / whole for mark in MARKS])
-        quartiles = np.quantile(shares, [0.25, 0.5, 0.75], method="nearest").tolist()
-        low, middle, high = (f"{share:.2f}" if math.isfinite(share) else "-" for share in quartiles)
-        at = " | ".join(f"{mean:.3f}" for mean in np.mean(volumes, axis=0))
-        reached = int(np.isfinite(shares).sum())
-        lines.append(f"| {scheme} | {len(shares)} | {low} / **{middle}** / {high} | {reached} | {at} |")
+    for kind, of_kind in runs.items():
+        for row in of_kind[0]:
+            if row == "none":
+                continue
+            whole = np.array([found["none"]["volumes"][-1] for found in of_kind])
+            epochs = np.array([found[row]["spent"] / found["none"]["spent"] for found in of_kind])
+            volumes = np.array([found[row]["volumes"][-1] for found in of_kind]) / whole
+            then = np.array([volume_at(found["none"], found[row]["spent"]) for found in of_kind]) / whole
+            quartiles = " / ".join(f"{share:.3f}" for share in np.quantile(volumes, [0.25, 0.5, 0.75]))
+            figures = f"{epochs.mean():.0%} | {quartiles}, **{volumes.mean():.3f}** | {then.mean():.3f}"
+            lines.append(f"| {kind} | {row} | {figures} |")
     return lines
 
 
-def picture(path: Path, runs: Sequence[Mapping[str, Found]], schemes: Sequence[str]) -> None:
-    """Hypervolume over epochs: mean of the problems, and the middle half of them."""
+def picture(path: Path, runs: Mapping[str, Sequence[Mapping[str, Found]]]) -> None:
+    """Hypervolume over epochs for every kind: no stopping as a curve, the others where they end."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - seconds that the table does not need
 
-    figure = Figure(figsize=(7.2, 4.2), dpi=110, layout="constrained")
-    axes = figure.add_subplot()
-    grid = np.arange(0, FULL_TRIALS * EPOCHS + 1, EPOCHS)
-    for scheme in ("none", *schemes):
-        curves: NDArray[np.float64] = np.array(
-            [[volume_at(found[scheme], at) / found["none"]["volumes"][-1] for at in grid.tolist()] for found in runs]
-        )
-        low, high = np.quantile(curves, [0.25, 0.75], axis=0)
-        (line,) = axes.plot(grid, curves.mean(axis=0), lw=2.4 if scheme == "mo_asha" else 1.3, label=scheme)
-        axes.fill_between(grid, low, high, color=line.get_color(), alpha=0.15, lw=0)
-    axes.axhline(1.0, c="#9aa5b1", lw=0.8, ls="--")
-    axes.set(xlabel="epochs", ylabel="hypervolume against no stopping's last", ylim=(0.6, 1.02))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="lower right")
+    figure = Figure(figsize=(2.6 * len(runs), 3.2), dpi=110, layout="constrained")
+    grid = np.linspace(0, 1, 61)
+    for axes, (kind, of_kind) in zip(
+        np.ravel(figure.subplots(1, len(runs), sharey=True, squeeze=False)), runs.items(), strict=True
+    ):
+        curves = [
+            [volume_at(found["none"], at * found["none"]["spent"]) / found["none"]["volumes"][-1] for at in grid]
+            for found in of_kind
+        ]
+        axes.plot(grid, np.mean(curves, axis=0), c="#4a5568", lw=1.5, label="none, 60 trials")
+        for row in of_kind[0]:
+            if row != "none":
+                ends = np.array(
+                    [
+                        (
+                            found[row]["spent"] / found["none"]["spent"],
+                            found[row]["volumes"][-1] / found["none"]["volumes"][-1],
+                        )
+                        for found in of_kind
+                    ]
+                )
+                (x, y), (dx, dy) = ends.mean(axis=0), ends.std(axis=0)
+                axes.errorbar(x, y, dy, dx, fmt="o", ms=5, lw=1, label=row)
+        axes.axhline(1.0, c="#9aa5b1", lw=0.8, ls="--")
+        axes.set(xlabel="epochs", title=kind, xlim=(0, 1.02), ylim=(0.4, 1.08))
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].set_ylabel("hypervolume")
+    figure.axes[-1].legend(frameon=False, loc="lower right", fontsize=7)
     figure.savefig(path)
 
 
@@ -271,13 +282,13 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     keep: Path | None = arguments.keep
     kept = json.loads(keep.read_text()) if keep is not None and keep.is_file() else {}
-    runs = []
-    for kind in arguments.kinds:
+    runs: dict[str, list[dict[str, Found]]] = {kind: [] for kind in arguments.kinds}
+    for kind, of_kind in runs.items():
         for seed in range(arguments.seeds):
-            runs.append(compared(kind, seed, arguments.sampler, arguments.schemes, kept))
+            of_kind.append(compared(kind, seed, arguments.sampler, arguments.schemes, kept))
             if keep is not None:
                 keep.write_text(json.dumps(kept))
-    lines = [*report(runs, arguments.schemes), ""]
+    lines = [*report(runs, arguments.sampler), ""]
     for kind in arguments.kinds:
         agreement = Problem(0, kind).agreement
         ranks = ", ".join(f"{figure:.2f} at epoch {rung}" for rung, figure in agreement.items())
@@ -286,7 +297,7 @@ def main() -> None:
     if arguments.write is not None:
         write_between("\n".join(lines), "benchmarks/fidelity.py", arguments.write)
     if arguments.picture is not None:
-        picture(arguments.picture, runs, arguments.schemes)
+        picture(arguments.picture, runs)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,7 @@ For every trial:
    times the probability that they hold.
 
 Two choices carry it. Candidates stay near the front, for a surrogate is most wrong far from all that was tried, and
-maximising over the whole space finds just that. And the reference point lies well beyond the front's ends: at them, no
-candidate that extends the front would ever gain anything.
+maximising over the whole space finds just that. And the front is one of expectations (`nas.search.gain`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,9 +24,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.search.history import History, Row, Targets
+from nas.search.gain import Gain, learn
+from nas.search.history import History, Row
 from nas.search.parameters import CLOSED, Axes
-from nas.search.pareto import Points, hypervolume_gains, is_front
+from nas.search.pareto import Points, is_front
 from nas.search.surrogate import Levels, Likeness, Surrogate, Vector, fit
 from search_spaces import Architecture, SearchSpace
 
@@ -37,8 +37,6 @@ _CANDIDATES = 200
 _CROSSED = 0.3
 _FEWEST_TOLD = 4
 _ASKED_FOR_COSTS = 12
-_ENOUGH_FOR_ROUGH = 128
-_BEYOND_THE_FRONT = 0.5
 _OPTIMISM = (0.0, 0.5, 1.0, 2.0)
 
 
@@ -81,7 +79,7 @@ class FrontNeighbours:
 
         # Costs that are known will be asked for: to find whom to ask about, a rough model of them does.
         rough = [self.known is not None and k != history.accuracy for k in range(targets.values.shape[1])]
-        models = [_learn(likeness, targets, k, rough=rough[k]) for k in range(len(rough))]
+        models = [learn(likeness, targets, k, rough=rough[k]) for k in range(len(rough))]
         expected = _expect(models, likeness, 0.0)
         expected[:, rough] = np.where(np.isfinite(targets.values), targets.values, expected)[:, rough]
         finished = np.flatnonzero(targets.finished)
@@ -91,7 +89,7 @@ class FrontNeighbours:
         if not len(candidates):
             return _differing(axes, levels, holds, rng), {}
         counting = targets.finished | np.array([row.open for row in rows], dtype=bool)
-        gain = _Gain.over(expected[counting])
+        gain = Gain.over(expected[counting])
         to_tried = Likeness.of(candidates, levels, axes.sizes)
         likely = holds(to_tried)
         for optimism in _OPTIMISM:
@@ -112,7 +110,7 @@ class FrontNeighbours:
         predicted: Points,
         likely: Vector,
         score: Vector,
-        gain: "_Gain",
+        gain: Gain,
         rng: np.random.Generator,
     ) -> Vector:
         """The best candidates' scores again, with what is known instead of what is predicted; the others' are zero."""
@@ -136,35 +134,6 @@ class FrontNeighbours:
             if not known.seen:
                 again[index] = likely[index] * gain(np.array([exact]))[0]
         return again if again.any() else score
-
-
-@dataclass(frozen=True)
-class _Gain:
-    """What a candidate's expected objectives add to the hypervolume of a front of expectations."""
-
-    front: Points
-    reference: Vector
-    spans: Vector
-
-    @classmethod
-    def over(cls, expected: Points) -> "_Gain":
-        front = expected[is_front(expected)]
-        spans = np.ptp(front, axis=0)
-        spans = np.where(spans > 0, spans, np.ptp(expected, axis=0))
-        spans = np.where(spans > 0, spans, 1.0)
-        return cls(front, front.max(axis=0) + _BEYOND_THE_FRONT * spans, spans)
-
-    def __call__(self, points: Points) -> Vector:
-        return hypervolume_gains(self.front / self.spans, self.reference / self.spans, points / self.spans)
-
-
-def _learn(likeness: Likeness, targets: Targets, objective: int, *, rough: bool) -> Surrogate:
-    """A surrogate of one objective from the trials that know it."""
-    known = np.flatnonzero(np.isfinite(targets.values[:, objective]))
-    if rough and len(known) > _ENOUGH_FOR_ROUGH:
-        known = known[np.linspace(0, len(known) - 1, _ENOUGH_FOR_ROUGH).astype(int)]
-    y, variances = targets.values[known, objective], targets.variances[known, objective]
-    return fit(likeness, known, y, variances, additive=rough)
 
 
 def _learn_constraints(rows: Sequence[Row], likeness: Likeness) -> Callable[[Likeness], Vector]:

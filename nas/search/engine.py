@@ -23,8 +23,11 @@ import optuna
 from nas.search import records
 from nas.search.config import SearchConfig
 from nas.search.default import Known
+from nas.search.gain import most_promising
+from nas.search.history import History
 from nas.search.journal import Journal
 from nas.search.ledger import Entry, Estimate, Ledger, Verdict
+from nas.search.parameters import Axes
 from nas.search.pareto import Points, hypervolume, is_front, minimised, spread_order
 from nas.search.records import ACCURACY, EpochRecord, Job, Objective, Outcome
 from nas.search.rungs import choose_bracket, in_better_half, ladders, promotable
@@ -138,6 +141,7 @@ class Engine:
         self._exhausted: str | None = None
         self._finalists: list[tuple[Entry, int]] | None = None
         self._unexplored = space.architectures()
+        self._history = History(self._study, Axes.of_space(space))
         self._best_at: dict[tuple[int, int], list[int]] = {}
         self.reference = self._load_reference()
         for entry in list(self._ledger.active.values()):
@@ -254,6 +258,8 @@ class Engine:
             return promoted
         if self._proposing:
             return self._propose()
+        if hopeful := self._most_promising():
+            return hopeful
         if any(entry.state == "running" and not entry.finalist for entry in active):
             return None
         # No further result can promote those that still wait.
@@ -278,6 +284,25 @@ class Engine:
                     self._climb(entry)
                     return entry
         return None
+
+    def _most_promising(self) -> Entry | None:
+        """Who goes on although no rung's share would have it, when nothing is left to propose."""
+        searched = [entry for entry in self._ledger.entries.values() if not entry.finalist]
+        left = {entry.number: self._epochs - entry.last_epoch for entry in searched if entry.state == "waiting"}
+        bound = {
+            entry.number
+            for entry in searched
+            if entry.state == "complete" or (entry.state == "running" and entry.stop_epoch >= self._epochs)
+        }
+        if not left or (not bound and any(entry.state == "running" for entry in searched)):
+            return None
+        self._history.update(self._study.get_trials(deepcopy=False))
+        number = most_promising(self._history, left, bound)
+        if number is None:
+            return None
+        entry = self._ledger.entries[number]
+        self._climb(entry)
+        return entry
 
     def _reached(self, entry: Entry) -> None:
         self._best_at.clear()

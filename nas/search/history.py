@@ -24,12 +24,13 @@ _MOST_RANKED = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A trial. Objectives are to be made small.
+    """A trial, and its number in the study. Objectives are to be made small.
 
     ``values``: [m], NaN where not known. ``curve``: epoch -> the accuracy objective then. ``constraints``: at most 0 if
     they hold. ``complete``: trained to full length, within its constraints. ``open``: it has not ended.
     """
 
+    number: int
     params: Mapping[str, Any]
     levels: tuple[int, ...]
     values: tuple[float, ...]
@@ -149,6 +150,21 @@ class History:
         others = [self.rows[index] for index in self._others[-_MOST_OTHERS:]]
         return [*trained, *others, *(row for row in self.open if not row.curve)]
 
+    def closing(self) -> list[Row]:
+        """What the choice among those that wait looks at, when nothing is left to propose.
+
+        Everything that was trained; of very many trials the best by layers, of complete ones and of those that wait.
+        """
+        waiting = [row for row in self.open if row.curve]
+        begun = [row for row in self.open if not row.curve]
+        if len(self._trained) + len(waiting) <= _MOST_TRAINED:
+            return [*(self.rows[index] for index in self._trained), *waiting, *begun]
+        best = [self.rows[index] for index in self._elite]
+        values = self.targets([*best, *waiting]).values[len(best) :]
+        told = np.flatnonzero(np.isfinite(values).all(axis=1))
+        order = told[np.argsort(layers(values[told]), kind="stable")][: _MOST_TRAINED - len(best)]
+        return [*best, *(waiting[index] for index in order.tolist()), *begun]
+
     def row(self, trial: FrozenTrial) -> Row:
         """A trial, finished or not."""
         attrs = trial.user_attrs
@@ -167,6 +183,7 @@ class History:
         curve.update((record.epoch, record.val_top1) for record in records.epochs_of(attrs).values())
         sign = self.signs[self.accuracy]
         return Row(
+            number=trial.number,
             params=trial.params,
             levels=tuple(self.axes.levels(trial.params)),
             values=tuple(values),

@@ -3,7 +3,8 @@
 A trial trains from rung to rung. What happens there depends on the scheme:
 
 ========== ============================================================================================
-mo_asha    It waits. It goes on as soon as it is among the best 1/eta of all that reached the rung, however late.
+mo_asha    It waits. It goes on as soon as it is among the best 1/eta of all that reached the rung, however late, and
+           fewer than 1/eta went on so far. When nothing is left to propose, `nas.search.gain` says who else does.
 hyperband  As mo_asha, in brackets that begin at different rungs and do not compare with each other.
 median     It goes on at once if it is in the better half of all that reached the rung, else it ends.
 none       There are no rungs.
@@ -80,7 +81,8 @@ def promotable(points: Mapping[int, Sequence[float]], settled: AbstractSet[int],
     Args:
         points: Objectives, to be made small, of every trial that reached the rung.
         settled: Those of them that went on already, or ended.
-        eta: The best ``len(points) // eta`` go on.
+        eta: ``len(points) // eta`` go on in all. As more reach the rung, some that went on fall behind: they still
+            count, or else as many more would go on as ranks change.
     """
     numbers = sorted(points)
     array = np.array([points[number] for number in numbers])
@@ -88,16 +90,15 @@ def promotable(points: Mapping[int, Sequence[float]], settled: AbstractSet[int],
     layer = layers(array)
     # What `ranking` would put first, without putting the settled ones in order.
     chosen: list[int] = []
-    left = len(numbers) // eta
+    left = len(numbers) // eta - int((~open_).sum())
     for index in range(int(layer.max(initial=-1)) + 1):
+        if len(chosen) >= left:
+            break
         members = np.flatnonzero(layer == index)
         if open_[members].any():
             order = members[spread_order(array[members])]
-            chosen += [numbers[member] for member in order[:left] if open_[member]]
-        left -= len(members)
-        if left <= 0:
-            break
-    return chosen
+            chosen += [numbers[member] for member in order if open_[member]]
+    return chosen[: max(left, 0)]
 
 
 def in_better_half(points: Mapping[int, Sequence[float]], number: int) -> bool:

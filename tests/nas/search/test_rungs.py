@@ -70,12 +70,13 @@ def test_one_in_eta_goes_on_the_best_ranked(points: dict[int, tuple[float, float
 
 
 @given(POINTS, ETA, st.data())
-def test_who_went_on_is_not_promoted_again(
+def test_who_went_on_is_not_promoted_again_and_counts(
     points: dict[int, tuple[float, float]], eta: int, data: st.DataObject
 ) -> None:
     settled = data.draw(st.sets(st.sampled_from(sorted(points))))
-    everyone = promotable(points, set(), eta)
-    assert promotable(points, settled, eta) == [number for number in everyone if number not in settled]
+    numbers = sorted(points)
+    waiting = [numbers[index] for index in ranking([points[n] for n in numbers]) if numbers[index] not in settled]
+    assert promotable(points, settled, eta) == waiting[: max(len(points) // eta - len(settled), 0)]
 
 
 @given(POINTS, ETA)
