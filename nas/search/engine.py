@@ -416,6 +416,9 @@ class Engine:
         estimates = self._estimates(architecture, verdict)
         values = self._infeasible_values({measure: estimate.value for measure, estimate in estimates.items()})
         ledger.reject(trial, architecture, origin=origin, estimates=estimates, verdict=verdict, values=values)
+        if origin == records.FALLBACK:
+            # The sampler knows more than chance does; a single repeat brings chance back.
+            self._repeats = _REPEATS_BEFORE_FALLBACK - 1
         self._count_rejection()
         return None
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from nas.search import Engine, EpochRecord, Journal, Objective, Outcome, history, read_study, read_trials
+from nas.search import Engine, EpochRecord, Journal, Objective, Outcome, history, read_study, read_trials, records
 from nas.search.pareto import hypervolume
 from search_spaces import Architecture, SearchSpace, parse_space
 
@@ -154,6 +154,17 @@ def test_the_end_of_a_long_search_looks_at_the_best_of_many(lab: Lab, monkeypatc
     complete, missed = worth(lab, lambda architecture: lab.accuracy(architecture, lab.epochs, 0))
     assert complete < 30
     assert missed < 0.05
+
+
+def test_the_sampler_is_asked_again_when_chance_was_over_the_budget(lab: Lab) -> None:
+    limit = sorted(lab.costs.estimate(a, "params").value for a in lab.space.architectures())[20]
+    with lab.journal() as journal:
+        lab.work(lab.engine(journal, limit=limit, hand={}, trials=40))
+    trials = read_trials(read_study(lab.run))
+    by_chance = [(trial.origin, trial.status) == (records.FALLBACK, "rejected") for trial in trials]
+    after = [trial.origin for rejected, trial in zip(by_chance, trials[1:], strict=False) if rejected]
+    assert len(after) > 10
+    assert set(after) == {records.SAMPLER}
 
 
 @pytest.mark.parametrize("trials", [1, 2, 3])
