@@ -4,9 +4,10 @@
     python benchmarks/fidelity.py --sampler random --schemes mo_asha --keep runs.json
 
 Protocol: the engine itself searches, with the default sampler, four workers and the hand placements in full; only
-training is made up. Without stopping it trains 60 architectures for 27 epochs. With it, it searches for 60 too, and for
-80, to the end. Figures are the epochs spent, and the hypervolume of all that was trained in full, everyone at its true
-final accuracy, both as shares of what no stopping spent and found; and what no stopping had found after as many epochs.
+training is made up. Without stopping it trains 60 architectures for 27 epochs. With it, it searches for as many as
+`--trials` says, to the end. Figures are the epochs spent, and the hypervolume of all that was trained in full, everyone
+at its true final accuracy, both as shares of what no stopping spent and found; and what no stopping had found after as
+many epochs.
 
 A problem is a kind and a seed. Nine blocks hold nothing, SE with two reductions, or CBAM: 262,144 architectures. Final
 accuracies come from main effects and pairs, and dearer networks tend to be better. A curve rises as a stretched
@@ -191,9 +192,11 @@ def search(problem: Problem, sampler: str, scheme: str, seed: int, trials: int) 
     return found
 
 
-def compared(kind: str, seed: int, sampler: str, schemes: Sequence[str], kept: dict[str, Found]) -> dict[str, Found]:
+def compared(
+    kind: str, seed: int, sampler: str, schemes: Sequence[str], counts: Sequence[int], kept: dict[str, Found]
+) -> dict[str, Found]:
     """What every scheme found on a problem, by `row`; what is not in `kept` is searched for and added."""
-    asked = {"none": ("none", FULL_TRIALS)} | {_row(scheme, n): (scheme, n) for scheme in schemes for n in TRIALS}
+    asked = {"none": ("none", FULL_TRIALS)} | {_row(scheme, n): (scheme, n) for scheme in schemes for n in counts}
     problem = Problem(seed, kind) if any(_key(kind, seed, sampler, row) not in kept for row in asked) else None
     for row, (scheme, trials) in asked.items():
         if problem is not None and _key(kind, seed, sampler, row) not in kept:
@@ -275,6 +278,7 @@ def main() -> None:
     parser.add_argument("--sampler", default="default")
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
     parser.add_argument("--schemes", nargs="+", default=list(SCHEMES), choices=SCHEMES)
+    parser.add_argument("--trials", type=int, nargs="+", default=list(TRIALS), help="of the schemes that stop early")
     parser.add_argument("--keep", type=Path, metavar="FILE", help="JSON; read, and written after every problem")
     parser.add_argument("--write", type=Path, metavar="FILE", help="replace what stands between the marks in this file")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="hypervolume over epochs")
@@ -285,7 +289,7 @@ def main() -> None:
     runs: dict[str, list[dict[str, Found]]] = {kind: [] for kind in arguments.kinds}
     for kind, of_kind in runs.items():
         for seed in range(arguments.seeds):
-            of_kind.append(compared(kind, seed, arguments.sampler, arguments.schemes, kept))
+            of_kind.append(compared(kind, seed, arguments.sampler, arguments.schemes, arguments.trials, kept))
             if keep is not None:
                 keep.write_text(json.dumps(kept))
     lines = [*report(runs, arguments.sampler), ""]

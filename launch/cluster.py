@@ -45,6 +45,11 @@ def nodes() -> list[Node]:
     return [node["Resources"] for node in _alive()]
 
 
+def node_ids() -> frozenset[str]:
+    """Who they are: Ray's ids, of which none is given twice."""
+    return frozenset(node["NodeID"] for node in _alive())
+
+
 def worker_count(resources: Resources) -> int:
     """How many trials are to run at once on the connected cluster, as it is now.
 

@@ -260,6 +260,7 @@ def _adapter(engine: Engine, workers: Callable[[], int], run_dir: Path, turn: Ca
         def __init__(self) -> None:
             super().__init__(metric=None, mode=None)
             self.jobs: dict[str, Job] = {}
+            self._nodes: dict[str, frozenset[str]] = {}
             self._workers, self._counted = workers(), time.monotonic()
 
         def _wanted(self) -> int:
@@ -278,7 +279,7 @@ def _adapter(engine: Engine, workers: Callable[[], int], run_dir: Path, turn: Ca
             job = engine.next()
             if job is None:
                 return Searcher.FINISHED if engine.done else None
-            self.jobs[trial_id] = job
+            self.jobs[trial_id], self._nodes[trial_id] = job, cluster.node_ids()
             return {"job": json.dumps(job.to_dict())}
 
         def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -289,8 +290,13 @@ def _adapter(engine: Engine, workers: Callable[[], int], run_dir: Path, turn: Ca
             job = self.jobs.pop(trial_id, None)
             if job is None:
                 return
+            before = self._nodes.pop(trial_id)
             if error or not result or "payload" not in result:
-                engine.finish(job, Outcome("lost", "its worker died"))
+                # Which node it was on Ray does not say; that one went is enough not to blame the trial.
+                gone = before - cluster.node_ids()
+                engine.finish(
+                    job, Outcome("node_lost", "its node died") if gone else Outcome("lost", "its worker died")
+                )
             else:
                 payload = json.loads(result["payload"])
                 self._record(job, payload)

@@ -40,7 +40,9 @@ _PROPOSING_S = 0.5
 
 _REPEATS_BEFORE_FALLBACK = 3
 _REJECTIONS_IN_A_ROW = 500
-_LOSSES_IN_A_ROW = 3
+_LOSSES_IN_A_ROW = {"lost": 3, "node_lost": 10}
+"""Without an epoch between them. Nodes of a cluster that lends what is idle may go often; one that each of ten nodes in
+a row died of is not tried on an eleventh."""
 _TRIES_AT_RANDOM = 100
 _REFERENCE = "reference"
 
@@ -198,12 +200,12 @@ class Engine:
                         f"epoch is {entry.last_epoch}; report every epoch before finish"
                     )
                 self._reached(entry)
-            case "lost":
-                entry.losses += 1
-                if entry.losses < _LOSSES_IN_A_ROW:
+            case "lost" | "node_lost":
+                entry.losses[outcome.kind] += 1
+                if (losses := entry.losses[outcome.kind]) < _LOSSES_IN_A_ROW[outcome.kind]:
                     entry.state = "queued"
                 else:
-                    self._ledger.fail(entry, f"lost {entry.losses} times in a row: {outcome.reason}", outcome.detail)
+                    self._ledger.fail(entry, f"lost {losses} times in a row: {outcome.reason}", outcome.detail)
             case "failed":
                 self._ledger.fail(entry, outcome.reason, outcome.detail)
             case "out_of_memory":

@@ -71,7 +71,7 @@ class Entry:
     costs: Mapping[str, float]
     state: EntryState
     epochs: dict[int, EpochRecord] = field(default_factory=dict)
-    losses: int = 0
+    losses: Counter[str] = field(default_factory=Counter)
 
     @cached_property
     def architecture(self) -> Architecture:
@@ -212,7 +212,7 @@ class Ledger:
     def record(self, entry: Entry, record: EpochRecord) -> None:
         """Adds an epoch; one that is there already is replaced."""
         entry.epochs[record.epoch] = record
-        entry.losses = 0
+        entry.losses.clear()
         with self._journal.group():
             self._set(entry.number, *records.epoch_attribute(record))
 

@@ -17,7 +17,7 @@ ACCURACY = "top1"
 """The objective that only training tells: validation top-1 of the last epoch, in [0, 1]."""
 
 Direction: TypeAlias = Literal["maximize", "minimize"]
-OutcomeKind: TypeAlias = Literal["reached", "failed", "out_of_memory", "lost"]
+OutcomeKind: TypeAlias = Literal["reached", "failed", "out_of_memory", "lost", "node_lost"]
 Status: TypeAlias = Literal["complete", "stopped", "failed", "rejected", "duplicate", "active", "unlaunched"]
 
 HAND = "hand:"
@@ -105,6 +105,7 @@ class Outcome:
     ``reached``: its stop epoch, with a checkpoint. ``failed``: it can never be trained (diverged, cannot be built).
     ``out_of_memory``: over the memory budget, as it turned out; ``peak_bytes`` is
     the most that was allocated, where the device keeps count. ``lost``: its worker died; it goes on elsewhere.
+    ``node_lost``: so did the node, which a trial is seldom to blame for.
     """
 
     kind: OutcomeKind

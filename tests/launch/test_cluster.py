@@ -1,11 +1,14 @@
 """What a cluster has room for; and clusters of several nodes with pretended GPUs, by Ray's own `cluster_utils`."""
 
 import json
+import os
+import random
 import re
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -182,6 +185,7 @@ def sleeper() -> type[Any]:
                 "lr": 0.1,
                 "seconds": STEP_S,
                 "node": f"{get_runtime_context().get_node_id()}/{self.gpus}",
+                "worker": os.getpid(),
                 "ended": time.time(),
             }
             done = self.epoch >= self.job["stop_epoch"]
@@ -265,6 +269,46 @@ def test_a_node_goes_and_one_comes_and_nothing_is_lost_or_doubled(
     assert not changes
     check_complete(run, 40)
     assert seen() == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["worker", "node"])
+def test_ten_die_at_random_moments_and_nothing_is_lost_or_doubled(
+    cluster: "Cluster", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check_complete: Check, what: str
+) -> None:
+    monkeypatch.setattr(driver, "Worker", sleeper())
+    nodes = [cluster.add_node(num_cpus=2, num_gpus=2) for _ in range(2)]
+    asked = Resources(gpus_per_trial=1, address=cluster.address)
+    run, rng, killed = tmp_path / "run", random.Random(0), set[Any]()
+    trials, kills, at = 60, 10, 3
+
+    def one_worker_dies() -> None:
+        records = [record for trial in open_run(run)[1] for record in trial.epochs.values()]
+        recent = sorted(records, key=lambda record: record.ended or 0.0)[-4:]
+        worker = rng.choice([record.worker for record in recent if record.worker not in killed] or [None])
+        if worker is not None:
+            with suppress(ProcessLookupError):  # it has ended: its job was another's
+                os.kill(worker, signal.SIGKILL)
+                killed.add(worker)
+
+    def one_node_dies() -> None:
+        going = nodes.pop(rng.randrange(len(nodes)))
+        cluster.remove_node(going)
+        killed.add(going)
+        nodes.append(cluster.add_node(num_cpus=2, num_gpus=2))
+
+    with searching(run, asked, trials) as (engine, work):
+
+        def on_tick() -> None:
+            nonlocal at
+            if len(killed) < kills and engine.summary().epochs >= at:
+                time.sleep(rng.random() * STEP_S)
+                one_worker_dies() if what == "worker" else one_node_dies()
+                at = engine.summary().epochs + rng.randint(1, 5)
+
+        work(on_tick)
+    assert len(killed) == kills
+    check_complete(run, trials)
 
 
 @pytest.mark.slow

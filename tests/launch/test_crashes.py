@@ -77,6 +77,14 @@ def wait_for(folder: Path, process: "subprocess.Popen[str]", epochs: int) -> Non
         time.sleep(0.02)
 
 
+def head_of(process: "subprocess.Popen[str]") -> list[int]:
+    """The process of Ray's own that a session cannot do without, if it has begun."""
+    listed = subprocess.run(
+        ["pgrep", "gcs_server", "--session", str(process.pid)], check=False, capture_output=True, text=True
+    )
+    return [int(line) for line in listed.stdout.split()]
+
+
 def check_complete(folder: Path) -> list[TrialRecord]:
     """Every trial asked for is there once and has ended; each epoch was told once."""
     _, trials = open_run(folder / "run")
@@ -121,6 +129,26 @@ def test_a_worker_that_dies_costs_its_epoch_alone(folder: Path) -> None:
     os.kill(worker, signal.SIGKILL)
     out, _ = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 0, out
+    check_complete(folder)
+
+
+def test_ten_deaths_of_rays_head_at_random_moments_change_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "1")  # for which Ray waits a minute, then ends us
+    rng = random.Random(0)
+    for death in range(10):
+        told = epochs_told(folder)
+        process = nas(folder, *(("resume", "run") if death else ("search", "run.yaml", "--run", "run")))
+        wait_for(folder, process, told + rng.randint(0, 1))
+        while not (found := head_of(process)) and process.poll() is None:
+            time.sleep(0.1)
+        time.sleep(rng.random())
+        for head in found:
+            os.kill(head, signal.SIGKILL)
+        out, _ = process.communicate(timeout=LIMIT_S)
+        assert process.returncode != 0, out
+    finish(folder)
     check_complete(folder)
 
 

@@ -285,6 +285,18 @@ def test_a_lost_job_is_given_out_again_from_its_last_epoch_but_not_for_ever(lab:
     assert read_trials(read_study(lab.run))[0].reason == "lost 3 times in a row: its worker died"
 
 
+def test_a_trial_is_not_blamed_for_nodes_that_go_but_for_ten_in_a_row(lab: Lab) -> None:
+    with lab.journal() as journal:
+        engine = lab.engine(journal, stopping="none", hand={}, trials=1)
+        for loss in range(10):
+            assert engine.summary().failed == 0, loss
+            job = engine.next()
+            assert job is not None
+            engine.finish(job, Outcome("node_lost", "its node died"))
+        assert engine.summary().failed == 1
+    assert read_trials(read_study(lab.run))[0].reason == "lost 10 times in a row: its node died"
+
+
 def test_what_is_told_twice_or_too_late_changes_nothing(lab: Lab) -> None:
     with lab.journal() as journal:
         engine = lab.engine(journal, stopping="none", hand={}, trials=2)
