@@ -25,7 +25,7 @@ search: $(READY)  ## a whole search on the built-in data set: minutes on two cor
 
 # Three at once, by file: most of the time they wait for Ray, for kills, for hosts that are cut off.
 test: check  ## ruff, mypy and every test
-	$(BIN)/python -m pytest -n 3 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(READY)  ## the tests that take seconds
 	$(BIN)/python -m pytest -m 'not slow'
