@@ -23,9 +23,8 @@ $(READY): requirements.lock pyproject.toml
 search: $(READY)  ## a whole search on the built-in data set: minutes on two cores, no GPU, no download
 	$(BIN)/nas search --run runs/shapes --overwrite
 
-# Three at once, by file: most of the time they wait for Ray, for kills, for hosts that are cut off.
 test: check  ## ruff, mypy and every test
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest
 
 test-fast: $(READY)  ## the tests that take seconds
 	$(BIN)/python -m pytest -m 'not slow'

@@ -102,7 +102,7 @@ def run(engine: Engine, plan: Plan, on_tick: Callable[[], None]) -> None:
             states = Counter(trial.status for trial in trials if trial.trial_id in adapter.jobs)
             cluster.leave(plan.run_dir, cluster.look(resources, states["RUNNING"], states["PENDING"]))
 
-        adapter = _adapter(engine, lambda: cluster.worker_count(resources), plan.run_dir, turn)
+        adapter = _adapter(engine, lambda: cluster.worker_count(resources), cluster.node_ids, plan.run_dir, turn)
         # Not `Tuner.fit`: it pickles the searcher for a restore that the journal replaces.
         tune.run(
             trainable,
@@ -251,7 +251,13 @@ def _scheduler() -> Any:  # noqa: ANN401  # a class made of ray's
     return Scheduler()
 
 
-def _adapter(engine: Engine, workers: Callable[[], int], run_dir: Path, turn: Callable[[], None]) -> Any:  # noqa: ANN401  # a class made of ray's
+def _adapter(
+    engine: Engine,
+    workers: Callable[[], int],
+    nodes: Callable[[], frozenset[str]],
+    run_dir: Path,
+    turn: Callable[[], None],
+) -> Any:  # noqa: ANN401  # a class made of ray's
     from ray.tune.search import Searcher  # noqa: PLC0415
 
     class Adapter(Searcher):  # type: ignore[misc]
@@ -279,7 +285,7 @@ def _adapter(engine: Engine, workers: Callable[[], int], run_dir: Path, turn: Ca
             job = engine.next()
             if job is None:
                 return Searcher.FINISHED if engine.done else None
-            self.jobs[trial_id], self._nodes[trial_id] = job, cluster.node_ids()
+            self.jobs[trial_id], self._nodes[trial_id] = job, nodes()
             return {"job": json.dumps(job.to_dict())}
 
         def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -293,7 +299,7 @@ def _adapter(engine: Engine, workers: Callable[[], int], run_dir: Path, turn: Ca
             before = self._nodes.pop(trial_id)
             if error or not result or "payload" not in result:
                 # Which node it was on Ray does not say; that one went is enough not to blame the trial.
-                gone = before - cluster.node_ids()
+                gone = before - nodes()
                 engine.finish(
                     job, Outcome("node_lost", "its node died") if gone else Outcome("lost", "its worker died")
                 )

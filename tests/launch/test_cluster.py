@@ -32,7 +32,7 @@ HEAD = {"CPU": 2.0}
 H100 = {**EIGHT, "accelerator_type:H100": 1.0}
 A100 = {**EIGHT, "accelerator_type:A100": 1.0}
 
-EPOCHS, STEP_S, LIMIT_S = 4, 0.5, 240.0
+EPOCHS, STEP_S, LIMIT_S = 4, 0.5, 600.0
 
 Check = Callable[[Path, int], list[TrialRecord]]
 

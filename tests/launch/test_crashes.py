@@ -85,11 +85,11 @@ def head_of(process: "subprocess.Popen[str]") -> list[int]:
     return [int(line) for line in listed.stdout.split()]
 
 
-def check_complete(folder: Path) -> list[TrialRecord]:
+def check_complete(folder: Path, trials_asked: int = TRIALS) -> list[TrialRecord]:
     """Every trial asked for is there once and has ended; each epoch was told once."""
     _, trials = open_run(folder / "run")
     trained = [trial for trial in trials if trial.plan is not None and trial.origin.split(":")[0] != "finalist"]
-    assert len(trained) == TRIALS
+    assert len(trained) == trials_asked
     assert all(trial.ended for trial in trials)
     assert {trial.status for trial in trained} <= {"complete", "stopped"}
     assert {trial.origin for trial in trained} >= {f"hand:{name}" for name in ("plain", "se", "cbam", "aa", "aw")}
@@ -136,10 +136,11 @@ def test_ten_deaths_of_rays_head_at_random_moments_change_nothing(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "1")  # for which Ray waits a minute, then ends us
-    rng = random.Random(0)
+    rng, trials = random.Random(0), 20
+    begin = ("search", "run.yaml", "--run", "run", "--set", f"search.trials={trials}")
     for death in range(10):
         told = epochs_told(folder)
-        process = nas(folder, *(("resume", "run") if death else ("search", "run.yaml", "--run", "run")))
+        process = nas(folder, *(("resume", "run") if death else begin))
         wait_for(folder, process, told + rng.randint(0, 1))
         while not (found := head_of(process)) and process.poll() is None:
             time.sleep(0.1)
@@ -149,7 +150,7 @@ def test_ten_deaths_of_rays_head_at_random_moments_change_nothing(
         out, _ = process.communicate(timeout=LIMIT_S)
         assert process.returncode != 0, out
     finish(folder)
-    check_complete(folder)
+    check_complete(folder, trials)
 
 
 def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(folder: Path) -> None:

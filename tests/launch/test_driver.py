@@ -74,7 +74,8 @@ def test_jobs_follow_the_cluster_and_a_lost_one_goes_on_under_its_number(
     """Tune's calls, without Tune: a node comes, a node goes, a trial dies with it."""
     monkeypatch.setattr(driver, "_COUNT_EVERY_S", -1.0)
     run = begin(tmp_path / "run", config, load_space("shapes"))
-    room, interrupted = 1, False
+    room, nodes, interrupted = 1, frozenset({"one", "two"}), False
+    ended: list[str] = []
 
     def turn() -> None:
         if interrupted:
@@ -89,18 +90,22 @@ def test_jobs_follow_the_cluster_and_a_lost_one_goes_on_under_its_number(
             epochs=config.trainer.epochs,
             costs=CostModel(Conditions()),
         )
-        adapter = driver._adapter(engine, lambda: room, run.folder, turn)
+        finish = engine.finish
+        monkeypatch.setattr(engine, "finish", lambda job, outcome: (ended.append(outcome.kind), finish(job, outcome)))
+        adapter = driver._adapter(engine, lambda: room, lambda: nodes, run.folder, turn)
         first = json.loads(adapter.suggest("a")["job"])
         assert adapter.suggest("b") is None
         room = 3
         others = [json.loads(adapter.suggest(name)["job"])["number"] for name in "bc"]
         assert adapter.suggest("d") is None
-        room = 2
+        room, nodes = 2, frozenset({"two"})
         adapter.on_trial_complete("a", error=True)
         assert adapter.suggest("d") is None
         room = 3
         assert json.loads(adapter.suggest("d")["job"]) == first
         assert len({first["number"], *others}) == 3
+        adapter.on_trial_complete("d", error=True)
+        assert ended == ["node_lost", "lost"]
         interrupted, room = True, 4
         with pytest.raises(Interrupted):  # also while Tune does nothing but ask
             adapter.suggest("e")
