@@ -289,14 +289,13 @@ class Engine:
 
     def _most_promising(self) -> Entry | None:
         """Who goes on although no rung's share would have it, when nothing is left to propose."""
-        searched = [entry for entry in self._ledger.entries.values() if not entry.finalist]
-        left = {entry.number: self._epochs - entry.last_epoch for entry in searched if entry.state == "waiting"}
-        bound = {
-            entry.number
-            for entry in searched
-            if entry.state == "complete" or (entry.state == "running" and entry.stop_epoch >= self._epochs)
-        }
-        if not left or (not bound and any(entry.state == "running" for entry in searched)):
+        active = [entry for entry in self._ledger.active.values() if not entry.finalist]
+        left = {entry.number: self._epochs - entry.last_epoch for entry in active if entry.state == "waiting"}
+        if not left:
+            return None
+        running = [entry for entry in active if entry.state == "running"]
+        bound = {entry.number for entry in (*self._complete(), *(e for e in running if e.stop_epoch >= self._epochs))}
+        if running and not bound:
             return None
         self._history.update(self._study.get_trials(deepcopy=False))
         number = most_promising(self._history, left, bound)
