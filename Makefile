@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: search test test-fast check clean help
+.PHONY: search test test-fast test-kills check clean help
 .DEFAULT_GOAL := help
 
 help:  ## these lines
@@ -23,8 +23,12 @@ $(READY): requirements.lock pyproject.toml
 search: $(READY)  ## a whole search on the built-in data set: minutes on two cores, no GPU, no download
 	$(BIN)/nas search --run runs/shapes --overwrite
 
-test: check  ## ruff, mypy and every test
-	$(BIN)/python -m pytest
+# Two processes: what starts clusters of Ray keeps one busy from the first test to the last, the other has all the rest.
+test: check  ## ruff, mypy and the tests, every kind of kill among them
+	$(BIN)/python -m pytest -m 'not repeated' -n 2 --dist loadgroup --no-loadscope-reorder
+
+test-kills: $(READY)  ## every kind of kill, ten times at random moments
+	$(BIN)/python -m pytest -m repeated
 
 test-fast: $(READY)  ## the tests that take seconds
 	$(BIN)/python -m pytest -m 'not slow'

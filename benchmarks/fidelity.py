@@ -2,6 +2,7 @@
 
     python benchmarks/fidelity.py --seeds 20
     python benchmarks/fidelity.py --sampler random --schemes mo_asha --keep runs.json
+    python benchmarks/fidelity.py --runs runs/none runs/mo_asha      # of networks that were trained, instead
 
 Protocol: the engine itself searches, with the default sampler, four workers and the hand placements in full; only
 training is made up. Without stopping it trains 60 architectures for 27 epochs. With it, it searches for as many as
@@ -24,6 +25,7 @@ import argparse
 import json
 import math
 import tempfile
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from functools import cache
 from hashlib import sha256
@@ -37,10 +39,13 @@ import numpy as np
 import optuna
 from _side_by_side import write_between
 
+from launch.run import Run, open_run
+from nas.analysis import progress, searched
 from nas.analysis.ranks import rank_correlation
 from nas.costs import CostEstimate
-from nas.search import ACCURACY, Engine, EpochRecord, Job, Journal, Objective, Outcome, SearchConfig
+from nas.search import ACCURACY, Engine, EpochRecord, Job, Journal, Objective, Outcome, SearchConfig, TrialRecord
 from nas.search.pareto import hypervolume
+from nas.search.records import FINALIST
 from search_spaces import Architecture, parse_space
 
 SCHEMES = ("mo_asha", "hyperband", "median")
@@ -204,6 +209,38 @@ def compared(
     return {row: kept[_key(kind, seed, sampler, row)] for row in asked}
 
 
+def found_in(run: Run, trials: Sequence[TrialRecord], reference: Mapping[str, float]) -> Found:
+    """What a run found, accuracies and costs as its journal has them; by the hosts' clocks."""
+    launched = [trial for trial in trials if trial.plan is not None and not trial.origin.startswith(FINALIST)]
+    ends = sorted(record.ended or 0.0 for trial in launched for record in trial.epochs.values())
+    complete = sorted(searched(trials), key=lambda trial: trial.epochs[trial.last_epoch].ended or 0.0)
+    spent = [bisect_right(ends, trial.epochs[trial.last_epoch].ended or 0.0) for trial in complete]
+    volumes = [point.hypervolume for point in progress(complete, run.objectives, reference)]
+    return Found(epochs=spent, volumes=volumes, spent=len(ends))
+
+
+def report_runs(folders: Sequence[Path]) -> list[str]:
+    """A table of runs that trained networks, as shares of the first."""
+    opened = [open_run(folder) for folder in folders]
+    if len({run.config.objectives for run, _ in opened}) > 1:
+        raise SystemExit("the runs have different objectives; compare runs that were asked the same")
+    reference = opened[0][0].reference
+    found = [found_in(run, trials, reference) for run, trials in opened]
+    first = found[0]
+    lines = [
+        "| stopping | trained | in full | epochs | hypervolume | the first had then |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for (run, trials), of_run in zip(opened, found, strict=True):
+        search = run.config.search
+        trained = sum(trial.plan is not None and not trial.origin.startswith(FINALIST) for trial in trials)
+        epochs = f"{of_run['spent']} ({of_run['spent'] / first['spent']:.0%})"
+        volume, then = of_run["volumes"][-1], volume_at(first, of_run["spent"])
+        shares = f"{volume / first['volumes'][-1]:.3f} | {then / first['volumes'][-1]:.3f}"
+        lines.append(f"| {search.stopping} | {trained} | {len(of_run['epochs'])} | {epochs} | {shares} |")
+    return lines
+
+
 def _row(scheme: str, trials: int) -> str:
     return f"{scheme}, {trials} trials"
 
@@ -279,11 +316,15 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
     parser.add_argument("--schemes", nargs="+", default=list(SCHEMES), choices=SCHEMES)
     parser.add_argument("--trials", type=int, nargs="+", default=list(TRIALS), help="of the schemes that stop early")
+    parser.add_argument("--runs", type=Path, nargs="+", metavar="RUN", help="compare runs' folders; nothing is made up")
     parser.add_argument("--keep", type=Path, metavar="FILE", help="JSON; read, and written after every problem")
     parser.add_argument("--write", type=Path, metavar="FILE", help="replace what stands between the marks in this file")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="hypervolume over epochs")
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if arguments.runs:
+        print(*report_runs(arguments.runs), sep="\n")
+        return
     keep: Path | None = arguments.keep
     kept = json.loads(keep.read_text()) if keep is not None and keep.is_file() else {}
     runs: dict[str, list[dict[str, Found]]] = {kind: [] for kind in arguments.kinds}

@@ -265,8 +265,8 @@ def _adapter(
 
         def __init__(self) -> None:
             super().__init__(metric=None, mode=None)
-            self.jobs: dict[str, Job] = {}
-            self._nodes: dict[str, frozenset[str]] = {}
+            # With each job the nodes that there were when it began.
+            self.jobs: dict[str, tuple[Job, frozenset[str]]] = {}
             self._workers, self._counted = workers(), time.monotonic()
 
         def _wanted(self) -> int:
@@ -285,18 +285,18 @@ def _adapter(
             job = engine.next()
             if job is None:
                 return Searcher.FINISHED if engine.done else None
-            self.jobs[trial_id], self._nodes[trial_id] = job, nodes()
+            self.jobs[trial_id] = job, nodes()
             return {"job": json.dumps(job.to_dict())}
 
         def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
             if "payload" in result and trial_id in self.jobs:
-                self._record(self.jobs[trial_id], json.loads(result["payload"]))
+                job, _ = self.jobs[trial_id]
+                self._record(job, json.loads(result["payload"]))
 
         def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-            job = self.jobs.pop(trial_id, None)
-            if job is None:
+            if trial_id not in self.jobs:
                 return
-            before = self._nodes.pop(trial_id)
+            job, before = self.jobs.pop(trial_id)
             if error or not result or "payload" not in result:
                 # Which node it was on Ray does not say; that one went is enough not to blame the trial.
                 gone = before - nodes()

@@ -1,6 +1,7 @@
 """The command line as a user meets it: what it prints, its exit codes, and the errors that are theirs to mend."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from launch import cli
 from launch.run import Run
+from nas.search import Journal
 from search_spaces import load_architecture, preset_names, zoo_names
 
 FILES = {
@@ -134,6 +136,13 @@ def test_a_run_under_its_name_is_not_begun_twice(
     run = make_run(jobs=1)
     assert cli.run(["search", "shapes", "--run", str(run.folder)]) == cli.USER_ERROR
     assert "already holds a run" in capsys.readouterr().err
+
+
+def test_two_drivers_do_not_work_on_one_run(make_run: Callable[..., Run], capsys: pytest.CaptureFixture[str]) -> None:
+    run = make_run(jobs=1)
+    with Journal.open(run.folder):
+        assert cli.run(["resume", str(run.folder)]) == cli.USER_ERROR
+    assert f"is being worked on by process {os.getpid()} on " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["best", "knee", "0"])

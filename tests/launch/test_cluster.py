@@ -242,6 +242,7 @@ def places(trials: list[TrialRecord]) -> Counter[str]:
     return Counter(str(record.node) for trial in trials for record in trial.epochs.values())
 
 
+@pytest.mark.xdist_group("ray")
 @pytest.mark.slow
 def test_a_node_goes_and_one_comes_and_nothing_is_lost_or_doubled(
     cluster: "Cluster", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check_complete: Check
@@ -271,16 +272,18 @@ def test_a_node_goes_and_one_comes_and_nothing_is_lost_or_doubled(
     assert seen() == 3
 
 
+@pytest.mark.xdist_group("ray")
 @pytest.mark.slow
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.repeated)])
 @pytest.mark.parametrize("what", ["worker", "node"])
-def test_ten_die_at_random_moments_and_nothing_is_lost_or_doubled(
-    cluster: "Cluster", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check_complete: Check, what: str
+def test_some_die_at_random_moments_and_nothing_is_lost_or_doubled(
+    cluster: "Cluster", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check_complete: Check, what: str, kills: int
 ) -> None:
     monkeypatch.setattr(driver, "Worker", sleeper())
     nodes = [cluster.add_node(num_cpus=2, num_gpus=2) for _ in range(2)]
     asked = Resources(gpus_per_trial=1, address=cluster.address)
     run, rng, killed = tmp_path / "run", random.Random(0), set[Any]()
-    trials, kills, at = 60, 10, 3
+    trials, at = 6 * kills, 3
 
     def one_worker_dies() -> None:
         records = [record for trial in open_run(run)[1] for record in trial.epochs.values()]
@@ -311,6 +314,7 @@ def test_ten_die_at_random_moments_and_nothing_is_lost_or_doubled(
     check_complete(run, trials)
 
 
+@pytest.mark.xdist_group("ray")
 @pytest.mark.slow
 def test_two_trials_share_each_gpu(
     cluster: "Cluster", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check_complete: Check
@@ -325,6 +329,7 @@ def test_two_trials_share_each_gpu(
     assert {place.split("/")[1] for place in places(trials)} == {"0", "1"}
 
 
+@pytest.mark.xdist_group("ray")
 @pytest.mark.slow
 def test_trials_are_kept_to_a_kind(
     cluster: "Cluster", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check_complete: Check
@@ -359,6 +364,7 @@ def on_cpus() -> type[Any]:
     return OnCpus
 
 
+@pytest.mark.xdist_group("ray")
 @pytest.mark.slow
 def test_a_trial_trains_on_two_gpus(
     cluster: "Cluster", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check_complete: Check

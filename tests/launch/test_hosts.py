@@ -20,12 +20,12 @@ import pytest
 from launch.run import open_run
 from nas.search import TrialRecord
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 
 HOSTS = {"host-a": "10.77.0.1", "host-b": "10.77.0.2", "host-c": "10.77.0.3"}
 HEAD = f"{HOSTS['host-a']}:6379"
 CUT_OFF_S, LIMIT_S = 60, 600
-TRIALS, EPOCHS = 40, 3
+TRIALS, EPOCHS = 24, 3
 RUN_FILE = {
     "space": "shapes",
     "data": {"name": "shapes", "train_size": 160, "val_size": 80},
@@ -34,18 +34,18 @@ RUN_FILE = {
     "search": {"trials": TRIALS, "sampler": "random", "stopping": "none", "finalists": 0, "finalist_seeds": 0},
 }
 
-# `nas search` with epochs of two seconds at least, so that what happens to the hosts happens during the search. While
-# there is a file `hold`, no epoch ends but on the host that it names.
+# `nas search` with epochs of three seconds at least, until there is a file `over`, so that what happens to the hosts
+# happens during the search. While there is a file `hold`, no epoch ends but on the host that it names.
 SEARCH = """
 import socket, sys, time
 from pathlib import Path
 from launch import cli, driver
 
-hold = Path("hold").absolute()
+hold, over = Path("hold").absolute(), Path("over").absolute()
 
 class Paced(driver.Worker):
     def step(self):
-        time.sleep(2)
+        time.sleep(0 if over.exists() else 3)
         while hold.exists() and hold.read_text() != socket.gethostname():
             time.sleep(0.2)
         return super().step()
@@ -135,7 +135,7 @@ def epochs_on(run: Path) -> Counter[str]:
 def test_one_is_cut_off_and_one_dies_and_the_run_ends_complete(
     network: dict[str, Host], tmp_path: Path, check_complete: Callable[[Path, int], list[TrialRecord]]
 ) -> None:
-    run, hold, ended = tmp_path / "run", tmp_path / "hold", tmp_path / "ended"
+    run, hold, over, ended = (tmp_path / name for name in ("run", "hold", "over", "ended"))
     (tmp_path / "run.yaml").write_text(json.dumps(RUN_FILE))
     (tmp_path / "search.py").write_text(SEARCH)
     switch, ray = network["switch"], Path(sys.executable).parent / "ray"
@@ -165,6 +165,7 @@ def test_one_is_cut_off_and_one_dies_and_the_run_ends_complete(
     switch.ip("link set host-c down")
     network["host-c"].power_off()
     wait_until(lambda: epochs_on(run)["host-b"] > before["host-b"])
+    over.touch()
     hold.unlink()
     wait_until(ended.exists, searching=False)
     assert ended.read_text() == "0\n", (tmp_path / "search.log").read_text()

@@ -262,6 +262,7 @@ def is_gone(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z"
 
 
+@pytest.mark.xdist_group("ray")
 @pytest.mark.slow
 def test_slurm_runs_it_and_a_requeued_job_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two nodes; before the time limit USR1 comes, the job requeues itself, and its second life ends the run."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from conftest import Child, Lab
 
 TRIALS = 16
+SEEDS = [0, *(pytest.param(seed, marks=[pytest.mark.slow, pytest.mark.repeated]) for seed in range(1, 10))]
 
 
 def drive(lab: Lab, say: Callable[[object], None]) -> None:
@@ -119,7 +120,7 @@ POINTS = {
 
 @pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("point", POINTS)
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10))])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_driver_that_dies_at_a_point_loses_and_doubles_nothing(
     lab: Lab, fork: type[Child], point: str, seed: int, *, late: bool
 ) -> None:
@@ -138,7 +139,7 @@ def test_a_driver_that_dies_at_a_point_loses_and_doubles_nothing(
     check(lab, said)
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10))])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_driver_killed_over_and_over_ends_as_one_that_was_not(lab: Lab, fork: type[Child], seed: int) -> None:
     rng = random.Random(seed)
     said: list[tuple[Any, ...]] = []
