@@ -3,6 +3,7 @@
 What a sampler does for trial n depends on the seed, n and the study alone, so a resumed run goes on as it would have.
 """
 
+import copy
 import importlib.util
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -44,6 +45,20 @@ def learns_from_complete_only(name: str) -> bool:
     return name in ("nsga2", "gp")
 
 
+def _proposed(study: optuna.Study) -> optuna.Study:
+    """The study without trials that were not asked for parameters, as hand placements outside the space are.
+
+    Optuna's samplers learn from the parameters that all trials have, and with one such trial they would have none.
+    """
+    view, get_trials = copy.copy(study), study._get_trials
+
+    def with_parameters(*args: Any, **settings: Any) -> list[FrozenTrial]:  # noqa: ANN401
+        return [trial for trial in get_trials(*args, **settings) if trial.params or not trial.state.is_finished()]
+
+    view._get_trials = with_parameters  # type: ignore[method-assign]
+    return view
+
+
 class _Reseeded(BaseSampler):
     """Makes a fresh sampler for every trial, seeded by its number: restarts do not change what it draws."""
 
@@ -58,25 +73,25 @@ class _Reseeded(BaseSampler):
         return self._current[1]
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._of(trial).infer_relative_search_space(study, trial)
+        return self._of(trial).infer_relative_search_space(_proposed(study), trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return self._of(trial).sample_relative(study, trial, search_space)
+        return self._of(trial).sample_relative(_proposed(study), trial, search_space)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:  # noqa: ANN401  # Optuna's signature
-        return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
+        return self._of(trial).sample_independent(_proposed(study), trial, param_name, param_distribution)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        self._of(trial).before_trial(study, trial)
+        self._of(trial).before_trial(_proposed(study), trial)
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
-        self._of(trial).after_trial(study, trial, state, values)
+        self._of(trial).after_trial(_proposed(study), trial, state, values)
 
 
 def _random(seed: int, space: SearchSpace | None, known: KnownOf | None) -> BaseSampler:  # noqa: ARG001

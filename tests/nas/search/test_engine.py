@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from optuna.storages.journal._storage import JournalOperation
 
 from nas.search import Engine, EpochRecord, Journal, Objective, Outcome, history, read_study, read_trials, records
 from nas.search.pareto import hypervolume
@@ -16,6 +18,8 @@ from search_spaces import Architecture, SearchSpace, parse_space
 
 if TYPE_CHECKING:
     from conftest import Lab
+
+SAMPLERS = ["default", "regularized_evolution", "random", "tpe", "nsga2"]
 
 
 def test_a_search_runs_to_its_end(lab: Lab) -> None:
@@ -331,7 +335,7 @@ def test_an_accuracy_that_is_no_number_fails_the_trial(lab: Lab) -> None:
         assert engine.summary().failed == 2
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_same_seed_proposes_the_same_and_resuming_changes_nothing(lab: Lab, tmp_path: Path, sampler: str) -> None:
     sequences = []
     for restart_every in (1000, 3):
@@ -353,6 +357,25 @@ def test_the_same_seed_proposes_the_same_and_resuming_changes_nothing(lab: Lab, 
                         break
         sequences.append([(t.fingerprint, t.status, t.values) for t in read_trials(read_study(lab.run))])
     assert sequences[0] == sequences[1]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_journal_replays_what_a_sampler_proposed_to_many_workers(lab: Lab, tmp_path: Path, sampler: str) -> None:
+    with lab.journal() as journal:
+        lab.work(lab.engine(journal, sampler=sampler, limit=131.0), workers=4)
+    trials = read_trials(read_study(lab.run))
+    lines = (lab.run / "journal.log").read_text().splitlines(keepends=True)
+    asked = [at for at, line in enumerate(lines) if json.loads(line)["op_code"] == JournalOperation.CREATE_TRIAL]
+    proposed = [trial for trial in trials if trial.origin == records.SAMPLER]
+    assert len(proposed) > 10
+    for trial in proposed:
+        lab.run = tmp_path / f"before-{trial.number}"
+        lab.run.mkdir()
+        (lab.run / "journal.log").write_text("".join(lines[: asked[trial.number]]))
+        with lab.journal() as journal:
+            lab.engine(journal, sampler=sampler, limit=131.0)
+            again = journal.study.ask()
+            assert (again.number, lab.space.suggest(again).fingerprint) == (trial.number, trial.fingerprint)
 
 
 def test_hand_placements_outside_the_space_have_no_neighbours(lab: Lab, space: SearchSpace) -> None:

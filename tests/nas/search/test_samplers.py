@@ -83,6 +83,17 @@ def test_a_restart_changes_nothing(name: str) -> None:
     assert [t.params for t in halted.trials] == [t.params for t in through.trials]
 
 
+@pytest.mark.parametrize("name", ["nsga2", "gp"])
+def test_a_trial_without_parameters_hides_none_from_the_others(name: str) -> None:
+    if name == "gp":
+        pytest.importorskip("scipy")
+    study = study_of(make_sampler(name, 0))
+    study.tell(study.ask(), [30.0, 1.0])  # a hand placement outside the space
+    study.optimize(additive, n_trials=45)
+    asked = study.sampler.infer_relative_search_space(study, study.trials[-1])
+    assert set(asked) == {f"x{i}" for i in range(len(WEIGHTS))}
+
+
 def test_the_default_finds_more_than_random_does() -> None:
     def found(name: str) -> float:
         values = np.array([t.values for t in run_additive(make_sampler(name, 0), 60).trials])
