@@ -242,7 +242,6 @@ def places(trials: list[TrialRecord]) -> Counter[str]:
     return Counter(str(record.node) for trial in trials for record in trial.epochs.values())
 
 
-@pytest.mark.xdist_group("ray")
 @pytest.mark.slow
 def test_a_node_goes_and_one_comes_and_nothing_is_lost_or_doubled(
     cluster: "Cluster", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check_complete: Check
@@ -272,7 +271,6 @@ def test_a_node_goes_and_one_comes_and_nothing_is_lost_or_doubled(
     assert seen() == 3
 
 
-@pytest.mark.xdist_group("ray")
 @pytest.mark.slow
 @pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.repeated)])
 @pytest.mark.parametrize("what", ["worker", "node"])
@@ -314,7 +312,6 @@ def test_some_die_at_random_moments_and_nothing_is_lost_or_doubled(
     check_complete(run, trials)
 
 
-@pytest.mark.xdist_group("ray")
 @pytest.mark.slow
 def test_two_trials_share_each_gpu(
     cluster: "Cluster", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check_complete: Check
@@ -329,7 +326,6 @@ def test_two_trials_share_each_gpu(
     assert {place.split("/")[1] for place in places(trials)} == {"0", "1"}
 
 
-@pytest.mark.xdist_group("ray")
 @pytest.mark.slow
 def test_trials_are_kept_to_a_kind(
     cluster: "Cluster", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check_complete: Check
@@ -364,7 +360,6 @@ def on_cpus() -> type[Any]:
     return OnCpus
 
 
-@pytest.mark.xdist_group("ray")
 @pytest.mark.slow
 def test_a_trial_trains_on_two_gpus(
     cluster: "Cluster", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check_complete: Check

@@ -18,7 +18,7 @@ import pytest
 from launch.run import open_run
 from nas.search import TrialRecord
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.slow
 
 TRIALS, EPOCHS, FINALISTS = 8, 3, 1
 RUN_FILE = {

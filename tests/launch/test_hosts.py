@@ -20,7 +20,7 @@ import pytest
 from launch.run import open_run
 from nas.search import TrialRecord
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.slow
 
 HOSTS = {"host-a": "10.77.0.1", "host-b": "10.77.0.2", "host-c": "10.77.0.3"}
 HEAD = f"{HOSTS['host-a']}:6379"

@@ -13,7 +13,7 @@ from launch.ranks import Team
 from search_spaces import load_space
 from trainers import DataConfig, Dataset, TrainerConfig, load_data
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
