@@ -228,16 +228,17 @@ def report_runs(folders: Sequence[Path]) -> list[str]:
     found = [found_in(run, trials, reference) for run, trials in opened]
     first = found[0]
     lines = [
-        "| stopping | trained | in full | epochs | hypervolume | the first had then |",
-        "|---|---:|---:|---:|---:|---:|",
+        "| stopping | trained | in full | epochs | best top-1 | hypervolume | the first had then |",
+        "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for (run, trials), of_run in zip(opened, found, strict=True):
         search = run.config.search
         trained = sum(trial.plan is not None and not trial.origin.startswith(FINALIST) for trial in trials)
         epochs = f"{of_run['spent']} ({of_run['spent'] / first['spent']:.0%})"
+        best = max(trial.epochs[trial.last_epoch].val_top1 for trial in searched(trials))
         volume, then = of_run["volumes"][-1], volume_at(first, of_run["spent"])
         shares = f"{volume / first['volumes'][-1]:.3f} | {then / first['volumes'][-1]:.3f}"
-        lines.append(f"| {search.stopping} | {trained} | {len(of_run['epochs'])} | {epochs} | {shares} |")
+        lines.append(f"| {search.stopping} | {trained} | {len(of_run['epochs'])} | {epochs} | {best:.1%} | {shares} |")
     return lines
 
 
