@@ -220,7 +220,7 @@ def found_in(run: Run, trials: Sequence[TrialRecord], reference: Mapping[str, fl
 
 
 def report_runs(folders: Sequence[Path]) -> list[str]:
-    """A table of runs that trained networks, as shares of the first."""
+    """A table of runs that trained networks, as shares of the first; and how well each epoch told the last."""
     opened = [open_run(folder) for folder in folders]
     if len({run.config.objectives for run, _ in opened}) > 1:
         raise SystemExit("the runs have different objectives; compare runs that were asked the same")
@@ -231,6 +231,7 @@ def report_runs(folders: Sequence[Path]) -> list[str]:
         "| stopping | trained | in full | epochs | best top-1 | hypervolume | the first had then |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
+    agreement = [""]
     for (run, trials), of_run in zip(opened, found, strict=True):
         search = run.config.search
         trained = sum(trial.plan is not None and not trial.origin.startswith(FINALIST) for trial in trials)
@@ -238,8 +239,14 @@ def report_runs(folders: Sequence[Path]) -> list[str]:
         best = max(trial.epochs[trial.last_epoch].val_top1 for trial in searched(trials))
         volume, then = of_run["volumes"][-1], volume_at(first, of_run["spent"])
         shares = f"{volume / first['volumes'][-1]:.3f} | {then / first['volumes'][-1]:.3f}"
+        complete = [[record.val_top1 for _, record in sorted(t.epochs.items())] for t in searched(trials)]
+        *early, last = zip(*complete, strict=True)
+        ranks = ", ".join(f"{rank_correlation(epoch, last):.2f}" for epoch in early)
+        agreement.append(
+            f"Rank correlation of each epoch with the last, {len(complete)} of {search.stopping}: {ranks}."
+        )
         lines.append(f"| {search.stopping} | {trained} | {len(of_run['epochs'])} | {epochs} | {best:.1%} | {shares} |")
-    return lines
+    return lines + agreement
 
 
 def _row(scheme: str, trials: int) -> str:

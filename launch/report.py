@@ -21,7 +21,7 @@ from launch import pictures
 from launch.run import Run
 from launch.tables import amount
 from launch.tensorboard import png
-from nas.analysis import account, effects, finalists, front_of, progress, searched
+from nas.analysis import account, early_ranks, effects, finalists, front_of, progress, searched
 from nas.analysis.effects import as_table
 from nas.costs import UNITS
 from nas.export import export
@@ -132,10 +132,10 @@ def finalist_cells(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def spent(run: Run, trials: Sequence[TrialRecord]) -> dict[str, Any]:
-    """Where proposals and epochs went: `nas.analysis.Account`, and the share of training that was saved."""
+    """Where proposals and epochs went: `nas.analysis.Account`, the share of training that was saved, `early_ranks`."""
     found = account(trials, run.config.trainer.epochs)
     saved = 1 - found.epochs / found.full_epochs if found.full_epochs else 0.0
-    return {**asdict(found), "rejected": dict(found.rejected), "saved": saved}
+    return {**asdict(found), "rejected": dict(found.rejected), "saved": saved, "early_ranks": early_ranks(trials)}
 
 
 def spent_text(run: Run, trials: Sequence[TrialRecord]) -> str:
@@ -144,12 +144,14 @@ def spent_text(run: Run, trials: Sequence[TrialRecord]) -> str:
     over, stages = row["rejected"], ""
     if over:
         stages = " (" + ", ".join(f"{count} by {stage}" for stage, count in over.items()) + ")"
+    agreed = " and ".join(f"{value:.2f} at epoch {epoch}" for epoch, value in row["early_ranks"].items())
+    early = f" Rank correlation with the end, of those trained in full: {agreed}." if agreed else ""
     again = f" Repetitions of finalists took {row['finalist_epochs']} more." if row["finalist_epochs"] else ""
     return (
         f"{row['proposals']} architectures proposed: {row['launched']} trained ({row['complete']} in full, "
         f"{row['stopped']} stopped early, {row['failed']} failed), {sum(over.values())} over the budget{stages}, "
         f"{row['duplicates']} known already and not trained again. {row['epochs']} epochs instead of the "
-        f"{row['full_epochs']} of training each in full: {100 * row['saved']:.0f} % saved.{again}"
+        f"{row['full_epochs']} of training each in full: {100 * row['saved']:.0f} % saved.{early}{again}"
     )
 
 

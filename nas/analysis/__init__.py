@@ -4,6 +4,7 @@ from nas.analysis.account import Account, account
 from nas.analysis.effects import Effect, effects
 from nas.analysis.finalists import Finalist, finalists
 from nas.analysis.front import Progress, front_of, progress, searched, select
+from nas.analysis.ranks import early_ranks
 
 __all__ = [
     "Account",
@@ -11,6 +12,7 @@ __all__ = [
     "Finalist",
     "Progress",
     "account",
+    "early_ranks",
     "effects",
     "finalists",
     "front_of",

@@ -1,9 +1,15 @@
 """How far two figures agree on an order."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+
+from nas.analysis.front import searched
+from nas.search import TrialRecord
+
+_FEWEST = 5
 
 
 def ranks(values: Sequence[float]) -> npt.NDArray[np.float64]:
@@ -26,3 +32,19 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
     if len(a) < 2 or a.std() == 0 or b.std() == 0:
         return float("nan")
     return float(np.corrcoef(a, b)[0, 1])
+
+
+def early_ranks(trials: Sequence[TrialRecord]) -> dict[int, float]:
+    """How well accuracies told the end when trials were stopped: epoch -> rank correlation with the last epoch.
+
+    Of the trials trained in full, five at least; empty where nobody was stopped. They are the pick of those that were
+    launched, whose ranks lie closer together and agree less than everybody's.
+    """
+    complete = searched(trials)
+    stops = sorted({trial.last_epoch for trial in trials if trial.status == "stopped"})
+    found: dict[int, float] = {}
+    for stop in stops:
+        both = [(t.epochs[stop].val_top1, t.epochs[t.last_epoch].val_top1) for t in complete if stop in t.epochs]
+        if len(both) >= _FEWEST:
+            found[stop] = rank_correlation(*zip(*both, strict=True))
+    return {stop: agreement for stop, agreement in found.items() if not math.isnan(agreement)}

@@ -91,6 +91,9 @@ def test_proposals_and_epochs_are_accounted_for(make_run: Callable[..., Run]) ->
     sentences = report.spent_text(run, trials)
     assert sentences in (report.write(run, trials).parent / "report.md").read_text()
     assert f"{row['epochs']} epochs instead of the {row['full_epochs']}" in sentences
+    assert row["early_ranks"]
+    assert row["early_ranks"].keys() == {trial.last_epoch for trial in trials if trial.status == "stopped"}
+    assert all(f"{value:.2f} at epoch {epoch}" in sentences for epoch, value in row["early_ranks"].items())
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
 import math
+from collections.abc import Callable
 
 import pytest
 
+from nas.analysis import early_ranks
 from nas.analysis.ranks import rank_correlation, ranks
+from nas.search import TrialRecord
 
 
 def test_equal_values_share_their_mean_rank() -> None:
@@ -23,3 +26,13 @@ def test_a_constant_agrees_with_nothing() -> None:
 def test_lengths_differ() -> None:
     with pytest.raises(ValueError, match="3 values against 2"):
         rank_correlation([1, 2, 3], [1, 2])
+
+
+def test_early_ranks_are_of_those_in_full_where_others_were_stopped(trial: Callable[..., TrialRecord]) -> None:
+    complete = [trial("complete", [-0.1 * n, 0.5, 0.3, 0.1 * n]) for n in range(5)]
+    stopped = [trial("stopped", [0.9]), trial("stopped", [0.9, 0.9, 0.9])]
+    again = trial("complete", [1.0, 1.0, 1.0, 1.0], origin="finalist:3")
+    # At the third epoch all are the same, which is no order.
+    assert early_ranks([*complete, *stopped, again]) == {1: pytest.approx(-1)}
+    assert early_ranks(complete) == {}
+    assert early_ranks([*complete[1:], *stopped]) == {}

@@ -1,0 +1,35 @@
+"""Trials as a journal would tell them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from nas.search import EpochRecord, TrialRecord
+
+
+@pytest.fixture
+def trial() -> Callable[..., TrialRecord]:
+    """A trial by its status and the accuracies after its epochs."""
+
+    def make(status: str, accuracies: Sequence[float] = (), **fields: object) -> TrialRecord:
+        known: Mapping[str, Any] = {
+            "number": 0,
+            "ended": True,
+            "origin": "sampler",
+            "fingerprint": "f",
+            "seed": 0,
+            "bracket": 0,
+            "stop_epoch": 9,
+            "costs": {},
+            "budget": {},
+            "values": None,
+            "duplicate_of": None,
+            "reason": "",
+            "params": {},
+            "plan": {} if accuracies else None,
+        }
+        records = {epoch: EpochRecord(epoch, 1.0, 1.0, top1, 0.1, 1.0) for epoch, top1 in enumerate(accuracies, 1)}
+        return TrialRecord(**{**known, "status": status, "epochs": records, **fields})
+
+    return make
