@@ -37,7 +37,7 @@ RUN_FILE = {
     },
     "resources": {"workers": 2},
 }
-LIMIT_S = 300
+LIMIT_S = 600
 
 
 def nas(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
