@@ -41,7 +41,7 @@ from search_spaces import load_space
 OBJECTIVES = (Objective(ACCURACY, "maximize"), Objective("macs", "minimize"))
 EPOCHS = 3
 
-Tick = Callable[[int], None]
+Tick = Callable[[Engine], None]
 
 _PARTS = ("gpus", "shares", "change")
 _PER_GPU = {"gpus": 1, "shares": 2}
@@ -90,7 +90,7 @@ class Slept:
 
 
 def work(folder: Path, address: str, gpus_per_trial: float, trials: int, epoch_s: float, on_tick: Tick) -> list[Slept]:
-    """A search by the real engine and driver; `on_tick` gets the number of complete trials at every turn."""
+    """A search by the real engine and driver; `on_tick` is called at every turn, up to dozens of times a second."""
     driver.Worker = sleeper(epoch_s)
     resources = Resources(gpus_per_trial=gpus_per_trial, address=address)
     config = SearchConfig.model_validate({"trials": trials, "stopping": "none", "finalist_seeds": 0})
@@ -99,7 +99,7 @@ def work(folder: Path, address: str, gpus_per_trial: float, trials: int, epoch_s
         space, costs = load_space("cifar-resnet"), CostModel(Conditions())
         engine = Engine(journal, space, config, objectives=OBJECTIVES, epochs=EPOCHS, costs=costs)
         plan = driver.Plan(folder, cast(Any, None), cast(Any, None), resources)
-        driver.run(engine, plan, lambda: on_tick(engine.summary().complete))
+        driver.run(engine, plan, lambda: on_tick(engine))
         found = [trial for trial in read_trials(journal.study) if trial.plan is not None]
     # Nothing lost, nothing doubled.
     assert len(found) == trials
@@ -184,8 +184,8 @@ def change(folder: Path, arguments: argparse.Namespace) -> list[list[str]]:
 
         steps = [(2 / 3, come), (1 / 3, go)]
 
-        def on_tick(complete: int) -> None:
-            if steps and complete >= steps[-1][0] * arguments.trials:
+        def on_tick(engine: Engine) -> None:
+            if steps and engine.summary().complete >= steps[-1][0] * arguments.trials:
                 moments.append(time.time())
                 steps.pop()[1]()
 
