@@ -40,7 +40,7 @@ import optuna
 from _side_by_side import write_between
 
 from launch.run import Run, open_run
-from nas.analysis import progress, searched
+from nas.analysis import account, progress, searched
 from nas.analysis.ranks import rank_correlation
 from nas.costs import CostEstimate
 from nas.search import ACCURACY, Engine, EpochRecord, Job, Journal, Objective, Outcome, SearchConfig, TrialRecord
@@ -233,19 +233,16 @@ def report_runs(folders: Sequence[Path]) -> list[str]:
     ]
     agreement = [""]
     for (run, trials), of_run in zip(opened, found, strict=True):
-        search = run.config.search
-        trained = sum(trial.plan is not None and not trial.origin.startswith(FINALIST) for trial in trials)
-        epochs = f"{of_run['spent']} ({of_run['spent'] / first['spent']:.0%})"
-        best = max(trial.epochs[trial.last_epoch].val_top1 for trial in searched(trials))
+        spent = account(trials, run.config.trainer.epochs)
+        epochs = f"{spent.epochs} ({of_run['spent'] / first['spent']:.0%})"
         volume, then = of_run["volumes"][-1], volume_at(first, of_run["spent"])
         shares = f"{volume / first['volumes'][-1]:.3f} | {then / first['volumes'][-1]:.3f}"
         complete = [[record.val_top1 for _, record in sorted(t.epochs.items())] for t in searched(trials)]
         *early, last = zip(*complete, strict=True)
+        stopping = run.config.search.stopping
         ranks = ", ".join(f"{rank_correlation(epoch, last):.2f}" for epoch in early)
-        agreement.append(
-            f"Rank correlation of each epoch with the last, {len(complete)} of {search.stopping}: {ranks}."
-        )
-        lines.append(f"| {search.stopping} | {trained} | {len(of_run['epochs'])} | {epochs} | {best:.1%} | {shares} |")
+        agreement.append(f"Rank correlation of each epoch with the last, {spent.complete} of {stopping}: {ranks}.")
+        lines.append(f"| {stopping} | {spent.launched} | {spent.complete} | {epochs} | {max(last):.1%} | {shares} |")
     return lines + agreement
 
 
