@@ -17,6 +17,7 @@ from nas.search.default import FrontNeighbours, KnownOf
 from nas.search.evolution import evolve
 from nas.search.leveled import LeveledSampler
 from nas.search.seeds import trial_seed
+from nas.search.threads import one_thread
 from search_spaces import SearchSpace
 
 
@@ -75,6 +76,7 @@ class _Reseeded(BaseSampler):
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return self._of(trial).infer_relative_search_space(_proposed(study), trial)
 
+    @one_thread
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:

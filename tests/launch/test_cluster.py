@@ -160,14 +160,23 @@ def test_a_note_is_read_as_it_was_left(tmp_path: Path) -> None:
     leave(tmp_path / "gone", note)  # a search does not end for want of a note
 
 
-def sleeper() -> type[Any]:
-    """A worker that sleeps instead of training; a class of a function, so that it travels to the nodes as a value."""
+def sleeper(hold: Path | None = None) -> type[Any]:
+    """A worker that sleeps instead of training; a class of a function, so that it travels to the nodes as a value.
+
+    While there is a file `hold`, no epoch ends but at places in whose names its text stands.
+    """
     from ray import get_gpu_ids, get_runtime_context, tune
 
     class Sleeper(tune.Trainable):  # type: ignore[misc]
         def setup(self, config: dict[str, Any], **shared: object) -> None:
-            self.gpus = ",".join(map(str, get_gpu_ids()))
+            self.place = f"{get_runtime_context().get_node_id()}/{','.join(map(str, get_gpu_ids()))}"
             self.reset_config(config)
+
+        def held(self) -> bool:
+            try:
+                return hold is not None and hold.read_text() not in self.place
+            except FileNotFoundError:
+                return False
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
             self.job = json.loads(new_config["job"])
@@ -176,6 +185,8 @@ def sleeper() -> type[Any]:
 
         def step(self) -> dict[str, Any]:
             time.sleep(STEP_S)
+            while self.held():
+                time.sleep(0.1)
             self.epoch += 1
             record = {
                 "epoch": self.epoch,
@@ -184,7 +195,7 @@ def sleeper() -> type[Any]:
                 "val_top1": min(0.9, 0.1 * self.epoch + 0.01 * (self.job["number"] % 10)),
                 "lr": 0.1,
                 "seconds": STEP_S,
-                "node": f"{get_runtime_context().get_node_id()}/{self.gpus}",
+                "node": self.place,
                 "worker": os.getpid(),
                 "ended": time.time(),
             }
@@ -242,33 +253,39 @@ def places(trials: list[TrialRecord]) -> Counter[str]:
     return Counter(str(record.node) for trial in trials for record in trial.epochs.values())
 
 
+def in_turn(run: Path, hold: Path, *turns: Callable[[], str]) -> Callable[[], None]:
+    """For a tick: one place after the other (what a turn answers stands in its name) trains an epoch; then all do."""
+    to_come = list(turns)
+    hold.write_text(to_come.pop(0)())
+
+    def on_tick() -> None:
+        if hold.exists() and any(hold.read_text() in place for place in places(open_run(run)[1])):
+            if to_come:
+                hold.write_text(to_come.pop(0)())
+            else:
+                hold.unlink()
+
+    return on_tick
+
+
 @pytest.mark.slow
 def test_a_node_goes_and_one_comes_and_nothing_is_lost_or_doubled(
     cluster: "Cluster", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check_complete: Check
 ) -> None:
-    monkeypatch.setattr(driver, "Worker", sleeper())
-    cluster.add_node(num_cpus=2, num_gpus=2)
-    going = cluster.add_node(num_cpus=2, num_gpus=2)
+    run, hold = tmp_path / "run", tmp_path / "hold"
+    monkeypatch.setattr(driver, "Worker", sleeper(hold))
+    staying, going = (cluster.add_node(num_cpus=2, num_gpus=2) for _ in range(2))
     asked = Resources(gpus_per_trial=1, address=cluster.address)
-    run, changes = tmp_path / "run", ["a node goes, and one comes"]
 
-    def seen() -> int:
-        return len({place.split("/")[0] for place in places(open_run(run)[1])})
+    def change() -> str:
+        cluster.remove_node(going)
+        assert worker_count(asked) == 2
+        return str(cluster.add_node(num_cpus=2, num_gpus=2).node_id)
 
-    with searching(run, asked, 40) as (engine, work):
-
-        def on_tick() -> None:
-            if changes and engine.summary().epochs >= 8 and seen() == 2:
-                changes.pop()
-                cluster.remove_node(going)
-                assert worker_count(asked) == 2
-                cluster.add_node(num_cpus=2, num_gpus=2)
-
+    with searching(run, asked, 40) as (_, work):
         assert worker_count(asked) == 4
-        work(on_tick)
-    assert not changes
-    check_complete(run, 40)
-    assert seen() == 3
+        work(in_turn(run, hold, lambda: str(staying.node_id), lambda: str(going.node_id), change))
+    assert len({place.split("/")[0] for place in places(check_complete(run, 40))}) == 3
 
 
 @pytest.mark.slow
@@ -281,7 +298,7 @@ def test_some_die_at_random_moments_and_nothing_is_lost_or_doubled(
     nodes = [cluster.add_node(num_cpus=2, num_gpus=2) for _ in range(2)]
     asked = Resources(gpus_per_trial=1, address=cluster.address)
     run, rng, killed = tmp_path / "run", random.Random(0), set[Any]()
-    trials, at = 6 * kills, 3
+    trials, at = 8 * kills, 3
 
     def one_worker_dies() -> None:
         records = [record for trial in open_run(run)[1] for record in trial.epochs.values()]
@@ -316,14 +333,14 @@ def test_some_die_at_random_moments_and_nothing_is_lost_or_doubled(
 def test_two_trials_share_each_gpu(
     cluster: "Cluster", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check_complete: Check
 ) -> None:
-    monkeypatch.setattr(driver, "Worker", sleeper())
+    run, hold = tmp_path / "run", tmp_path / "hold"
+    monkeypatch.setattr(driver, "Worker", sleeper(hold))
     cluster.add_node(num_cpus=4, num_gpus=2)
     asked = Resources(gpus_per_trial=0.5, address=cluster.address)
-    with searching(tmp_path / "run", asked, 16) as (_, work):
+    with searching(run, asked, 16) as (_, work):
         assert worker_count(asked) == 4
-        work()
-    trials = check_complete(tmp_path / "run", 16)
-    assert {place.split("/")[1] for place in places(trials)} == {"0", "1"}
+        work(in_turn(run, hold, lambda: "/0", lambda: "/1"))
+    assert {place.split("/")[1] for place in places(check_complete(run, 16))} == {"0", "1"}
 
 
 @pytest.mark.slow

@@ -110,7 +110,7 @@ def test_three_kills_of_the_driver_change_nothing(folder: Path, check: Check) ->
         process = nas(folder, "search", "run.yaml", "--run", "run") if kill == 0 else nas(folder, "resume", "run")
         wait_for(folder, process, told + rng.randint(2, 5))
         time.sleep(rng.random() / 2)
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()
         process.communicate(timeout=LIMIT_S)
         told = epochs_told(folder)
     with (folder / "run" / "journal.log").open("ab") as journal:
@@ -157,7 +157,7 @@ def test_deaths_of_rays_head_at_random_moments_change_nothing(
 def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(folder: Path, check: Check) -> None:
     process = nas(folder, "search", "run.yaml", "--run", "run")
     wait_for(folder, process, 2)
-    os.kill(process.pid, signal.SIGINT)
+    process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 130, out
     assert "Go on with: nas resume run" in out

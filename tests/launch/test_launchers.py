@@ -237,13 +237,14 @@ echo $! > "$SLURM_STUB/pid"
     "nas": f'exec {sys.executable} -m launch.cli "$@"\n',
     "ray": f'exec {Path(sys.executable).parent / "ray"} "$@"\n',
 }
+TRIALS = 16  # enough that it is not over before the signal arrives
 RUN_FILE = {
     "space": "shapes",
     "data": {"name": "shapes", "train_size": 160, "val_size": 80},
     "trainer": {"epochs": 3, "batch_size": 32},
     "objectives": ["top1", "macs"],
     "budget": {"params": "2x"},
-    "search": {"trials": 8, "sampler": "random", "eta": 2, "finalists": 0, "finalist_seeds": 0},
+    "search": {"trials": TRIALS, "sampler": "random", "eta": 2, "finalists": 0, "finalist_seeds": 0},
 }
 
 
@@ -291,7 +292,7 @@ def test_slurm_runs_it_and_a_requeued_job_goes_on(tmp_path: Path, monkeypatch: p
     pid = int((tmp_path / "pid").read_text())
     wait_until(lambda: is_gone(pid), log)
     _, trials = open_run(tmp_path / "run")
-    assert sum(trial.plan is not None for trial in trials) == 8, log.read_text()
+    assert sum(trial.plan is not None for trial in trials) == TRIALS, log.read_text()
     assert all(trial.ended for trial in trials)
     assert all(sorted(trial.epochs) == list(range(1, trial.last_epoch + 1)) for trial in trials)
     for trial in before:  # what was finished was not trained again
