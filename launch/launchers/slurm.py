@@ -39,7 +39,9 @@ ask() {{
 trap 'again=1; ask' USR1
 trap ask TERM INT
 
-head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+# All of them are read: a pipe that is closed after the first would end scontrol, and the job without a word.
+nodes=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
+head=${{nodes%%$'\\n'*}}
 head_ip=$(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname --ip-address | awk '{{print $1}}')
 port=$((20000 + SLURM_JOB_ID % 10000))
 address=$head_ip:$port

@@ -34,6 +34,7 @@ _NOISES = (1e-5, 1e-3, 1e-2, 5e-2, 0.2)
 _BENDS = (None, 0.02, 0.1, 0.5)
 _ADDITIVE: tuple[tuple[float, float], float, float | None] = ((0.3, 0.0), 1e-5, None)
 _JITTER = 1e-6
+_LARGE = 1e15
 _MOST_FOR_WEIGHTS = 96
 
 
@@ -184,27 +185,28 @@ def _most_likely(likeness: Likeness, y: Vector) -> tuple[tuple[float, float], fl
     """Kernel weights, noise and bend of the highest likelihood; scale and mean of the process are solved for."""
     n = len(y)
     scales = [_Scale.of(y, bend) for bend in _BENDS]
-    targets = np.stack([scale.forward(y) for scale in scales], axis=1)
     jacobians = np.array([np.log(scale.slope(y)).sum() for scale in scales])
-    noises = np.array(_NOISES)[:, None]
-    best = -np.inf
-    found: tuple[tuple[float, float], float, float | None] = (_WEIGHTS[0], _NOISES[0], None)
-    for weights in _WEIGHTS:
-        values, vectors = np.linalg.eigh(likeness.kernel(weights))
-        ones = vectors.sum(axis=0)
-        rotated = vectors.T @ targets
-        spectrum = np.maximum(values, 0) + noises + _JITTER  # [noises, n]
-        inverse = 1 / spectrum
-        means = (ones * inverse) @ rotated / (ones**2 * inverse).sum(axis=1, keepdims=True)  # [noises, bends]
-        # The sum of (rotated - mean * ones)^2 / spectrum: no mean is left over, so the cross term is known.
-        squares = inverse @ rotated**2 - means**2 * (ones**2 * inverse).sum(axis=1, keepdims=True)
-        variances = np.maximum(squares / n, 1e-12)
-        likelihood = jacobians - 0.5 * n * np.log(variances) - 0.5 * np.log(spectrum).sum(axis=1, keepdims=True)
-        noise, bend = np.unravel_index(int(np.argmax(likelihood)), likelihood.shape)
-        if likelihood[noise, bend] > best:
-            best = float(likelihood[noise, bend])
-            found = (weights, _NOISES[noise], _BENDS[bend])
-    return found
+    given = np.stack([np.ones(n), *(scale.forward(y) for scale in scales)])  # [1 + bends, n]
+    # Covariances L L', bordered by what is given: below L then stands given L'^-1, and of these two the likelihood is
+    # made. The corner takes no part in it, and needs to be large only.
+    whole = np.arange(n + len(given))
+    bordered = np.zeros((len(_NOISES), len(whole), len(whole)))
+    bordered[:, n:, :n] = given
+    bordered[:, whole[n:], whole[n:]] = _LARGE
+    likelihood = np.empty((len(_WEIGHTS), len(_NOISES), len(_BENDS)))
+    for index, weights in enumerate(_WEIGHTS):
+        bordered[:, :n, :n] = likeness.kernel(weights)
+        bordered[:, whole[:n], whole[:n]] += np.array(_NOISES)[:, None] + _JITTER
+        factors = np.linalg.cholesky(bordered)
+        log_determinants = 2 * np.log(factors[:, whole[:n], whole[:n]]).sum(axis=1, keepdims=True)
+        ones, z = factors[:, n : n + 1, :n], factors[:, n + 1 :, :n]
+        precisions = (ones**2).sum(axis=2)
+        means = (ones * z).sum(axis=2) / precisions  # [noises, bends]
+        # The sum of (z - mean * ones)^2: no mean is left over, so the cross term is known.
+        variances = np.maximum(((z**2).sum(axis=2) - means**2 * precisions) / n, 1e-12)
+        likelihood[index] = jacobians - 0.5 * n * np.log(variances) - 0.5 * log_determinants
+    best, noise, bend = np.unravel_index(int(np.argmax(likelihood)), likelihood.shape)
+    return _WEIGHTS[best], _NOISES[noise], _BENDS[bend]
 
 
 def _one_hot(levels: Levels, sizes: Levels) -> Vector:

@@ -31,5 +31,8 @@ def one_thread(function: Callable[P, R]) -> Callable[P, R]:
 
 @cache
 def _libraries() -> ThreadpoolController:
-    """Those that are loaded by the first call: to look for them takes milliseconds."""
+    """Those that are loaded by the first call: to look for them each time would take milliseconds.
+
+    What comes later, SciPy's for `gp`, has nothing to do that is worth a thread.
+    """
     return ThreadpoolController()

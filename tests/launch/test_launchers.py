@@ -222,13 +222,13 @@ wait
 """,
     "scontrol": """\
 case $1 in
-  show) printf 'one\\ntwo\\n' ;;
+  show) printf '%s\\n' node{1..20000} ;;
   requeue) echo "$2" >> "$SLURM_STUB/requeued" ;;
 esac
 """,
     # The job runs at once, beside its submission.
     "sbatch": """\
-export SLURM_JOB_ID=4711 SLURM_JOB_NODELIST='[one-two]' SLURM_CPUS_ON_NODE=1
+export SLURM_JOB_ID=4711 SLURM_JOB_NODELIST='node[1-20000]' SLURM_CPUS_ON_NODE=1
 echo "Submitted batch job $SLURM_JOB_ID"
 setsid bash "$1" >> "$SLURM_STUB/log" 2>&1 < /dev/null &
 echo $! > "$SLURM_STUB/pid"
@@ -281,7 +281,8 @@ def test_slurm_runs_it_and_a_requeued_job_goes_on(tmp_path: Path, monkeypatch: p
 
     assert cli.run(line) == cli.SUCCESS
     pid = int((tmp_path / "pid").read_text())
-    wait_until(lambda: journal.exists() and journal.read_text().count('"epoch:') >= 4, log)
+    wait_until(lambda: is_gone(pid) or (journal.exists() and journal.read_text().count('"epoch:') >= 4), log)
+    assert not is_gone(pid), log.read_text()
     os.kill(pid, signal.SIGUSR1)
     wait_until(lambda: is_gone(pid), log)
     assert (tmp_path / "requeued").read_text() == "4711\n", log.read_text()

@@ -15,7 +15,12 @@ from nas.search.history import History
 from nas.search.leveled import LeveledSampler
 from nas.search.samplers import _Reseeded
 from nas.search.surrogate import Levels
-from nas.search.threads import one_thread
+from nas.search.threads import _libraries, one_thread
+
+
+@pytest.fixture(autouse=True)
+def all_that_are_loaded_by_now() -> None:
+    _libraries.cache_clear()
 
 
 def threads() -> set[int]:
