@@ -89,11 +89,16 @@ class Slept:
     ended: float
 
 
-def work(folder: Path, address: str, gpus_per_trial: float, trials: int, epoch_s: float, on_tick: Tick) -> list[Slept]:
+def work(
+    folder: Path, address: str, gpus_per_trial: float, arguments: argparse.Namespace, on_tick: Tick
+) -> list[Slept]:
     """A search by the real engine and driver; `on_tick` is called at every turn, up to dozens of times a second."""
-    driver.Worker = sleeper(epoch_s)
+    driver.Worker = sleeper(arguments.epoch)
+    trials = arguments.trials
     resources = Resources(gpus_per_trial=gpus_per_trial, address=address)
-    config = SearchConfig.model_validate({"trials": trials, "stopping": "none", "finalist_seeds": 0})
+    config = SearchConfig.model_validate(
+        {"trials": trials, "sampler": arguments.sampler, "stopping": "none", "finalist_seeds": 0}
+    )
     directions, metrics = [o.direction for o in OBJECTIVES], [o.metric for o in OBJECTIVES]
     with Journal.create(folder, directions, metrics, {}) as journal, driver.connected(resources):
         space, costs = load_space("cifar-resnet"), CostModel(Conditions())
@@ -151,7 +156,7 @@ def steady(folder: Path, arguments: argparse.Namespace, per_gpu: int) -> list[li
     places = arguments.nodes * arguments.gpus * per_gpu
     with standing(arguments.nodes, arguments.gpus, arguments.gpus * per_gpu) as cluster:
         began = time.time()
-        epochs = work(folder, cluster.address, 1 / per_gpu, arguments.trials, arguments.epoch, lambda _: None)
+        epochs = work(folder, cluster.address, 1 / per_gpu, arguments, lambda _: None)
     ready, last = all_at_work(epochs, places), last_begun(epochs)
     what = f"{arguments.nodes} x {arguments.gpus} GPUs, {places} trials at once, {arguments.trials} in all"
     return [
@@ -189,7 +194,7 @@ def change(folder: Path, arguments: argparse.Namespace) -> list[list[str]]:
                 moments.append(time.time())
                 steps.pop()[1]()
 
-        epochs = work(folder, cluster.address, 1, arguments.trials, arguments.epoch, on_tick)
+        epochs = work(folder, cluster.address, 1, arguments, on_tick)
     ready, last, (gone, asked) = all_at_work(epochs, full), last_begun(epochs), moments
     known = {epoch.worker for epoch in epochs if epoch.began < asked}
     new = [epoch for epoch in epochs if epoch.worker not in known]
@@ -209,6 +214,7 @@ def main() -> None:
     parser.add_argument("--gpus", type=int, default=8, help="of each node")
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--epoch", type=float, default=3.0, metavar="SECONDS", help="a trial has three")
+    parser.add_argument("--sampler", default="default", help="random shows what Ray alone keeps")
     parser.add_argument("--write", type=Path, metavar="FILE", help="replace what stands between the marks in this file")
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)

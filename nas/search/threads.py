@@ -1,7 +1,7 @@
 """One thread for small matrices.
 
-Those of a proposal are so small that threads wait for one another longer than they work; on cores where trials train
-meanwhile, up to eighty times as long. Nor does the order of a sum, and so a proposal, depend on a machine's cores then.
+Those of a proposal are so small that threads wait for one another longer than they work, and far longer on cores where
+trials train meanwhile. Nor does the order of a sum, and so a proposal, depend on how many cores a machine has.
 """
 
 from collections.abc import Callable
