@@ -140,10 +140,12 @@ def _learn_constraints(rows: Sequence[Row], likeness: Likeness) -> Callable[[Lik
     """The probability [n] that candidates, by their likeness to the rows, keep all constraints that some has broken."""
     models = []
     for name in sorted({name for row in rows for name, value in row.constraints.items() if value > 0}):
-        told = np.array([index for index, row in enumerate(rows) if name in row.constraints])
+        values = np.array([row.constraints.get(name, np.nan) for row in rows])
+        told = np.flatnonzero(~np.isnan(values))
         if len(told) >= _FEWEST_TOLD:
-            values = np.array([rows[index].constraints[name] for index in told.tolist()])
-            models.append(fit(likeness, told, values))
+            # Broken without measure is broken as far as the most that was told.
+            most = np.abs(values[np.isfinite(values)]).max(initial=0.0) or 1.0
+            models.append(fit(likeness, told, np.clip(values[told], -most, most)))
 
     def probability(candidates: Likeness) -> Vector:
         likely = np.ones(len(candidates.open))

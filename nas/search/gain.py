@@ -14,7 +14,6 @@ import numpy as np
 from nas.search.history import History, Row, Targets
 from nas.search.pareto import Points, hypervolume, hypervolume_gains, is_front, ranking
 from nas.search.surrogate import Likeness, Surrogate, Vector, fit
-from nas.search.threads import one_thread
 
 _BEYOND_THE_FRONT = 0.5
 _ENOUGH_FOR_ROUGH = 128
@@ -61,7 +60,6 @@ def learn(likeness: Likeness, targets: Targets, objective: int, *, rough: bool =
     return fit(likeness, known, y, variances, additive=rough)
 
 
-@one_thread
 def most_promising(history: History, left: Mapping[int, int], in_full: AbstractSet[int]) -> int | None:
     """Whom to train on when nothing is left to propose: who is expected to add most to the front for an epoch.
 

@@ -14,7 +14,6 @@ from nas.search.history import History
 from nas.search.parameters import CLOSED, Axes, Axis
 from nas.search.seeds import trial_seed
 from nas.search.surrogate import Levels
-from nas.search.threads import one_thread
 from search_spaces import SearchSpace
 
 Proposer: TypeAlias = Callable[[History, np.random.Generator], tuple[Levels, Mapping[str, Any]]]
@@ -51,7 +50,6 @@ class LeveledSampler(BaseSampler):
                 axes = self._read(study, trial).axes.axes
         return {axis.name: axis.distribution for axis in axes}
 
-    @one_thread
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:

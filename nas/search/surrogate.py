@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.search.parameters import CLOSED
+from nas.search.threads import one_thread
 
 Levels = NDArray[np.int64]
 Vector = NDArray[np.float64]
@@ -88,6 +89,7 @@ class Likeness:
     _kernels: dict[tuple[float, float], Vector] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
+    @one_thread
     def of(cls, rows: Levels, columns: Levels, sizes: Levels) -> "Likeness":
         """Of levels [n, d] and [m, d], each axis with so many `sizes` [d]."""
         a = _one_hot(rows, sizes)
@@ -125,6 +127,7 @@ class Surrogate:
     _variance: float
     _scale: _Scale
 
+    @one_thread
     def expect(self, likeness: Likeness, optimism: float = 0.0) -> Vector:
         """The objective [n] at the rows of a likeness: the median, less so many standard deviations."""
         if optimism:
@@ -133,6 +136,7 @@ class Surrogate:
         # The deviation costs many times what the mean does.
         return self._scale.backward(self._mean + self._cross(likeness) @ self._solved)
 
+    @one_thread
     def probability_below(self, likeness: Likeness, threshold: float) -> Vector:
         """The probability [n] that the objective is at most `threshold`."""
         mean, deviation = self._predict(likeness)
@@ -151,6 +155,7 @@ class Surrogate:
         return self._mean + cross @ self._solved, np.sqrt(self._variance * left)
 
 
+@one_thread
 def fit(
     likeness: Likeness, known: Indices, y: Vector, variance: Vector | None = None, *, additive: bool = False
 ) -> Surrogate:

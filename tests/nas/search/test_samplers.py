@@ -151,6 +151,18 @@ def test_a_budget_is_learnt_from_what_was_over_it() -> None:
     assert np.mean(within[30:]) > 0.9
 
 
+def test_a_constraint_may_be_broken_without_measure() -> None:
+    study = study_of(make_sampler("default", 0))
+    for _ in range(40):
+        trial = study.ask()
+        levels = [trial.suggest_categorical(f"x{i}", range(3)) for i in range(6)]
+        over = sum(levels) - 4
+        trial.set_constraint("cost", float("inf") if over > 0 else float(over))
+        study.tell(trial, [float(np.arange(6) @ levels), float(sum(levels))])
+    # Of all candidates, 23 % keep it.
+    assert np.mean([trial.constraints["cost"] <= 0 for trial in study.trials[20:]]) > 0.35
+
+
 def test_what_is_known_is_neither_guessed_nor_tried_again(space: SearchSpace) -> None:
     seen: set[str] = set()
     asked: list[Architecture] = []

@@ -1,21 +1,20 @@
 """How many threads a proposal may use."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import optuna
 import pytest
+from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, RandomSampler
+from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from nas.search.history import History
-from nas.search.leveled import LeveledSampler
+from nas.search import Known, make_sampler
 from nas.search.samplers import _Reseeded
-from nas.search.surrogate import Levels
 from nas.search.threads import _libraries, one_thread
+from search_spaces import Architecture, SearchSpace
 
 
 @pytest.fixture(autouse=True)
@@ -55,15 +54,39 @@ def test_one_during_the_call_and_as_many_as_before_after_it() -> None:
         assert threads() == {2}
 
 
-def ours(seen: list[set[int]]) -> BaseSampler:
-    def propose(history: History, rng: np.random.Generator) -> tuple[Levels, dict[str, Any]]:
-        seen.append(threads())
-        return np.zeros(1, np.int64), {}
+def test_the_default_has_one_for_its_matrices_and_all_to_measure_costs(
+    space: SearchSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factored: list[set[int]] = []
+    measured: list[set[int]] = []
 
-    return LeveledSampler(0, propose)
+    factor = np.linalg.cholesky
+
+    def cholesky(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+        factored.append(threads())
+        return factor(matrix)
+
+    def known(architecture: Architecture) -> Known:
+        measured.append(threads())
+        return Known((None, float(sum(map(len, architecture.placements.values())))))
+
+    monkeypatch.setattr(np.linalg, "cholesky", cholesky)
+    sampler = make_sampler("default", 0, space=space, known=known)
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+    with threadpool_limits(2):
+        for _ in range(24):
+            trial = study.ask()
+            placed = float(sum(map(len, space.suggest(trial).placements.values())))
+            study.tell(trial, [placed**0.5, placed])
+    assert factored
+    assert measured
+    assert all(found == {1} for found in factored)
+    assert all(found == {2} for found in measured)
 
 
-def optunas(seen: list[set[int]]) -> BaseSampler:
+def test_samplers_of_optuna_propose_with_one() -> None:
+    seen: list[set[int]] = []
+
     class Sampler(RandomSampler):
         def sample_relative(
             self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -71,14 +94,7 @@ def optunas(seen: list[set[int]]) -> BaseSampler:
             seen.append(threads())
             return super().sample_relative(study, trial, search_space)
 
-    return _Reseeded(lambda seed: Sampler(seed=seed), 0)
-
-
-@pytest.mark.parametrize("make", [ours, optunas])
-def test_samplers_propose_with_one(make: Callable[[list[set[int]]], BaseSampler]) -> None:
-    seen: list[set[int]] = []
-    study = optuna.create_study(sampler=make(seen))
+    study = optuna.create_study(sampler=_Reseeded(lambda seed: Sampler(seed=seed), 0))
     with threadpool_limits(2):
         study.optimize(lambda trial: trial.suggest_int("x", 0, 3), n_trials=2)
-    assert seen
-    assert all(found == {1} for found in seen)
+    assert seen == [{1}, {1}]
