@@ -15,7 +15,7 @@ _TRAINERS = _NAS | {"torchvision", "PIL"}
 MAY_IMPORT = {
     "search_spaces": {"pydantic", "yaml"},
     "nas": _NAS,
-    "nas.search": _NAS | {"optuna"},
+    "nas.search": _NAS | {"optuna", "threadpoolctl"},
     "nas.analysis": _NAS | {"optuna"},
     "trainers": _TRAINERS,
     "launch": _TRAINERS | {"optuna", "ray", "tensorboard", "typer", "rich"},
