@@ -10,10 +10,14 @@ training is made up. Without stopping it trains 60 architectures for 27 epochs. 
 at its true final accuracy, both as shares of what no stopping spent and found; and what no stopping had found after as
 many epochs.
 
-A problem is a kind and a seed. Nine blocks hold nothing, SE with two reductions, or CBAM: 262,144 architectures. Final
-accuracies come from main effects and pairs, and dearer networks tend to be better. A curve rises as a stretched
-exponential to its final value; how fast depends on the architecture, so that early ranks mislead; every epoch has
-noise. How far ranks agree is printed with the figures. Kinds differ in who learns slowly:
+A problem is a table of final accuracies and costs, a kind, and a seed. Tables:
+
+made   nine blocks that hold nothing, SE with two reductions, or CBAM: 262,144 architectures. Accuracies come from main
+       effects and pairs, other ones with every seed, and dearer networks tend to be better
+macro  NAS-Bench-Macro (see samplers.py): 6,561 architectures that were trained, accuracies their means of three
+
+A curve rises as a stretched exponential to its final value; how fast depends on the architecture, so that early ranks
+mislead; every epoch has noise. How far ranks agree is printed with the figures. Kinds differ in who learns slowly:
 
 effects  as main effects and pairs of its own say
 chance   whoever it hits: nothing is to be learnt of it
@@ -26,18 +30,19 @@ import json
 import math
 import tempfile
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from hashlib import sha256
 from itertools import combinations
 from pathlib import Path
 from random import Random
 from statistics import NormalDist
-from typing import TypedDict
+from typing import Protocol, TypedDict
 
 import numpy as np
 import optuna
 from _side_by_side import write_between
+from samplers import MACRO, macro
 
 from launch.run import Run, open_run
 from nas.analysis import account, progress, searched
@@ -46,7 +51,7 @@ from nas.costs import CostEstimate
 from nas.search import ACCURACY, Engine, EpochRecord, Job, Journal, Objective, Outcome, SearchConfig, TrialRecord
 from nas.search.pareto import hypervolume
 from nas.search.records import FINALIST
-from search_spaces import Architecture, parse_space
+from search_spaces import Architecture, SearchSpace, parse_space
 
 SCHEMES = ("mo_asha", "hyperband", "median")
 EPOCHS, ETA, WORKERS = 27, 3, 4
@@ -56,14 +61,13 @@ RUNGS = (1, 3, 9)
 KINDS = ("effects", "chance", "best", "alike")
 
 _COST = "params"
-_NOISE = 0.02
 _SAMPLED = 1_000
 _SPACE = """
 schema: 1
 name: curves
-skeleton: {family: resnet, depth: 20, width: 16, image_size: 32, num_classes: 10}
+skeleton: {{family: resnet, depth: {depth}, width: 16, image_size: 32, num_classes: 10}}
 placements:
-  "*": {refine: [none, {se: {reduction: [4, 16]}}, {cbam: {reduction: 16}}]}
+  "*": {{refine: [none, {{se: {{reduction: {se_reductions}}}}}, {{cbam: {{reduction: 16}}}}]}}
 """
 
 
@@ -75,39 +79,107 @@ class Found(TypedDict):
     spent: int
 
 
-class Problem:
-    """Made-up accuracies and costs of a space's architectures; a cost model for the engine."""
+class Table(Protocol):
+    """Final accuracies and costs of a space's architectures.
 
-    def __init__(self, seed: int, kind: str = "effects") -> None:
+    ``hand``: placements that are tried first; ``reference``: the accuracy and the cost that hypervolumes are taken
+    from; ``floor``: the accuracy that curves rise from; ``noise``: the deviation of an epoch's accuracy.
+    """
+
+    space: SearchSpace
+    hand: Mapping[str, Architecture]
+    reference: tuple[float, float]
+    floor: float
+    noise: float
+
+    def cost(self, architecture: Architecture) -> float: ...
+
+    def final(self, architecture: Architecture) -> float:
+        """The accuracy that training in full would give without noise."""
+        ...
+
+    def merit(self, architecture: Architecture) -> float:
+        """The same, or what it was made of, with about unit variance."""
+        ...
+
+
+class Made:
+    """Nine blocks that hold nothing, SE with two reductions, or CBAM: 262,144 architectures, other effects a seed."""
+
+    floor, noise = 0.1, 0.02
+
+    def __init__(self, seed: int) -> None:
         self._seed = seed
+        self.space = parse_space(_SPACE.format(depth=20, se_reductions=[4, 16]))
+        self.hand = self.space.hand_placements()
+        sample = sampled(self.space, seed)
+        costs = [self.cost(architecture) for architecture in sample]
+        self._costs = _moments(costs)
+        self._scores = _moments(effects(seed, "score", architecture) for architecture in sample)
+        self.reference = (float(np.quantile([self.final(a) for a in sample], 0.2)), max(costs))
+
+    def cost(self, architecture: Architecture) -> float:
+        """1 for the plain network; every placement adds a positive share of its own."""
+        return 1.0 + sum(abs(_normal(f"{self._seed} cost {name}")) for name in _placed(architecture))
+
+    def final(self, architecture: Architecture) -> float:
+        return 0.3 + 0.6 / (1 + math.exp(-self._merit(architecture)))
+
+    def merit(self, architecture: Architecture) -> float:
+        return self._merit(architecture) / 1.22
+
+    def _merit(self, architecture: Architecture) -> float:
+        score = _standard(effects(self._seed, "score", architecture), self._scores)
+        return score + 0.7 * _standard(self.cost(architecture), self._costs)
+
+
+class Macro:
+    """NAS-Bench-Macro's 6,561, mean of three trainings. Its three choices a place are called nothing, SE and CBAM."""
+
+    floor, noise = 0.8, 0.004
+    """As far below the mean, and as large, against the spread of accuracies as in `Made`."""
+
+    def __init__(self, path: Path = MACRO) -> None:
+        self.space = parse_space(_SPACE.format(depth=18, se_reductions=16))
+        self.hand = {n: a for n, a in self.space.hand_placements().items() if self.space.contains(a)}
+        table = macro(path)
+        self._finals, self._costs = table.accuracies.mean(axis=-1) / 100, table.costs
+        self.reference = (table.reference[0] / 100, table.reference[1])
+        self._moments = _moments(self._finals.ravel().tolist())
+
+    def cost(self, architecture: Architecture) -> float:
+        return float(self._costs[self._place(architecture)])
+
+    def final(self, architecture: Architecture) -> float:
+        return float(self._finals[self._place(architecture)])
+
+    def merit(self, architecture: Architecture) -> float:
+        return _standard(self.final(architecture), self._moments)
+
+    def _place(self, architecture: Architecture) -> tuple[int, ...]:
+        placed = {block: choice.option for block, slots in architecture.placements.items() for choice in slots.values()}
+        blocks = (f"layer{stage}.{block}" for stage in (1, 2, 3, 4) for block in (0, 1))
+        return tuple(("none", "se", "cbam").index(placed.get(block, "none")) for block in blocks)
+
+
+class Problem:
+    """Learning curves of a table's architectures; a cost model for the engine."""
+
+    def __init__(self, table: Table, kind: str, seed: int) -> None:
+        self.table = table
         self._kind = kind
-        self.space = parse_space(_SPACE)
-        rng = Random(seed)
-        sample = [self.space.sample(rng) for _ in range(_SAMPLED)]
-        costs = np.array([self.cost(architecture) for architecture in sample])
-        self._costs = (float(costs.mean()), float(costs.std()))
-        scores = np.array([self._effects("score", architecture) for architecture in sample])
-        self._scores = (float(scores.mean()), float(scores.std()))
-        speeds = np.array([self._effects("speed", architecture) for architecture in sample])
-        self._speeds = (float(speeds.mean()), float(speeds.std()))
-        finals = [self.final(architecture) for architecture in sample]
-        self.reference = (float(np.quantile(finals, 0.2)), float(costs.max()))
+        self._seed = seed
+        sample = sampled(table.space, seed)
+        self._speeds = _moments(effects(seed, "speed", architecture) for architecture in sample)
+        finals = [table.final(architecture) for architecture in sample]
         self.agreement = {
             rung: rank_correlation([self.curve(a, rung, 0) for a in sample], finals) for rung in (*RUNGS, EPOCHS)
         }
 
     def estimate(self, architecture: Architecture, measure: str) -> CostEstimate:
         assert measure == _COST
-        cost = self.cost(architecture)
+        cost = self.table.cost(architecture)
         return CostEstimate(cost, cost, cost, "", "analytic")
-
-    def cost(self, architecture: Architecture) -> float:
-        """1 for the plain network; every placement adds a positive share of its own."""
-        return 1.0 + sum(abs(self._normal("cost", name)) for name in _placed(architecture))
-
-    def final(self, architecture: Architecture) -> float:
-        """The accuracy that training in full would give without noise."""
-        return 0.3 + 0.6 / (1 + math.exp(-self._merit(architecture)))
 
     def curve(self, architecture: Architecture, epoch: int, seed: int) -> float:
         """The accuracy after an epoch of one training."""
@@ -116,12 +188,10 @@ class Problem:
         def risen(at: int) -> float:
             return 1 - math.exp(-((at / slowness) ** 0.6))
 
-        noise = _NOISE * self._normal("noise", f"{architecture.fingerprint} {epoch} {seed}")
-        return min(max(0.1 + (self.final(architecture) - 0.1) * risen(epoch) / risen(EPOCHS) + noise, 0.0), 1.0)
-
-    def _merit(self, architecture: Architecture) -> float:
-        score = _standard(self._effects("score", architecture), self._scores)
-        return score + 0.7 * _standard(self.cost(architecture), self._costs)
+        final = self.table.final(architecture)
+        to_rise = max(final - self.table.floor, 0.0)
+        noise = self.table.noise * self._normal("noise", f"{architecture.fingerprint} {epoch} {seed}")
+        return min(max(final - to_rise * (1 - risen(epoch) / risen(EPOCHS)) + noise, 0.0), 1.0)
 
     def _delay(self, architecture: Architecture) -> float:
         """About standard normal, or 0: how slowly an architecture learns."""
@@ -129,28 +199,44 @@ class Problem:
             return 0.0
         if self._kind == "chance":
             return self._normal("delay", architecture.fingerprint)
-        by_effects = _standard(self._effects("speed", architecture), self._speeds)
-        return by_effects if self._kind == "effects" else 0.7 * (by_effects + self._merit(architecture) / 1.22)
+        by_effects = _standard(effects(self._seed, "speed", architecture), self._speeds)
+        return by_effects if self._kind == "effects" else 0.7 * (by_effects + self.table.merit(architecture))
 
     def volume(self, architectures: Sequence[Architecture]) -> float:
-        accuracy, cost = self.reference
-        return hypervolume([[-self.final(a), self.cost(a)] for a in architectures], [-accuracy, cost])
-
-    def _effects(self, kind: str, architecture: Architecture) -> float:
-        """Main effects, and pairs at half their size."""
-        placed = _placed(architecture)
-        mains = sum(self._normal(kind, name) for name in placed)
-        pairs = sum(self._normal(kind, f"{a} {b}") for a, b in combinations(placed, 2))
-        return mains + 0.5 * pairs / math.sqrt(max(len(placed) - 1, 1))
+        accuracy, cost = self.table.reference
+        points = [[-self.table.final(a), self.table.cost(a)] for a in architectures]
+        return hypervolume(points, [-accuracy, cost])
 
     def _normal(self, kind: str, name: str) -> float:
         return _normal(f"{self._seed} {kind} {name}")
+
+
+TABLES: Mapping[str, Callable[[int], Table]] = {"made": Made, "macro": lambda _seed: Macro()}
+
+
+def sampled(space: SearchSpace, seed: int) -> list[Architecture]:
+    """Some of a space, to scale and to describe a problem by."""
+    rng = Random(seed)
+    return [space.sample(rng) for _ in range(_SAMPLED)]
+
+
+def effects(seed: int, kind: str, architecture: Architecture) -> float:
+    """Main effects, and pairs at half their size."""
+    placed = _placed(architecture)
+    mains = sum(_normal(f"{seed} {kind} {name}") for name in placed)
+    pairs = sum(_normal(f"{seed} {kind} {a} {b}") for a, b in combinations(placed, 2))
+    return mains + 0.5 * pairs / math.sqrt(max(len(placed) - 1, 1))
 
 
 @cache
 def _normal(name: str) -> float:
     """A standard normal number that belongs to a name."""
     return NormalDist().inv_cdf((int.from_bytes(sha256(name.encode()).digest()[:7], "big") + 0.5) / 2**56)
+
+
+def _moments(values: Iterable[float]) -> tuple[float, float]:
+    found = np.fromiter(values, float)
+    return float(found.mean()), float(found.std())
 
 
 def _standard(value: float, moments: tuple[float, float]) -> float:
@@ -177,7 +263,15 @@ def search(problem: Problem, sampler: str, scheme: str, seed: int, trials: int) 
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         with Journal.create(run, [o.direction for o in objectives], [o.metric for o in objectives], {}) as journal:
-            engine = Engine(journal, problem.space, config, objectives=objectives, epochs=EPOCHS, costs=problem)
+            engine = Engine(
+                journal,
+                problem.table.space,
+                config,
+                objectives=objectives,
+                epochs=EPOCHS,
+                costs=problem,
+                hand=problem.table.hand,
+            )
             running: list[tuple[Job, int]] = []
             while not engine.done:
                 while len(running) < WORKERS and (job := engine.next()) is not None:
@@ -198,15 +292,17 @@ def search(problem: Problem, sampler: str, scheme: str, seed: int, trials: int) 
 
 
 def compared(
-    kind: str, seed: int, sampler: str, schemes: Sequence[str], counts: Sequence[int], kept: dict[str, Found]
+    table: str, kind: str, seed: int, sampler: str, asked: Mapping[str, tuple[str, int]], kept: dict[str, Found]
 ) -> dict[str, Found]:
-    """What every scheme found on a problem, by `row`; what is not in `kept` is searched for and added."""
-    asked = {"none": ("none", FULL_TRIALS)} | {_row(scheme, n): (scheme, n) for scheme in schemes for n in counts}
-    problem = Problem(seed, kind) if any(_key(kind, seed, sampler, row) not in kept for row in asked) else None
-    for row, (scheme, trials) in asked.items():
-        if problem is not None and _key(kind, seed, sampler, row) not in kept:
-            kept[_key(kind, seed, sampler, row)] = search(problem, sampler, scheme, seed, trials)
-    return {row: kept[_key(kind, seed, sampler, row)] for row in asked}
+    """What every scheme that is `asked` for, by row, found on a problem; what is not in `kept` is searched for, and
+    added."""
+    keys = {row: f"{sampler} | {row} | {table} | {kind} | {seed}" for row in asked}
+    if any(key not in kept for key in keys.values()):
+        problem = Problem(TABLES[table](seed), kind, seed)
+        for row, (scheme, trials) in asked.items():
+            if keys[row] not in kept:
+                kept[keys[row]] = search(problem, sampler, scheme, seed, trials)
+    return {row: kept[key] for row, key in keys.items()}
 
 
 def found_in(run: Run, trials: Sequence[TrialRecord], reference: Mapping[str, float]) -> Found:
@@ -246,54 +342,48 @@ def report_runs(folders: Sequence[Path]) -> list[str]:
     return lines + agreement
 
 
-def _row(scheme: str, trials: int) -> str:
-    return f"{scheme}, {trials} trials"
-
-
-def _key(kind: str, seed: int, sampler: str, row: str) -> str:
-    return f"{sampler} | {row} | {kind} | {seed}"
-
-
 def volume_at(found: Found, epochs: float) -> float:
     """The hypervolume when so many epochs were spent."""
     return max((v for e, v in zip(found["epochs"], found["volumes"], strict=True) if e <= epochs), default=0.0)
 
 
 def report(runs: Mapping[str, Sequence[Mapping[str, Found]]], sampler: str) -> list[str]:
-    """A table: for every kind and all, a row a scheme; means of shares."""
+    """A table: for every problem and scheme a row; means of shares."""
     lines = [
-        f"| proposals by `{sampler}`, slow are | stopping | epochs | hypervolume: quartiles, mean | no stopping then |",
+        f"| proposals by `{sampler}`: table, slow are | stopping | epochs | hypervolume: quartiles, mean "
+        "| no stopping then |",
         "|---|---|---:|---:|---:|",
     ]
-    for kind, of_kind in runs.items():
-        for row in of_kind[0]:
+    for problem, of_problem in runs.items():
+        for row in of_problem[0]:
             if row == "none":
                 continue
-            whole = np.array([found["none"]["volumes"][-1] for found in of_kind])
-            epochs = np.array([found[row]["spent"] / found["none"]["spent"] for found in of_kind])
-            volumes = np.array([found[row]["volumes"][-1] for found in of_kind]) / whole
-            then = np.array([volume_at(found["none"], found[row]["spent"]) for found in of_kind]) / whole
+            whole = np.array([found["none"]["volumes"][-1] for found in of_problem])
+            epochs = np.array([found[row]["spent"] / found["none"]["spent"] for found in of_problem])
+            volumes = np.array([found[row]["volumes"][-1] for found in of_problem]) / whole
+            then = np.array([volume_at(found["none"], found[row]["spent"]) for found in of_problem]) / whole
             quartiles = " / ".join(f"{share:.3f}" for share in np.quantile(volumes, [0.25, 0.5, 0.75]))
             figures = f"{epochs.mean():.0%} | {quartiles}, **{volumes.mean():.3f}** | {then.mean():.3f}"
-            lines.append(f"| {kind} | {row} | {figures} |")
+            lines.append(f"| {problem} | {row} | {figures} |")
     return lines
 
 
 def picture(path: Path, runs: Mapping[str, Sequence[Mapping[str, Found]]]) -> None:
-    """Hypervolume over epochs for every kind: no stopping as a curve, the others where they end."""
+    """Hypervolume over epochs for every problem: no stopping as a curve, the others where they end."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - seconds that the table does not need
 
-    figure = Figure(figsize=(2.6 * len(runs), 3.2), dpi=110, layout="constrained")
+    rows = math.ceil(len(runs) / len(KINDS))
+    columns = math.ceil(len(runs) / rows)
+    figure = Figure(figsize=(2.6 * columns, 3.0 * rows), dpi=110, layout="constrained")
     grid = np.linspace(0, 1, 61)
-    for axes, (kind, of_kind) in zip(
-        np.ravel(figure.subplots(1, len(runs), sharey=True, squeeze=False)), runs.items(), strict=True
-    ):
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for axes, (problem, of_problem) in zip(panels.flat, runs.items(), strict=False):
         curves = [
             [volume_at(found["none"], at * found["none"]["spent"]) / found["none"]["volumes"][-1] for at in grid]
-            for found in of_kind
+            for found in of_problem
         ]
         axes.plot(grid, np.mean(curves, axis=0), c="#4a5568", lw=1.5, label="none, 60 trials")
-        for row in of_kind[0]:
+        for row in of_problem[0]:
             if row != "none":
                 ends = np.array(
                     [
@@ -301,15 +391,18 @@ def picture(path: Path, runs: Mapping[str, Sequence[Mapping[str, Found]]]) -> No
                             found[row]["spent"] / found["none"]["spent"],
                             found[row]["volumes"][-1] / found["none"]["volumes"][-1],
                         )
-                        for found in of_kind
+                        for found in of_problem
                     ]
                 )
                 (x, y), (dx, dy) = ends.mean(axis=0), ends.std(axis=0)
                 axes.errorbar(x, y, dy, dx, fmt="o", ms=5, lw=1, label=row)
         axes.axhline(1.0, c="#9aa5b1", lw=0.8, ls="--")
-        axes.set(xlabel="epochs", title=kind, xlim=(0, 1.02), ylim=(0.4, 1.08))
+        axes.set(title=problem, xlim=(0, 1.02), ylim=(0.4, 1.08))
         axes.spines[["top", "right"]].set_visible(False)
-    figure.axes[0].set_ylabel("hypervolume")
+    for axes in panels[:, 0]:
+        axes.set_ylabel("hypervolume")
+    for axes in panels[-1]:
+        axes.set_xlabel("epochs")
     figure.axes[-1].legend(frameon=False, loc="lower right", fontsize=7)
     figure.savefig(path)
 
@@ -318,6 +411,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--sampler", default="default")
+    parser.add_argument("--tables", nargs="+", default=[*TABLES], choices=TABLES)
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
     parser.add_argument("--schemes", nargs="+", default=list(SCHEMES), choices=SCHEMES)
     parser.add_argument("--trials", type=int, nargs="+", default=list(TRIALS), help="of the schemes that stop early")
@@ -332,17 +426,22 @@ def main() -> None:
         return
     keep: Path | None = arguments.keep
     kept = json.loads(keep.read_text()) if keep is not None and keep.is_file() else {}
-    runs: dict[str, list[dict[str, Found]]] = {kind: [] for kind in arguments.kinds}
-    for kind, of_kind in runs.items():
-        for seed in range(arguments.seeds):
-            of_kind.append(compared(kind, seed, arguments.sampler, arguments.schemes, arguments.trials, kept))
-            if keep is not None:
-                keep.write_text(json.dumps(kept))
-    lines = [*report(runs, arguments.sampler), ""]
-    for kind in arguments.kinds:
-        agreement = Problem(0, kind).agreement
-        ranks = ", ".join(f"{figure:.2f} at epoch {rung}" for rung, figure in agreement.items())
-        lines.append(f"Rank correlation with the final accuracy, first problem of {kind}: {ranks}.")
+    asked = {"none": ("none", FULL_TRIALS)}
+    asked |= {f"{scheme}, {n} trials": (scheme, n) for scheme in arguments.schemes for n in arguments.trials}
+    runs: dict[str, list[dict[str, Found]]] = {}
+    agreements = []
+    for table in arguments.tables:
+        for kind in arguments.kinds:
+            of_problem = runs.setdefault(f"{table}, {kind}", [])
+            for seed in range(arguments.seeds):
+                of_problem.append(compared(table, kind, seed, arguments.sampler, asked, kept))
+                if keep is not None:
+                    keep.write_text(json.dumps(kept))
+            ranks = ", ".join(
+                f"{figure:.2f} at epoch {rung}" for rung, figure in Problem(TABLES[table](0), kind, 0).agreement.items()
+            )
+            agreements.append(f"Rank correlation with the final accuracy, first problem of {table}, {kind}: {ranks}.")
+    lines = [*report(runs, arguments.sampler), "", *agreements]
     print(*lines, sep="\n")
     if arguments.write is not None:
         write_between("\n".join(lines), "benchmarks/fidelity.py", arguments.write)

@@ -18,8 +18,10 @@ from nas.search.surrogate import Likeness, Surrogate, Vector, fit
 _BEYOND_THE_FRONT = 0.5
 _ENOUGH_FOR_ROUGH = 128
 _FEWEST = 5
-_WORTH = 0.004
-"""Of the front's hypervolume: who is expected to add less is not trained on."""
+_WORTH = 0.006
+_LITTLE = 0.0003
+"""Of the front's hypervolume: who is expected to add less than the first is trained on with epochs to spare alone, and
+who is expected to add less than the second is not at all."""
 _NODES = ((0.0, 2 / 3), (3**0.5, 1 / 6), (-(3**0.5), 1 / 6))
 """Gauss and Hermite's three, for an expectation over a normal distribution: standard deviations, and weights."""
 
@@ -60,20 +62,21 @@ def learn(likeness: Likeness, targets: Targets, objective: int, *, rough: bool =
     return fit(likeness, known, y, variances, additive=rough)
 
 
-def most_promising(history: History, left: Mapping[int, int], in_full: AbstractSet[int]) -> int | None:
+def most_promising(history: History, left: Mapping[int, int], in_full: AbstractSet[int], spare: int) -> int | None:
     """Whom to train on when nothing is left to propose: who is expected to add most to the front for an epoch.
 
-    Where a share of every rung goes on, as much is spent whatever there is to gain. This spends little where early
-    epochs tell the end well, and more where they do not: the less certain an expectation, the more there is to gain.
+    Where a share of every rung goes on, as much is spent whatever there is to gain. This spends less where early epochs
+    tell the end well, and more where they do not: the less certain an expectation, the more there is to gain.
 
     Args:
         history: With every epoch told.
         left: The trials that wait -> epochs up to the full length.
         in_full: Those that are complete, or on their way there, and count as if they had arrived.
+        spare: Epochs that may be spent on little.
 
     Returns:
-        None: Nobody is expected to add as much as 0.4 % to the front's hypervolume. As long as nobody is in full, it is
-        the best of those that came farthest.
+        None: Nobody is expected to add as much as 0.6 % to the front's hypervolume, or 0.03 % while there are epochs to
+        spare. As long as nobody is in full, it is the best of those that came farthest.
     """
     rows, told = history.closing(), history.accuracy
     targets = history.targets(rows)
@@ -105,6 +108,7 @@ def most_promising(history: History, left: Mapping[int, int], in_full: AbstractS
     gains = np.zeros(len(waiting))
     for deviations, weight in _NODES:
         gains += weight * gain(expected(deviations)[waiting])
-    if gains.max() <= _WORTH * gain.whole:
-        return None
-    return numbers[int(np.argmax(gains / epochs))]
+    for hopeful in (gains > _WORTH * gain.whole, (gains > _LITTLE * gain.whole) & (epochs <= spare)):
+        if hopeful.any():
+            return numbers[int(np.argmax(np.where(hopeful, gains / epochs, -1.0)))]
+    return None

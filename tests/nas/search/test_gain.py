@@ -1,0 +1,67 @@
+"""Whom to train on when nothing is left to propose."""
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import TrialState, create_trial
+
+from nas.search.gain import most_promising
+from nas.search.history import History
+
+EPOCH, EPOCHS = 3, 9
+
+
+def history_of(waiting: dict[int, float]) -> History:
+    """Ten trials in full, 0.3 better at the end than at epoch 3, the dearer the better; and some that wait there.
+
+    ``waiting``: cost -> accuracy at epoch 3.
+    """
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    study.set_metric_names(["val_top1", "cost"])
+    parameters = {"cost": CategoricalDistribution(list(range(20)))}
+    for cost in range(0, 20, 2):
+        early = 0.3 + 0.01 * cost
+        study.add_trial(
+            create_trial(
+                params={"cost": cost},
+                distributions=parameters,
+                values=[early + 0.3, float(cost)],
+                intermediate_values={EPOCH: early},
+            )
+        )
+    for cost, early in waiting.items():
+        study.add_trial(
+            create_trial(
+                state=TrialState.RUNNING,
+                params={"cost": cost},
+                distributions=parameters,
+                intermediate_values={EPOCH: early},
+                user_attrs={"costs": {"cost": {"value": float(cost)}}},
+            )
+        )
+    history = History(study, None)
+    history.update(study.get_trials(deepcopy=False))
+    return history
+
+
+def chosen(waiting: dict[int, float], spare: int) -> int | None:
+    """The cost of whom it is, among `waiting` as in `history_of`."""
+    numbers = dict(zip(range(10, 10 + len(waiting)), waiting, strict=True))
+    left = dict.fromkeys(numbers, EPOCHS - EPOCH)
+    number = most_promising(history_of(waiting), left, frozenset(range(10)), spare)
+    return None if number is None else numbers[number]
+
+
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+
+
+def test_who_is_expected_to_add_much_goes_on_and_nobody_else() -> None:
+    assert chosen({5: 0.35, 9: 0.49, 13: 0.2}, spare=0) == 9
+    assert chosen({5: 0.1, 13: 0.2}, spare=1_000) is None
+
+
+def test_a_little_is_worth_epochs_to_spare_as_long_as_they_last() -> None:
+    little = {9: 0.393}
+    assert chosen(little, spare=0) is None
+    assert chosen(little, spare=EPOCHS - EPOCH - 1) is None
+    assert chosen(little, spare=EPOCHS - EPOCH) == 9
