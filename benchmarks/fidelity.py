@@ -31,6 +31,7 @@ import math
 import tempfile
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from itertools import combinations
@@ -42,6 +43,7 @@ from typing import Protocol, TypedDict
 import numpy as np
 import optuna
 from _side_by_side import write_between
+from numpy.typing import NDArray
 from samplers import MACRO, macro
 
 from launch.run import Run, open_run
@@ -60,6 +62,7 @@ TRIALS = (60, 80)
 RUNGS = (1, 3, 9)
 KINDS = ("effects", "chance", "best", "alike")
 
+_NONE = "none"
 _COST = "params"
 _SAMPLED = 1_000
 _SPACE = """
@@ -69,6 +72,9 @@ skeleton: {{family: resnet, depth: {depth}, width: 16, image_size: 32, num_class
 placements:
   "*": {{refine: [none, {{se: {{reduction: {se_reductions}}}}}, {{cbam: {{reduction: 16}}}}]}}
 """
+
+
+Vector = NDArray[np.float64]
 
 
 class Found(TypedDict):
@@ -347,6 +353,34 @@ def volume_at(found: Found, epochs: float) -> float:
     return max((v for e, v in zip(found["epochs"], found["volumes"], strict=True) if e <= epochs), default=0.0)
 
 
+@dataclass(frozen=True)
+class Shares:
+    """What a scheme spent and found on a problem's seeds, as shares [seeds] of what no stopping spent and found.
+
+    ``then``: what no stopping had found with as many epochs.
+    """
+
+    epochs: Vector
+    volumes: Vector
+    then: Vector
+
+    @classmethod
+    def of(cls, row: str, of_problem: Sequence[Mapping[str, Found]]) -> "Shares":
+        full = [found[_NONE] for found in of_problem]
+        spent = [found[row]["spent"] for found in of_problem]
+        found_in_full = np.array([found["volumes"][-1] for found in full])
+        return cls(
+            epochs=np.array(spent) / np.array([found["spent"] for found in full]),
+            volumes=np.array([found[row]["volumes"][-1] for found in of_problem]) / found_in_full,
+            then=np.array([volume_at(f, at) for f, at in zip(full, spent, strict=True)]) / found_in_full,
+        )
+
+
+def stopped(of_problem: Sequence[Mapping[str, Found]]) -> dict[str, Shares]:
+    """Of all rows but no stopping."""
+    return {row: Shares.of(row, of_problem) for row in of_problem[0] if row != _NONE}
+
+
 def report(runs: Mapping[str, Sequence[Mapping[str, Found]]], sampler: str) -> list[str]:
     """A table: for every problem and scheme a row; means of shares."""
     lines = [
@@ -355,16 +389,10 @@ def report(runs: Mapping[str, Sequence[Mapping[str, Found]]], sampler: str) -> l
         "|---|---|---:|---:|---:|",
     ]
     for problem, of_problem in runs.items():
-        for row in of_problem[0]:
-            if row == "none":
-                continue
-            whole = np.array([found["none"]["volumes"][-1] for found in of_problem])
-            epochs = np.array([found[row]["spent"] / found["none"]["spent"] for found in of_problem])
-            volumes = np.array([found[row]["volumes"][-1] for found in of_problem]) / whole
-            then = np.array([volume_at(found["none"], found[row]["spent"]) for found in of_problem]) / whole
-            quartiles = " / ".join(f"{share:.3f}" for share in np.quantile(volumes, [0.25, 0.5, 0.75]))
-            figures = f"{epochs.mean():.0%} | {quartiles}, **{volumes.mean():.3f}** | {then.mean():.3f}"
-            lines.append(f"| {problem} | {row} | {figures} |")
+        for row, shares in stopped(of_problem).items():
+            quartiles = " / ".join(f"{share:.3f}" for share in np.quantile(shares.volumes, [0.25, 0.5, 0.75]))
+            volumes = f"{quartiles}, **{shares.volumes.mean():.3f}**"
+            lines.append(f"| {problem} | {row} | {shares.epochs.mean():.0%} | {volumes} | {shares.then.mean():.3f} |")
     return lines
 
 
@@ -378,24 +406,12 @@ def picture(path: Path, runs: Mapping[str, Sequence[Mapping[str, Found]]]) -> No
     grid = np.linspace(0, 1, 61)
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axes, (problem, of_problem) in zip(panels.flat, runs.items(), strict=False):
-        curves = [
-            [volume_at(found["none"], at * found["none"]["spent"]) / found["none"]["volumes"][-1] for at in grid]
-            for found in of_problem
-        ]
-        axes.plot(grid, np.mean(curves, axis=0), c="#4a5568", lw=1.5, label="none, 60 trials")
-        for row in of_problem[0]:
-            if row != "none":
-                ends = np.array(
-                    [
-                        (
-                            found[row]["spent"] / found["none"]["spent"],
-                            found[row]["volumes"][-1] / found["none"]["volumes"][-1],
-                        )
-                        for found in of_problem
-                    ]
-                )
-                (x, y), (dx, dy) = ends.mean(axis=0), ends.std(axis=0)
-                axes.errorbar(x, y, dy, dx, fmt="o", ms=5, lw=1, label=row)
+        full = [found[_NONE] for found in of_problem]
+        curves = [[volume_at(found, at * found["spent"]) / found["volumes"][-1] for at in grid] for found in full]
+        axes.plot(grid, np.mean(curves, axis=0), c="#4a5568", lw=1.5, label=f"none, {FULL_TRIALS} trials")
+        for row, shares in stopped(of_problem).items():
+            x, y = shares.epochs, shares.volumes
+            axes.errorbar(x.mean(), y.mean(), y.std(), x.std(), fmt="o", ms=5, lw=1, label=row)
         axes.axhline(1.0, c="#9aa5b1", lw=0.8, ls="--")
         axes.set(title=problem, xlim=(0, 1.02), ylim=(0.4, 1.08))
         axes.spines[["top", "right"]].set_visible(False)
@@ -426,7 +442,7 @@ def main() -> None:
         return
     keep: Path | None = arguments.keep
     kept = json.loads(keep.read_text()) if keep is not None and keep.is_file() else {}
-    asked = {"none": ("none", FULL_TRIALS)}
+    asked = {_NONE: ("none", FULL_TRIALS)}
     asked |= {f"{scheme}, {n} trials": (scheme, n) for scheme in arguments.schemes for n in arguments.trials}
     runs: dict[str, list[dict[str, Found]]] = {}
     agreements = []

@@ -199,10 +199,11 @@ def _most_likely(likeness: Likeness, y: Vector) -> tuple[tuple[float, float], fl
     bordered = np.zeros((len(_NOISES), len(whole), len(whole)))
     bordered[:, n:, :n] = given
     bordered[:, whole[n:], whole[n:]] = _LARGE
+    noises = np.array(_NOISES)[:, None] + _JITTER
     likelihood = np.empty((len(_WEIGHTS), len(_NOISES), len(_BENDS)))
     for index, weights in enumerate(_WEIGHTS):
         bordered[:, :n, :n] = likeness.kernel(weights)
-        bordered[:, whole[:n], whole[:n]] += np.array(_NOISES)[:, None] + _JITTER
+        bordered[:, whole[:n], whole[:n]] += noises
         factors = np.linalg.cholesky(bordered)
         log_determinants = 2 * np.log(factors[:, whole[:n], whole[:n]]).sum(axis=1, keepdims=True)
         ones, z = factors[:, n : n + 1, :n], factors[:, n + 1 :, :n]
