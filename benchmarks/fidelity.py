@@ -427,7 +427,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--sampler", default="default")
-    parser.add_argument("--tables", nargs="+", default=[*TABLES], choices=TABLES)
+    tables = [name for name in TABLES if name != "macro" or MACRO.is_file()]
+    parser.add_argument("--tables", nargs="+", default=tables, choices=tables)
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
     parser.add_argument("--schemes", nargs="+", default=list(SCHEMES), choices=SCHEMES)
     parser.add_argument("--trials", type=int, nargs="+", default=list(TRIALS), help="of the schemes that stop early")

@@ -301,7 +301,7 @@ class Engine:
             return None
         self._history.update(self._study.get_trials(deepcopy=False))
         searched = [entry for entry in self._ledger.entries.values() if not entry.finalist]
-        spent = sum(entry.stop_epoch if entry.state == "running" else entry.last_epoch for entry in searched)
+        spent = sum(entry.stop_epoch if entry.state == "running" else len(entry.epochs) for entry in searched)
         spare = int(_SHARE_TO_SPEND * self._epochs * len(searched)) - spent
         number = most_promising(self._history, left, bound, spare)
         if number is None:
