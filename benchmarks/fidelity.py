@@ -175,11 +175,14 @@ class Problem:
         self.table = table
         self._kind = kind
         self._seed = seed
-        sample = sampled(table.space, seed)
-        self._speeds = _moments(effects(seed, "speed", architecture) for architecture in sample)
-        finals = [table.final(architecture) for architecture in sample]
-        self.agreement = {
-            rung: rank_correlation([self.curve(a, rung, 0) for a in sample], finals) for rung in (*RUNGS, EPOCHS)
+        self._sample = sampled(table.space, seed)
+        self._speeds = _moments(effects(seed, "speed", architecture) for architecture in self._sample)
+
+    def agreement(self) -> dict[int, float]:
+        """Epoch -> how well the accuracies then tell the final ones, as a rank correlation."""
+        finals = [self.table.final(architecture) for architecture in self._sample]
+        return {
+            rung: rank_correlation([self.curve(a, rung, 0) for a in self._sample], finals) for rung in (*RUNGS, EPOCHS)
         }
 
     def estimate(self, architecture: Architecture, measure: str) -> CostEstimate:
@@ -217,7 +220,13 @@ class Problem:
         return _normal(f"{self._seed} {kind} {name}")
 
 
-TABLES: Mapping[str, Callable[[int], Table]] = {"made": Made, "macro": lambda _seed: Macro()}
+@cache
+def _only_macro() -> Macro:
+    """It is the same for every seed, and read once."""
+    return Macro()
+
+
+TABLES: Mapping[str, Callable[[int], Table]] = {"made": Made, "macro": lambda _seed: _only_macro()}
 
 
 def sampled(space: SearchSpace, seed: int) -> list[Architecture]:
@@ -454,9 +463,8 @@ def main() -> None:
                 of_problem.append(compared(table, kind, seed, arguments.sampler, asked, kept))
                 if keep is not None:
                     keep.write_text(json.dumps(kept))
-            ranks = ", ".join(
-                f"{figure:.2f} at epoch {rung}" for rung, figure in Problem(TABLES[table](0), kind, 0).agreement.items()
-            )
+            agreement = Problem(TABLES[table](0), kind, 0).agreement()
+            ranks = ", ".join(f"{figure:.2f} at epoch {rung}" for rung, figure in agreement.items())
             agreements.append(f"Rank correlation with the final accuracy, first problem of {table}, {kind}: {ranks}.")
     lines = [*report(runs, arguments.sampler), "", *agreements]
     print(*lines, sep="\n")
