@@ -1,14 +1,14 @@
 """What early stopping finds, and the epochs that it takes for it, against training everyone in full.
 
     python benchmarks/fidelity.py --seeds 20
-    python benchmarks/fidelity.py --sampler random --schemes mo_asha --keep runs.json
+    python benchmarks/fidelity.py --sampler random --schemes mo_asha --trials 60 --keep runs.json
     python benchmarks/fidelity.py --runs runs/none runs/mo_asha      # of networks that were trained, instead
 
 Protocol: the engine itself searches, with the default sampler, four workers and the hand placements in full; only
-training is made up. Without stopping it trains 60 architectures for 27 epochs. With it, it searches for as many as
-`--trials` says, to the end. Figures are the epochs spent, and the hypervolume of all that was trained in full, everyone
-at its true final accuracy, both as shares of what no stopping spent and found; and what no stopping had found after as
-many epochs.
+training is made up. Without stopping it trains as many architectures as `--trials` says for 27 epochs. With it, it
+searches for as many, to the end. Figures are the epochs spent, and the hypervolume of all that was trained in full,
+everyone at its true final accuracy, both as shares of what no stopping spent and found; and what no stopping had found
+after as many epochs.
 
 A problem is a table of final accuracies and costs, a kind, and a seed. Tables:
 
@@ -34,7 +34,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from random import Random
 from statistics import NormalDist
@@ -57,8 +57,7 @@ from search_spaces import Architecture, SearchSpace, parse_space
 
 SCHEMES = ("mo_asha", "hyperband", "median")
 EPOCHS, ETA, WORKERS = 27, 3, 4
-FULL_TRIALS = 60
-TRIALS = (60, 80)
+TRIALS = (60, 200)
 RUNGS = (1, 3, 9)
 KINDS = ("effects", "chance", "best", "alike")
 
@@ -129,14 +128,11 @@ class Made:
         return 1.0 + sum(abs(_normal(f"{self._seed} cost {name}")) for name in _placed(architecture))
 
     def final(self, architecture: Architecture) -> float:
-        return 0.3 + 0.6 / (1 + math.exp(-self._merit(architecture)))
+        return 0.3 + 0.6 / (1 + math.exp(-1.22 * self.merit(architecture)))
 
     def merit(self, architecture: Architecture) -> float:
-        return self._merit(architecture) / 1.22
-
-    def _merit(self, architecture: Architecture) -> float:
         score = _standard(effects(self._seed, "score", architecture), self._scores)
-        return score + 0.7 * _standard(self.cost(architecture), self._costs)
+        return (score + 0.7 * _standard(self.cost(architecture), self._costs)) / 1.22
 
 
 class Macro:
@@ -307,17 +303,16 @@ def search(problem: Problem, sampler: str, scheme: str, seed: int, trials: int) 
 
 
 def compared(
-    table: str, kind: str, seed: int, sampler: str, asked: Mapping[str, tuple[str, int]], kept: dict[str, Found]
+    table: str, kind: str, trials: int, seed: int, sampler: str, schemes: Sequence[str], kept: dict[str, Found]
 ) -> dict[str, Found]:
-    """What every scheme that is `asked` for, by row, found on a problem; what is not in `kept` is searched for, and
-    added."""
-    keys = {row: f"{sampler} | {row} | {table} | {kind} | {seed}" for row in asked}
+    """What no stopping and every scheme found on a problem; what is not in `kept` is searched for, and added."""
+    keys = {scheme: f"{sampler} | {scheme} | {table} | {kind} | {trials} | {seed}" for scheme in (_NONE, *schemes)}
     if any(key not in kept for key in keys.values()):
         problem = Problem(TABLES[table](seed), kind, seed)
-        for row, (scheme, trials) in asked.items():
-            if keys[row] not in kept:
-                kept[keys[row]] = search(problem, sampler, scheme, seed, trials)
-    return {row: kept[key] for row, key in keys.items()}
+        for scheme, key in keys.items():
+            if key not in kept:
+                kept[key] = search(problem, sampler, scheme, seed, trials)
+    return {scheme: kept[key] for scheme, key in keys.items()}
 
 
 def found_in(run: Run, trials: Sequence[TrialRecord], reference: Mapping[str, float]) -> Found:
@@ -374,35 +369,44 @@ class Shares:
     then: Vector
 
     @classmethod
-    def of(cls, row: str, of_problem: Sequence[Mapping[str, Found]]) -> "Shares":
+    def of(cls, scheme: str, of_problem: Sequence[Mapping[str, Found]]) -> "Shares":
         full = [found[_NONE] for found in of_problem]
-        spent = [found[row]["spent"] for found in of_problem]
+        spent = [found[scheme]["spent"] for found in of_problem]
         found_in_full = np.array([found["volumes"][-1] for found in full])
         return cls(
             epochs=np.array(spent) / np.array([found["spent"] for found in full]),
-            volumes=np.array([found[row]["volumes"][-1] for found in of_problem]) / found_in_full,
+            volumes=np.array([found[scheme]["volumes"][-1] for found in of_problem]) / found_in_full,
             then=np.array([volume_at(f, at) for f, at in zip(full, spent, strict=True)]) / found_in_full,
         )
 
 
 def stopped(of_problem: Sequence[Mapping[str, Found]]) -> dict[str, Shares]:
-    """Of all rows but no stopping."""
-    return {row: Shares.of(row, of_problem) for row in of_problem[0] if row != _NONE}
+    """Of all schemes but no stopping."""
+    return {scheme: Shares.of(scheme, of_problem) for scheme in of_problem[0] if scheme != _NONE}
 
 
 def report(runs: Mapping[str, Sequence[Mapping[str, Found]]], sampler: str) -> list[str]:
     """A table: for every problem and scheme a row; means of shares."""
     lines = [
-        f"| proposals by `{sampler}`: table, slow are | stopping | epochs | hypervolume: quartiles, mean "
+        f"| proposals by `{sampler}`: table, slow are, trials | stopping | epochs | hypervolume: quartiles, mean "
         "| no stopping then |",
         "|---|---|---:|---:|---:|",
     ]
     for problem, of_problem in runs.items():
-        for row, shares in stopped(of_problem).items():
+        for scheme, shares in stopped(of_problem).items():
             quartiles = " / ".join(f"{share:.3f}" for share in np.quantile(shares.volumes, [0.25, 0.5, 0.75]))
             volumes = f"{quartiles}, **{shares.volumes.mean():.3f}**"
-            lines.append(f"| {problem} | {row} | {shares.epochs.mean():.0%} | {volumes} | {shares.then.mean():.3f} |")
+            lines.append(
+                f"| {problem} | {scheme} | {shares.epochs.mean():.0%} | {volumes} | {shares.then.mean():.3f} |"
+            )
     return lines
+
+
+def told_early(table: str, kind: str) -> str:
+    """A sentence: how well early epochs tell the end, on a problem of the kind."""
+    agreement = Problem(TABLES[table](0), kind, 0).agreement()
+    ranks = ", ".join(f"{figure:.2f} at epoch {rung}" for rung, figure in agreement.items())
+    return f"Rank correlation with the final accuracy, first problem of {table}, {kind}: {ranks}."
 
 
 def picture(path: Path, runs: Mapping[str, Sequence[Mapping[str, Found]]]) -> None:
@@ -417,10 +421,10 @@ def picture(path: Path, runs: Mapping[str, Sequence[Mapping[str, Found]]]) -> No
     for axes, (problem, of_problem) in zip(panels.flat, runs.items(), strict=False):
         full = [found[_NONE] for found in of_problem]
         curves = [[volume_at(found, at * found["spent"]) / found["volumes"][-1] for at in grid] for found in full]
-        axes.plot(grid, np.mean(curves, axis=0), c="#4a5568", lw=1.5, label=f"none, {FULL_TRIALS} trials")
-        for row, shares in stopped(of_problem).items():
+        axes.plot(grid, np.mean(curves, axis=0), c="#4a5568", lw=1.5, label=_NONE)
+        for scheme, shares in stopped(of_problem).items():
             x, y = shares.epochs, shares.volumes
-            axes.errorbar(x.mean(), y.mean(), y.std(), x.std(), fmt="o", ms=5, lw=1, label=row)
+            axes.errorbar(x.mean(), y.mean(), y.std(), x.std(), fmt="o", ms=5, lw=1, label=scheme)
         axes.axhline(1.0, c="#9aa5b1", lw=0.8, ls="--")
         axes.set(title=problem, xlim=(0, 1.02), ylim=(0.4, 1.08))
         axes.spines[["top", "right"]].set_visible(False)
@@ -440,7 +444,7 @@ def main() -> None:
     parser.add_argument("--tables", nargs="+", default=tables, choices=tables)
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
     parser.add_argument("--schemes", nargs="+", default=list(SCHEMES), choices=SCHEMES)
-    parser.add_argument("--trials", type=int, nargs="+", default=list(TRIALS), help="of the schemes that stop early")
+    parser.add_argument("--trials", type=int, nargs="+", default=list(TRIALS), help="architectures of a search")
     parser.add_argument("--runs", type=Path, nargs="+", metavar="RUN", help="compare runs' folders; nothing is made up")
     parser.add_argument("--keep", type=Path, metavar="FILE", help="JSON; read, and written after every problem")
     parser.add_argument("--write", type=Path, metavar="FILE", help="replace what stands between the marks in this file")
@@ -452,20 +456,14 @@ def main() -> None:
         return
     keep: Path | None = arguments.keep
     kept = json.loads(keep.read_text()) if keep is not None and keep.is_file() else {}
-    asked = {_NONE: ("none", FULL_TRIALS)}
-    asked |= {f"{scheme}, {n} trials": (scheme, n) for scheme in arguments.schemes for n in arguments.trials}
     runs: dict[str, list[dict[str, Found]]] = {}
-    agreements = []
-    for table in arguments.tables:
-        for kind in arguments.kinds:
-            of_problem = runs.setdefault(f"{table}, {kind}", [])
-            for seed in range(arguments.seeds):
-                of_problem.append(compared(table, kind, seed, arguments.sampler, asked, kept))
-                if keep is not None:
-                    keep.write_text(json.dumps(kept))
-            agreement = Problem(TABLES[table](0), kind, 0).agreement()
-            ranks = ", ".join(f"{figure:.2f} at epoch {rung}" for rung, figure in agreement.items())
-            agreements.append(f"Rank correlation with the final accuracy, first problem of {table}, {kind}: {ranks}.")
+    for table, trials, kind in product(arguments.tables, arguments.trials, arguments.kinds):
+        of_problem = runs.setdefault(f"{table}, {kind}, {trials}", [])
+        for seed in range(arguments.seeds):
+            of_problem.append(compared(table, kind, trials, seed, arguments.sampler, arguments.schemes, kept))
+            if keep is not None:
+                keep.write_text(json.dumps(kept))
+    agreements = [told_early(table, kind) for table, kind in product(arguments.tables, arguments.kinds)]
     lines = [*report(runs, arguments.sampler), "", *agreements]
     print(*lines, sep="\n")
     if arguments.write is not None:

@@ -90,11 +90,13 @@ def _facts(summary: Summary, left: float | None, note: ClusterNote | None) -> li
         ("trials", f"{summary.launched}/{summary.target}"),
         ("running", str(summary.running)),
         ("trained in full", str(summary.complete)),
-        ("stopped early", str(summary.stopped + summary.waiting)),
+        ("stopped early", str(summary.stopped)),
         ("best", best),
         ("front", str(summary.front)),
         ("over budget", rejected),
     ]
+    if summary.waiting:
+        facts.append(("waiting at a rung", str(summary.waiting)))
     if summary.duplicates:
         facts.append(("known already", str(summary.duplicates)))
     if summary.failed:

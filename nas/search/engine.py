@@ -44,8 +44,6 @@ _LOSSES_IN_A_ROW = {"lost": 3, "node_lost": 10}
 """Without an epoch between them. Nodes of a cluster that lends what is idle may go often; one that each of ten nodes in
 a row died of is not tried on an eleventh."""
 _TRIES_AT_RANDOM = 100
-_SHARE_TO_SPEND = 0.4
-"""Of the epochs that training everyone in full would take: while fewer are spent, a little gain is worth a training."""
 _REFERENCE = "reference"
 
 
@@ -302,8 +300,7 @@ class Engine:
         self._history.update(self._study.get_trials(deepcopy=False))
         searched = [entry for entry in self._ledger.entries.values() if not entry.finalist]
         spent = sum(entry.stop_epoch if entry.state == "running" else len(entry.epochs) for entry in searched)
-        spare = int(_SHARE_TO_SPEND * self._epochs * len(searched)) - spent
-        number = most_promising(self._history, left, bound, spare)
+        number = most_promising(self._history, left, bound, spent=spent, of_all=self._epochs * len(searched))
         if number is None:
             return None
         entry = self._ledger.entries[number]

@@ -18,10 +18,10 @@ from nas.search.surrogate import Likeness, Surrogate, Vector, fit
 _BEYOND_THE_FRONT = 0.5
 _ENOUGH_FOR_ROUGH = 128
 _FEWEST = 5
+_SHARE_TO_SPEND = 0.4
+"""Of the epochs of everyone in full: while fewer are spent, whatever may add anything is worth a training."""
 _WORTH = 0.006
-_LITTLE = 0.0003
-"""Of the front's hypervolume: who is expected to add less than the first is trained on with epochs to spare alone, and
-who is expected to add less than the second is not at all."""
+"""Of the front's hypervolume: what is worth a training beyond them."""
 _NODES = ((0.0, 2 / 3), (3**0.5, 1 / 6), (-(3**0.5), 1 / 6))
 """Gauss and Hermite's three, for an expectation over a normal distribution: standard deviations, and weights."""
 
@@ -62,7 +62,9 @@ def learn(likeness: Likeness, targets: Targets, objective: int, *, rough: bool =
     return fit(likeness, known, y, variances, additive=rough)
 
 
-def most_promising(history: History, left: Mapping[int, int], in_full: AbstractSet[int], spare: int) -> int | None:
+def most_promising(
+    history: History, left: Mapping[int, int], in_full: AbstractSet[int], *, spent: int, of_all: int
+) -> int | None:
     """Whom to train on when nothing is left to propose: who is expected to add most to the front for an epoch.
 
     Where a share of every rung goes on, as much is spent whatever there is to gain. This spends less where early epochs
@@ -72,11 +74,12 @@ def most_promising(history: History, left: Mapping[int, int], in_full: AbstractS
         history: With every epoch told.
         left: The trials that wait -> epochs up to the full length.
         in_full: Those that are complete, or on their way there, and count as if they had arrived.
-        spare: Epochs that may be spent on little.
+        spent: Epochs, with those that are under way.
+        of_all: Epochs of everyone in full.
 
     Returns:
-        None: Nobody is expected to add as much as 0.6 % to the front's hypervolume, or 0.03 % while there are epochs to
-        spare. As long as nobody is in full, it is the best of those that came farthest.
+        None: Nobody is expected to add as much as 0.6 % to the front's hypervolume, or anything within 40 % of the
+        epochs of everyone in full. As long as nobody is in full, it is the best of those that came farthest.
     """
     rows, told = history.closing(), history.accuracy
     targets = history.targets(rows)
@@ -108,7 +111,7 @@ def most_promising(history: History, left: Mapping[int, int], in_full: AbstractS
     gains = np.zeros(len(waiting))
     for deviations, weight in _NODES:
         gains += weight * gain(expected(deviations)[waiting])
-    for hopeful in (gains > _WORTH * gain.whole, (gains > _LITTLE * gain.whole) & (epochs <= spare)):
-        if hopeful.any():
-            return numbers[int(np.argmax(np.where(hopeful, gains / epochs, -1.0)))]
-    return None
+    worth = gains > _WORTH * gain.whole
+    if not worth.any():
+        worth = (gains > 0) & (spent + epochs <= _SHARE_TO_SPEND * of_all)
+    return numbers[int(np.argmax(np.where(worth, gains / epochs, -1.0)))] if worth.any() else None

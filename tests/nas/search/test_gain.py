@@ -45,10 +45,10 @@ def history_of(waiting: dict[int, float]) -> History:
 
 
 def chosen(waiting: dict[int, float], spare: int) -> int | None:
-    """The cost of whom it is, among `waiting` as in `history_of`."""
+    """The cost of whom it is, among `waiting` as in `history_of`, with so many epochs left of those to be spent."""
     numbers = dict(zip(range(10, 10 + len(waiting)), waiting, strict=True))
     left = dict.fromkeys(numbers, EPOCHS - EPOCH)
-    number = most_promising(history_of(waiting), left, frozenset(range(10)), spare)
+    number = most_promising(history_of(waiting), left, frozenset(range(10)), spent=400 - spare, of_all=1_000)
     return None if number is None else numbers[number]
 
 
@@ -57,10 +57,10 @@ pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalW
 
 def test_who_is_expected_to_add_much_goes_on_and_nobody_else() -> None:
     assert chosen({5: 0.35, 9: 0.49, 13: 0.2}, spare=0) == 9
-    assert chosen({5: 0.1, 13: 0.2}, spare=1_000) is None
+    assert chosen({5: 0.1, 13: 0.2}, spare=400) is None
 
 
-def test_a_little_is_worth_epochs_to_spare_as_long_as_they_last() -> None:
+def test_a_little_is_worth_forty_percent_of_the_epochs() -> None:
     little = {9: 0.393}
     assert chosen(little, spare=0) is None
     assert chosen(little, spare=EPOCHS - EPOCH - 1) is None

@@ -1,0 +1,18 @@
+"""What a person reads while a search runs."""
+
+from launch.display import line
+from nas.search import Summary
+
+
+def test_who_waits_at_a_rung_is_not_said_to_be_stopped() -> None:
+    summary = Summary(
+        target=20, launched=12, complete=3, running=2, waiting=4, stopped=1, failed=0, rejected={"macs": 5},
+        duplicates=0, finalists=0, finalists_complete=0, epochs=40, best=0.812, front=2, hypervolume=0.3,
+        exhausted=None,
+    )  # fmt: skip
+    shown = line(summary, left=75.0)
+    assert "trials 12/20" in shown
+    assert "stopped early 1" in shown
+    assert "waiting at a rung 4" in shown
+    assert "over budget 5 macs" in shown
+    assert "left 1 min 15 s" in shown
