@@ -281,7 +281,10 @@ class Engine:
             best = self._best_at.get((rung, bracket))
             if best is None:
                 points = self._points_at(rung, bracket)
-                best = self._best_at[rung, bracket] = promotable(points, points.keys() - numbers, self._config.eta)
+                hand = {number for number in points if self._ledger.entries[number].hand}
+                best = self._best_at[rung, bracket] = promotable(
+                    points, points.keys() - numbers, self._config.eta, beside=hand
+                )
             for number in best:
                 if number in numbers:
                     entry = self._ledger.entries[number]

@@ -75,14 +75,17 @@ def choose_bracket(counts: Sequence[int], brackets: Sequence[Sequence[int]], eta
     return spent.index(min(spent))
 
 
-def promotable(points: Mapping[int, Sequence[float]], settled: AbstractSet[int], eta: int) -> list[int]:
+def promotable(
+    points: Mapping[int, Sequence[float]], settled: AbstractSet[int], eta: int, beside: AbstractSet[int] = frozenset()
+) -> list[int]:
     """Who goes on from a rung under successive halving, best first.
 
     Args:
         points: Objectives, to be made small, of every trial that reached the rung.
         settled: Those of them that went on already, or ended.
-        eta: ``len(points) // eta`` go on in all. As more reach the rung, some that went on fall behind: they still
-            count, or else as many more would go on as ranks change.
+        eta: One in eta goes on. As more reach the rung, some that went on fall behind: they still count, or else as
+            many more would go on as ranks change.
+        beside: Those that went on whatever they showed, as hand placements do: compared with, but in nobody's place.
     """
     numbers = sorted(points)
     array = np.array([points[number] for number in numbers])
@@ -90,7 +93,8 @@ def promotable(points: Mapping[int, Sequence[float]], settled: AbstractSet[int],
     layer = layers(array)
     # What `ranking` would put first, without putting the settled ones in order.
     chosen: list[int] = []
-    left = len(numbers) // eta - int((~open_).sum())
+    of = points.keys() - beside
+    left = len(of) // eta - len(of & settled)
     for index in range(int(layer.max(initial=-1)) + 1):
         if len(chosen) >= left:
             break

@@ -174,6 +174,15 @@ def test_the_sampler_is_asked_again_when_chance_was_over_the_budget(lab: Lab) ->
     assert set(after) == {records.SAMPLER}
 
 
+def test_hand_placements_take_nobodys_place_at_a_rung(lab: Lab) -> None:
+    hands = len(lab.space.hand_placements())
+    with lab.journal() as journal:
+        engine = lab.engine(journal, trials=hands + 9)
+        lab.work(engine, workers=2)
+        assert engine.summary().complete >= hands + 1
+    assert len(lab.trained) > 0.4 * (hands + 9) * lab.epochs, "nothing is left for whoever no rung promotes"
+
+
 @pytest.mark.parametrize("trials", [1, 2, 3])
 def test_a_search_of_hardly_any_trials_trains_one_in_full(lab: Lab, trials: int) -> None:
     with lab.journal() as journal:
