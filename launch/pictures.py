@@ -37,14 +37,24 @@ class Repeated:
 def front(
     points: Sequence[Point], *, x_label: str, y_label: str, limit: float | None = None, title: str = ""
 ) -> Figure:
-    """Every trial, the Pareto front as a staircase, hand placements by name, the budget as a line."""
+    """Every trial, the Pareto front as a staircase, hand placements by name, the budget as a line.
+
+    Heights are those of the trials that were trained in full; of the others whoever ended below lies at the edge.
+    """
     figure = Figure(figsize=(7.2, 4.6), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     _bare(axes)
-    stopped = [p for p in points if not p.complete]
+    heights = [p.y for p in points if p.complete]
+    floor = min(heights) - 0.2 * max(np.ptp(heights), 1e-3 * max(map(abs, heights))) if heights else -np.inf
+    stopped = [p for p in points if not p.complete and p.y >= floor]
+    below = [p.x for p in points if not p.complete and p.y < floor]
     searched = [p for p in points if p.complete and not p.on_front and not p.hand]
-    axes.scatter([p.x for p in stopped], [p.y for p in stopped], s=14, c=GRID, edgecolors=MUTED, linewidths=0.5,
-                 label="stopped early (last value)")  # fmt: skip
+    if stopped:
+        axes.scatter([p.x for p in stopped], [p.y for p in stopped], s=14, c=GRID, edgecolors=MUTED, linewidths=0.5,
+                     label="stopped early (last value)")  # fmt: skip
+    if below:
+        axes.scatter(below, [floor] * len(below), s=14, marker="v", c=GRID, edgecolors=MUTED, linewidths=0.5,
+                     label="stopped early, below")  # fmt: skip
     axes.scatter([p.x for p in searched], [p.y for p in searched], s=22, c=MUTED, label="trained in full")
     members = sorted((p for p in points if p.on_front), key=lambda p: p.x)
     if members:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from launch import report
+from launch import pictures, report
 from launch.run import Run, open_run
 from nas.analysis import front_of, select
 from search_spaces import load_architecture, parse_architecture
@@ -112,3 +112,14 @@ def test_placements_are_told_in_few_words(placements: dict[str, dict[str, str]],
     skeleton = {"family": "resnet", "depth": 18, "image_size": 32, "num_classes": 4}
     (tmp_path / "a.yaml").write_text(json.dumps({"schema": 1, "skeleton": skeleton, "placements": placements}))
     assert report.placed(load_architecture(tmp_path / "a.yaml")) == text
+
+
+def test_those_stopped_far_below_do_not_press_the_front_flat() -> None:
+    complete = [pictures.Point(x, y, on_front=True) for x, y in ((1.0, 82.0), (2.0, 84.0))]
+    (axes,) = pictures.front(
+        [*complete, pictures.Point(1.5, 11.0, complete=False)], x_label="cost", y_label="top-1"
+    ).axes
+    low, high = axes.get_ylim()
+    assert 80 < low < 82
+    assert 84 < high < 86
+    assert "stopped early, below" in [text.get_text() for text in axes.get_legend().get_texts()]
