@@ -302,7 +302,8 @@ class Engine:
         bound = {entry.number for entry in (*self._complete(), *(e for e in running if e.stop_epoch >= self._epochs))}
         if running and not bound:
             return None
-        if bound:
+        # One of those that were searched is trained in full whatever it takes.
+        if any(not self._ledger.entries[number].hand for number in bound):
             spare = self._epochs_to_spend()
             left = {number: epochs for number, epochs in left.items() if epochs <= spare}
             if not left:

@@ -183,6 +183,18 @@ def test_hand_placements_take_nobodys_place_at_a_rung(lab: Lab) -> None:
     assert len(lab.trained) > 0.4 * (hands + 9) * lab.epochs, "nothing is left for whoever no rung promotes"
 
 
+def test_someone_better_than_every_hand_placement_goes_on_however_short_the_search(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hands = {architecture.fingerprint for architecture in lab.space.hand_placements().values()}
+    usual = lab.accuracy
+    monkeypatch.setattr(lab, "accuracy", lambda a, *at: usual(a, *at) * (0.3 if a.fingerprint in hands else 1.0))
+    with lab.journal() as journal:
+        engine = lab.engine(journal, trials=len(hands) + 2)
+        lab.work(engine, workers=2)
+        assert engine.summary().complete > len(hands)
+
+
 @pytest.mark.parametrize("trials", [1, 2, 3])
 def test_a_search_of_hardly_any_trials_trains_one_in_full(lab: Lab, trials: int) -> None:
     with lab.journal() as journal:
