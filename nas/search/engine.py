@@ -44,8 +44,6 @@ _LOSSES_IN_A_ROW = {"lost": 3, "node_lost": 10}
 """Without an epoch between them. Nodes of a cluster that lends what is idle may go often; one that each of ten nodes in
 a row died of is not tried on an eleventh."""
 _TRIES_AT_RANDOM = 100
-_SHARE_TO_SPEND = 0.4
-"""Of the epochs of everyone in full: up to there, whoever waits may go on when nothing is left to propose."""
 _REFERENCE = "reference"
 
 
@@ -302,24 +300,15 @@ class Engine:
         bound = {entry.number for entry in (*self._complete(), *(e for e in running if e.stop_epoch >= self._epochs))}
         if running and not bound:
             return None
-        # One of those that were searched is trained in full whatever it takes.
-        if any(not self._ledger.entries[number].hand for number in bound):
-            spare = self._epochs_to_spend()
-            left = {number: epochs for number, epochs in left.items() if epochs <= spare}
-            if not left:
-                return None
         self._history.update(self._study.get_trials(deepcopy=False))
-        number = most_promising(self._history, left, bound)
+        searched = [entry for entry in self._ledger.entries.values() if not entry.finalist]
+        spent = sum(entry.stop_epoch if entry.state == "running" else len(entry.epochs) for entry in searched)
+        number = most_promising(self._history, left, bound, spent=spent, of_all=self._epochs * len(searched))
         if number is None:
             return None
         entry = self._ledger.entries[number]
         self._climb(entry)
         return entry
-
-    def _epochs_to_spend(self) -> float:
-        searched = [entry for entry in self._ledger.entries.values() if not entry.finalist]
-        spent = sum(entry.stop_epoch if entry.state == "running" else len(entry.epochs) for entry in searched)
-        return _SHARE_TO_SPEND * self._epochs * len(searched) - spent
 
     def _reached(self, entry: Entry) -> None:
         self._best_at.clear()

@@ -12,12 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from nas.search.history import History, Row, Targets
-from nas.search.pareto import Points, hypervolume_gains, is_front, ranking
+from nas.search.pareto import Points, hypervolume, hypervolume_gains, is_front, ranking
 from nas.search.surrogate import Likeness, Surrogate, Vector, fit
 
 _BEYOND_THE_FRONT = 0.5
 _ENOUGH_FOR_ROUGH = 128
 _FEWEST = 5
+_SHARE_TO_SPEND = 0.4
+"""Of the epochs of everyone in full: while fewer are spent, whatever may add anything is worth a training."""
+_WORTH = 0.006
+"""Of the front's hypervolume: what is worth a training beyond them."""
 _NODES = ((0.0, 2 / 3), (3**0.5, 1 / 6), (-(3**0.5), 1 / 6))
 """Gauss and Hermite's three, for an expectation over a normal distribution: standard deviations, and weights."""
 
@@ -43,6 +47,11 @@ class Gain:
         """Of points [n, m]: [n], zero where nothing."""
         return hypervolume_gains(self.front / self.spans, self.reference / self.spans, points / self.spans)
 
+    @property
+    def whole(self) -> float:
+        """The front's own hypervolume, in the same unit."""
+        return hypervolume(self.front / self.spans, self.reference / self.spans)
+
 
 def learn(likeness: Likeness, targets: Targets, objective: int, *, rough: bool = False) -> Surrogate:
     """A surrogate of one objective from the trials that know it; a rough one is additive, from a part of them."""
@@ -53,20 +62,24 @@ def learn(likeness: Likeness, targets: Targets, objective: int, *, rough: bool =
     return fit(likeness, known, y, variances, additive=rough)
 
 
-def most_promising(history: History, left: Mapping[int, int], in_full: AbstractSet[int]) -> int | None:
+def most_promising(
+    history: History, left: Mapping[int, int], in_full: AbstractSet[int], *, spent: int, of_all: int
+) -> int | None:
     """Whom to train on when nothing is left to propose: who is expected to add most to the front for an epoch.
 
-    A share of every rung goes by what was seen there alone. This knows what others gained later, and what is uncertain:
-    the less early epochs tell of the end, the more there is to gain of whoever looks a little worse.
+    Where a share of every rung goes on, as much is spent whatever there is to gain. This spends less where early epochs
+    tell the end well, and more where they do not: the less certain an expectation, the more there is to gain.
 
     Args:
         history: With every epoch told.
         left: The trials that wait -> epochs up to the full length.
         in_full: Those that are complete, or on their way there, and count as if they had arrived.
+        spent: Epochs, with those that are under way.
+        of_all: Epochs of everyone in full.
 
     Returns:
-        None: Nobody is expected to add anything. As long as nobody is in full, it is the best of those that came
-        farthest.
+        None: Nobody is expected to add as much as 0.6 % to the front's hypervolume, or anything within 40 % of the
+        epochs of everyone in full. As long as nobody is in full, it is the best of those that came farthest.
     """
     rows, told = history.closing(), history.accuracy
     targets = history.targets(rows)
@@ -98,4 +111,7 @@ def most_promising(history: History, left: Mapping[int, int], in_full: AbstractS
     gains = np.zeros(len(waiting))
     for deviations, weight in _NODES:
         gains += weight * gain(expected(deviations)[waiting])
-    return numbers[int(np.argmax(gains / epochs))] if gains.any() else None
+    worth = gains > _WORTH * gain.whole
+    if not worth.any():
+        worth = (gains > 0) & (spent + epochs <= _SHARE_TO_SPEND * of_all)
+    return numbers[int(np.argmax(np.where(worth, gains / epochs, -1.0)))] if worth.any() else None

@@ -44,21 +44,24 @@ def history_of(waiting: dict[int, float]) -> History:
     return history
 
 
-def chosen(waiting: dict[int, float]) -> int | None:
-    """The cost of whom it is, among `waiting` as in `history_of`."""
+def chosen(waiting: dict[int, float], spare: int) -> int | None:
+    """The cost of whom it is, among `waiting` as in `history_of`, with so many epochs left of those to be spent."""
     numbers = dict(zip(range(10, 10 + len(waiting)), waiting, strict=True))
     left = dict.fromkeys(numbers, EPOCHS - EPOCH)
-    number = most_promising(history_of(waiting), left, frozenset(range(10)))
+    number = most_promising(history_of(waiting), left, frozenset(range(10)), spent=400 - spare, of_all=1_000)
     return None if number is None else numbers[number]
 
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
 
-def test_who_is_expected_to_add_most_goes_on() -> None:
-    assert chosen({5: 0.35, 9: 0.49, 13: 0.2}) == 9
-    assert chosen({5: 0.1, 9: 0.393, 13: 0.2}) == 9
+def test_who_is_expected_to_add_much_goes_on_and_nobody_else() -> None:
+    assert chosen({5: 0.35, 9: 0.49, 13: 0.2}, spare=0) == 9
+    assert chosen({5: 0.1, 13: 0.2}, spare=400) is None
 
 
-def test_of_whom_nothing_is_expected_nobody_does() -> None:
-    assert chosen({5: 0.1, 13: 0.2}) is None
+def test_a_little_is_worth_forty_percent_of_the_epochs() -> None:
+    little = {9: 0.393}
+    assert chosen(little, spare=0) is None
+    assert chosen(little, spare=EPOCHS - EPOCH - 1) is None
+    assert chosen(little, spare=EPOCHS - EPOCH) == 9
