@@ -279,10 +279,7 @@ class Engine:
             best = self._best_at.get((rung, bracket))
             if best is None:
                 points = self._points_at(rung, bracket)
-                hand = {number for number in points if self._ledger.entries[number].hand}
-                best = self._best_at[rung, bracket] = promotable(
-                    points, points.keys() - numbers, self._config.eta, beside=hand
-                )
+                best = self._best_at[rung, bracket] = promotable(points, points.keys() - numbers, self._config.eta)
             for number in best:
                 if number in numbers:
                     entry = self._ledger.entries[number]

@@ -75,17 +75,14 @@ def choose_bracket(counts: Sequence[int], brackets: Sequence[Sequence[int]], eta
     return spent.index(min(spent))
 
 
-def promotable(
-    points: Mapping[int, Sequence[float]], settled: AbstractSet[int], eta: int, beside: AbstractSet[int] = frozenset()
-) -> list[int]:
+def promotable(points: Mapping[int, Sequence[float]], settled: AbstractSet[int], eta: int) -> list[int]:
     """Who goes on from a rung under successive halving, best first.
 
     Args:
         points: Objectives, to be made small, of every trial that reached the rung.
         settled: Those of them that went on already, or ended.
-        eta: One in eta goes on. As more reach the rung, some that went on fall behind: they still count, or else as
-            many more would go on as ranks change.
-        beside: Those that went on whatever they showed, as hand placements do: compared with, but in nobody's place.
+        eta: ``len(points) // eta`` go on in all. As more reach the rung, some that went on fall behind: they still
+            count, or else as many more would go on as ranks change.
     """
     numbers = sorted(points)
     array = np.array([points[number] for number in numbers])
@@ -93,8 +90,7 @@ def promotable(
     layer = layers(array)
     # What `ranking` would put first, without putting the settled ones in order.
     chosen: list[int] = []
-    of = points.keys() - beside
-    left = len(of) // eta - len(of & settled)
+    left = len(numbers) // eta - int((~open_).sum())
     for index in range(int(layer.max(initial=-1)) + 1):
         if len(chosen) >= left:
             break

@@ -173,15 +173,6 @@ def test_the_sampler_is_asked_again_when_chance_was_over_the_budget(lab: Lab) ->
     assert set(after) == {records.SAMPLER}
 
 
-def test_hand_placements_take_nobodys_place_at_a_rung(lab: Lab) -> None:
-    hands = len(lab.space.hand_placements())
-    with lab.journal() as journal:
-        engine = lab.engine(journal, trials=hands + 9)
-        lab.work(engine, workers=2)
-        assert engine.summary().complete >= hands + 1
-    assert len(lab.trained) > 0.4 * (hands + 9) * lab.epochs, "nothing is left for whoever no rung promotes"
-
-
 def test_someone_better_than_every_hand_placement_goes_on_however_short_the_search(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,16 +79,6 @@ def test_who_went_on_is_not_promoted_again_and_counts(
     assert promotable(points, settled, eta) == waiting[: max(len(points) // eta - len(settled), 0)]
 
 
-@given(POINTS, ETA, st.data())
-def test_who_is_only_compared_with_takes_no_place(
-    points: dict[int, tuple[float, float]], eta: int, data: st.DataObject
-) -> None:
-    beside = data.draw(st.sets(st.sampled_from(sorted(points))))
-    chosen = promotable(points, beside, eta, beside=beside)
-    assert len(chosen) == (len(points) - len(beside)) // eta
-    assert not beside & set(chosen)
-
-
 @given(POINTS, ETA)
 def test_nobody_goes_on_before_one_that_dominates_them(points: dict[int, tuple[float, float]], eta: int) -> None:
     chosen = set(promotable(points, set(), eta))
