@@ -1,9 +1,11 @@
 """Times that can be compared: taken in turns, in one process, on a machine that may be busy with other work.
 
-What is compared runs in alternating rounds, so that whatever slows the machine slows all of it; of each one's rounds
-one of the fastest counts, for other work only ever slows.
+What is compared runs in alternating rounds, so that whatever slows the machine slows all of it. Every round has its own
+order: always behind the same other one, a network takes up to a tenth more or less, by what that leaves in the caches.
+Of each one's rounds one of the fastest counts, for other work only ever slows.
 """
 
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -56,7 +58,7 @@ def cuda_clock(run: Run, times: int) -> float:
 def alternate(
     runs: Sequence[Run], clock: Clock, seconds: float, min_rounds: int, max_rounds: int = 1000
 ) -> npt.NDArray[np.float64]:
-    """Times of every run in alternating rounds.
+    """Times of every run in alternating rounds, each in an order drawn for it, nobody right behind itself.
 
     Args:
         runs: what to time; each is called twice before anything counts.
@@ -72,10 +74,17 @@ def alternate(
     for run in runs:
         clock(run, 1)
         repeats.append(max(1, round(_SAMPLE_MS / max(clock(run, 1), 1e-3))))
+    order = list(range(len(runs)))
+    rng = random.Random(0)
     rounds: list[list[float]] = []
     end = time.perf_counter() + seconds
     while len(rounds) < min_rounds or (time.perf_counter() < end and len(rounds) < max_rounds):
-        rounds.append([clock(run, times) for run, times in zip(runs, repeats, strict=True)])
+        taken = {i: clock(runs[i], repeats[i]) for i in order}
+        rounds.append([taken[i] for i in range(len(runs))])
+        last = order[-1]
+        rng.shuffle(order)
+        if order[0] == last:
+            order.reverse()
     return np.array(rounds)
 
 

@@ -1,4 +1,6 @@
 from collections.abc import Sequence
+from functools import partial
+from itertools import pairwise, permutations
 from pathlib import Path
 from typing import Any
 
@@ -121,11 +123,26 @@ def test_ratio_is_not_moved_by_bursts() -> None:
     assert found.lower <= 2 <= found.upper
 
 
+def turns(count: int, rounds: int) -> tuple[npt.NDArray[np.float64], list[int]]:
+    """Times of runs that take 5 ms and their own number, and the order in which they ran."""
+    calls: list[int] = []
+    runs = [partial(calls.append, i) for i in range(count)]
+    times = alternate(runs, lambda run, _: run() or 5.0 + calls[-1], 0, rounds, rounds)
+    return times, calls[2 * count :]
+
+
 def test_runs_take_turns() -> None:
-    order = []
-    rounds = alternate([lambda: order.append("a"), lambda: order.append("b")], lambda run, times: run() or 5.0, 0, 3, 3)
-    assert rounds.shape == (3, 2)
-    assert "".join(order[-6:]) == "ababab"
+    times, order = turns(2, 3)
+    assert times.shape == (3, 2)
+    assert order == [0, 1, 0, 1, 0, 1]
+
+
+def test_nobody_always_follows_the_same_one() -> None:
+    times, order = turns(4, 30)
+    assert (times == [5, 6, 7, 8]).all(), "a time stands in another one's column"
+    assert all(sorted(order[i : i + 4]) == [0, 1, 2, 3] for i in range(0, 120, 4))
+    assert set(pairwise(order)) == set(permutations(range(4), 2)), "or somebody follows itself"
+    assert turns(4, 30)[1] == order
 
 
 def test_threads_are_given_back() -> None:
