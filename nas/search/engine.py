@@ -348,13 +348,20 @@ class Engine:
             return self._launch(self._ledger.ask(), entry.architecture, f"{records.FINALIST}{entry.number}", seed, None)
 
     def _choose_finalists(self) -> list[tuple[Entry, int]]:
-        """The members of the front, or those that cover it best, each with every seed that it has not had."""
+        """The members of the front, or those that cover it best, and the best by hand, each with every new seed.
+
+        The best by hand is among them even where it is not on the front: off it, it may have been put by a lucky seed.
+        """
         complete = self._complete()
-        if not complete:
+        if not complete or not self._config.finalists:
             return []
         points = self._points(complete, self._epochs)
         members = np.flatnonzero(is_front(points))
         chosen = [complete[members[index]] for index in spread_order(points[members])[: self._config.finalists]]
+        by_hand = [entry for entry in complete if entry.hand]
+        best = max(by_hand, key=lambda entry: entry.epochs[self._epochs].val_top1, default=chosen[0])
+        if best not in chosen:
+            chosen.append(best)
         launched = {(entry.origin, entry.seed) for entry in self._ledger.entries.values()}
         return [
             (entry, self._config.seed + offset)

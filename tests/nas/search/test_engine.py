@@ -248,13 +248,29 @@ def test_finalists_are_trained_again_with_other_seeds(lab: Lab) -> None:
     trials = read_trials(read_study(lab.run))
     again = [t for t in trials if t.origin.startswith("finalist:")]
     chosen = {int(t.origin.removeprefix("finalist:")) for t in again}
-    assert summary.finalists == summary.finalists_complete == len(again) == 2 * len(chosen) <= 6
+    assert summary.finalists == summary.finalists_complete == len(again) == 2 * len(chosen)
+    assert sum(not trials[number].origin.startswith("hand:") for number in chosen) <= 3
+    assert len(chosen) <= 4, "three of the front, and the best by hand"
     for number in chosen:
         same = [t for t in again if t.origin == f"finalist:{number}"]
         assert {t.fingerprint for t in same} == {trials[number].fingerprint}
         assert sorted(t.seed for t in same) == [1, 2]
         assert trials[number].seed == 0
         assert all(max(t.epochs) == lab.epochs for t in same)
+
+
+@pytest.mark.parametrize("finalists", [0, 1])
+def test_the_best_by_hand_is_a_finalist_off_the_front(lab: Lab, finalists: int) -> None:
+    with lab.journal() as journal:
+        hand = {"aw": lab.space.hand_placements()["aw"]}
+        lab.work(lab.engine(journal, finalist_seeds=1, finalists=finalists, stopping="none", hand=hand))
+    trials = [trial for trial in read_trials(read_study(lab.run)) if lab.epochs in trial.epochs]
+    again = {trial.origin for trial in trials if trial.origin.startswith("finalist:")}
+    accuracy = {t.number: t.epochs[lab.epochs].val_top1 for t in trials if t.origin not in again}
+    best = max(accuracy, key=lambda number: accuracy[number])
+    [by_hand] = [trial.number for trial in trials if trial.origin == "hand:aw"]
+    assert best != by_hand, "it would be chosen anyhow"
+    assert again == ({f"finalist:{best}", f"finalist:{by_hand}"} if finalists else set())
 
 
 def test_failures_and_memory_do_not_end_the_run(lab: Lab) -> None:
