@@ -83,7 +83,7 @@ def finalists(trials: Sequence[TrialRecord], objectives: Sequence[Objective]) ->
     rng = np.random.default_rng(0)
     sigma = np.sqrt(variance * freedom / rng.chisquare(freedom, size=(_DRAWS, 1)))
     draws = means + sigma * rng.normal(size=(_DRAWS, len(order))) / np.sqrt(counts)
-    low, high = np.quantile(draws, [0.025, 0.975], axis=0)
+    low, high = np.clip(np.quantile(draws, [0.025, 0.975], axis=0), 0.0, 1.0)  # no accuracy lies beyond
     on_front = _front_shares(
         draws[:_DRAWS_OF_PAIRS], [_values(by_number[number]) for number in order], objectives, place
     )

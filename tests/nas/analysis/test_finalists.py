@@ -70,6 +70,11 @@ def test_an_interval_is_students() -> None:
     assert only.groups == (0,)
 
 
+def test_an_interval_ends_where_accuracies_end() -> None:
+    for finalist in found({0: (0.99, 2.0), 1: (0.95, 1.0)}, {0: [0.02, 0.99], 1: [0.95, 0.97]}):
+        assert (finalist.low, finalist.high) == (0.0, 1.0)
+
+
 def test_of_two_at_one_cost_the_front_is_who_is_better() -> None:
     # The difference of the means is 1.34 standard errors with 8 degrees of freedom: P(t < 1.34) = 0.89.
     a, b = [0.50, 0.52, 0.54, 0.56, 0.58], [v - 0.0268 for v in (0.50, 0.52, 0.54, 0.56, 0.58)]
