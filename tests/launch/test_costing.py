@@ -68,7 +68,7 @@ def test_a_calibration_of_other_conditions_is_refused(capsys: pytest.CaptureFixt
     capsys.readouterr()
     assert cli.run(["search", "run.yaml", "--set", "calibration=cal.yaml"]) == cli.USER_ERROR
     error = capsys.readouterr().err
-    assert "train_batch_size was 32, is 8" in error
+    assert "train_batch_size was 16, is 8" in error
     assert "run nas calibrate again" in error
     assert not Path("runs").exists()
 
