@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nas.analysis.finalists import finalists
 from nas.search.engine import relative_hypervolume
 from nas.search.pareto import Points, is_front, knee, minimised
 from nas.search.records import ACCURACY, FINALIST, Objective, TrialRecord
@@ -58,18 +59,27 @@ def progress(
 def select(trials: Sequence[TrialRecord], objectives: Sequence[Objective], which: str) -> TrialRecord:
     """The trial that `which` names: ``best`` (highest accuracy), ``knee`` (most for least), or a trial's number.
 
+    Where finalists were trained again, best and knee are among them, by the means of their repetitions: the best of one
+    seed is no winner. Else they are among the front's members.
+
     Raises:
         ValueError: There is no such trial, it was never launched, or nothing is trained in full yet.
     """
     if which in ("best", "knee"):
-        front = front_of(trials, objectives)
-        if not front:
+        members = front_of(trials, objectives)
+        if not members:
             raise ValueError(f"no trial is trained in full yet, so there is no {which}; name a trial by its number")
-        if which == "knee":
-            return front[knee(_points(front, objectives))]
         metrics = [objective.metric for objective in objectives]
         first = metrics.index(ACCURACY) if ACCURACY in metrics else 0
-        return min(front, key=lambda trial: (_points([trial], objectives)[0][first], trial.number))
+        again = finalists(trials, objectives)
+        if again:
+            members = [finalist.trial for finalist in again]
+        points = _points(members, objectives)
+        if again:
+            points[:, first] = [-finalist.mean for finalist in again]
+        if which == "knee":
+            return members[knee(points)]
+        return members[min(range(len(members)), key=lambda index: (points[index, first], members[index].number))]
     by_number = {str(trial.number): trial for trial in trials}
     if which not in by_number:
         raise ValueError(f"there is no trial {which!r}; name best, knee, or a number from 0 to {len(by_number) - 1}")

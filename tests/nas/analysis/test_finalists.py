@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from nas.analysis import Finalist, finalists
+from nas.analysis import Finalist, finalists, select
 from nas.search import EpochRecord, Objective, TrialRecord
 
 OBJECTIVES = (Objective("top1", "maximize"), Objective("params", "minimize"))
@@ -33,17 +33,29 @@ def trial(number: int, values: Sequence[float], origin: str = "sampler") -> Tria
     )
 
 
+def run_of(searched: Mapping[int, tuple[float, float]], repeated: Mapping[int, Sequence[float]]) -> list[TrialRecord]:
+    """The trials of a search that gave `searched`, and whose repetitions gave these accuracies."""
+    trials = [trial(number, values) for number, values in searched.items()]
+    for number, accuracies in repeated.items():
+        cost = searched[number][1]
+        trials += [trial(len(trials) + i, (a, cost), f"finalist:{number}") for i, a in enumerate(accuracies)]
+    return trials
+
+
 def found(
     searched: Mapping[int, tuple[float, float]],
     repeated: Mapping[int, Sequence[float]],
     objectives: Sequence[Objective] = OBJECTIVES,
 ) -> list[Finalist]:
-    """The finalists of a search that gave `searched`, and whose repetitions gave these accuracies."""
-    trials = [trial(number, values) for number, values in searched.items()]
-    for number, accuracies in repeated.items():
-        cost = searched[number][1]
-        trials += [trial(len(trials) + i, (a, cost), f"finalist:{number}") for i, a in enumerate(accuracies)]
-    return finalists(trials, objectives)
+    return finalists(run_of(searched, repeated), objectives)
+
+
+def test_best_and_knee_are_chosen_by_repetitions() -> None:
+    searched = {0: (0.99, 2.0), 1: (0.80, 2.2), 2: (0.95, 9.0), 3: (0.50, 1.0), 4: (0.90, 1.1)}
+    once = run_of(searched, {})
+    assert [select(once, OBJECTIVES, which).number for which in ("best", "knee")] == [0, 4]
+    again = run_of(searched, {0: [0.51, 0.53], 1: [0.92, 0.94], 2: [0.95, 0.97], 3: [0.50, 0.52]})
+    assert [select(again, OBJECTIVES, which).number for which in ("best", "knee")] == [2, 1]
 
 
 def test_only_repetitions_count_the_lucky_value_does_not() -> None:
