@@ -66,14 +66,12 @@ def select(trials: Sequence[TrialRecord], objectives: Sequence[Objective], which
         ValueError: There is no such trial, it was never launched, or nothing is trained in full yet.
     """
     if which in ("best", "knee"):
-        members = front_of(trials, objectives)
+        again = finalists(trials, objectives)
+        members = [finalist.trial for finalist in again] or front_of(trials, objectives)
         if not members:
             raise ValueError(f"no trial is trained in full yet, so there is no {which}; name a trial by its number")
         metrics = [objective.metric for objective in objectives]
         first = metrics.index(ACCURACY) if ACCURACY in metrics else 0
-        again = finalists(trials, objectives)
-        if again:
-            members = [finalist.trial for finalist in again]
         points = _points(members, objectives)
         if again:
             points[:, first] = [-finalist.mean for finalist in again]

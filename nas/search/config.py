@@ -21,5 +21,7 @@ class SearchConfig(BaseModel):
     eta: int = Field(default=3, ge=2, description="One in eta goes on at a rung.")
     min_epochs: int = Field(default=1, ge=1, description="Epochs before the first rung, at least.")
     repeat: bool = Field(default=False, description="Train an architecture again when it is proposed again.")
-    finalists: int = Field(default=8, ge=0, description="Members of the front to train again, and the best by hand.")
+    finalists: int = Field(
+        default=8, ge=0, description="Members of the front to train again, at most. The best by hand is another."
+    )
     finalist_seeds: int = Field(default=2, ge=0, description="Further seeds for each finalist; 0: none.")
