@@ -65,16 +65,15 @@ def sleeper(epoch_s: float) -> type[Any]:
             self.epoch += 1
             record = {
                 "epoch": self.epoch,
-                "train_loss": 1.0,
-                "val_loss": 1.0,
-                "val_top1": 0.5 + 0.001 * (self.job["number"] * 37 % 101),
+                "metrics": {"top1": 0.5 + 0.001 * (self.job["number"] * 37 % 101), "loss": 1.0},
                 "lr": 0.1,
                 "seconds": epoch_s,
-                "worker": get_runtime_context().get_actor_id(),
+                "worker": int(get_runtime_context().get_actor_id(), 16),
                 "ended": time.time(),
             }
             done = self.epoch >= self.job["stop_epoch"]
-            return {"payload": json.dumps({"record": record, "outcome": "reached" if done else None}), "done": done}
+            report = {"record": record, "outcome": {"kind": "reached"} if done else None}
+            return {"payload": json.dumps(report), "done": done}
 
     return Sleeper
 

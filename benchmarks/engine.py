@@ -65,7 +65,7 @@ def train(engine: Engine, job: Job) -> None:
     own = int(job.architecture.fingerprint[:6], 16) / 16**6
     top1 = min(0.2 + _COSTS.estimate(job.architecture, "macs").value / 2e8 + 0.1 * own, 1.0)
     for epoch in range(job.start_epoch + 1, job.stop_epoch + 1):
-        engine.report(job, EpochRecord(epoch, 1.0, 1.0, top1, 0.1, 1.0))
+        engine.report(job, EpochRecord(epoch, {ACCURACY: top1, "loss": 1.0}, 0.1, 1.0))
     engine.finish(job, Outcome("reached"))
 
 

@@ -290,7 +290,7 @@ def search(problem: Problem, sampler: str, scheme: str, seed: int, trials: int) 
                 # An epoch of every worker at a time.
                 for job, epoch in running:
                     top1 = problem.curve(job.architecture, epoch, job.seed)
-                    engine.report(job, EpochRecord(epoch, 1.0, 1.0, top1, 0.1, 1.0))
+                    engine.report(job, EpochRecord(epoch, {"top1": top1}, 0.1, 1.0))
                     found["spent"] += 1
                     if epoch == job.stop_epoch:
                         engine.finish(job, Outcome("reached"))
@@ -343,7 +343,7 @@ def report_runs(folders: Sequence[Path]) -> list[str]:
         epochs = f"{spent.epochs} ({of_run['spent'] / first['spent']:.0%})"
         volume, then = of_run["volumes"][-1], volume_at(first, of_run["spent"])
         shares = f"{volume / first['volumes'][-1]:.3f} | {then / first['volumes'][-1]:.3f}"
-        complete = [[record.val_top1 for _, record in sorted(t.epochs.items())] for t in searched(trials)]
+        complete = [[record.metrics["top1"] for _, record in sorted(t.epochs.items())] for t in searched(trials)]
         *early, last = zip(*complete, strict=True)
         stopping = run.config.search.stopping
         ranks = ", ".join(f"{rank_correlation(epoch, last):.2f}" for epoch in early)

@@ -286,6 +286,7 @@ def proxies(
     from launch.costing import proxy_rows, sampled  # noqa: PLC0415
     from launch.run import open_run  # noqa: PLC0415
     from launch.session import load_fitting  # noqa: PLC0415
+    from nas.search import ACCURACY  # noqa: PLC0415
 
     accuracies: list[float] | None = None
     if Path(file).is_dir():
@@ -295,7 +296,7 @@ def proxies(
             raise UserError(f"{file}: {len(done)} trials are trained in full; a rank correlation needs 3")
         dataset = load_fitting(opened.config, opened.space)
         architectures = [trial.architecture for trial in done]
-        accuracies = [trial.epochs[trial.last_epoch].val_top1 for trial in done]
+        accuracies = [trial.epochs[trial.last_epoch].metrics[ACCURACY] for trial in done]
     else:
         config = load_run(file)
         space = space_of(file, config)

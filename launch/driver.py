@@ -26,7 +26,7 @@ from launch.config import Resources
 from launch.errors import Interrupted, UserError
 from launch.guard import printable
 from launch.worker import Worker
-from nas.search import Engine, EpochRecord, Job, Outcome
+from nas.search import Engine, Job, JobReport, Outcome
 from trainers import Dataset, TrainerConfig
 
 LOCAL = "local"
@@ -291,7 +291,7 @@ def _adapter(
         def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
             if "payload" in result and trial_id in self.jobs:
                 job, _ = self.jobs[trial_id]
-                self._record(job, json.loads(result["payload"]))
+                self._take(job, JobReport.from_dict(json.loads(result["payload"])))
 
         def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
             if trial_id not in self.jobs:
@@ -304,15 +304,14 @@ def _adapter(
                     job, Outcome("node_lost", "its node died") if gone else Outcome("lost", "its worker died")
                 )
             else:
-                payload = json.loads(result["payload"])
-                self._record(job, payload)
-                found = {name: payload[name] for name in ("reason", "detail", "peak_bytes") if name in payload}
-                engine.finish(job, Outcome(payload["outcome"], **found))
+                report = JobReport.from_dict(json.loads(result["payload"]))
+                self._take(job, report)
+                engine.finish(job, report.outcome or Outcome("lost", "its worker ended without a word"))
             remove_except(run_dir / "checkpoints", engine.live())
 
-        def _record(self, job: Job, payload: dict[str, Any]) -> None:
-            if payload["record"] is not None:
-                engine.report(job, EpochRecord(**payload["record"]))
+        def _take(self, job: Job, report: JobReport) -> None:
+            if report.record is not None:
+                engine.report(job, report.record)
 
         def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
             """Nothing: the journal is the only truth."""

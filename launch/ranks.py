@@ -8,7 +8,6 @@ import os
 import socket
 import tempfile
 import time
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,10 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from torch import distributed
 
 from launch.checkpoints import newest_first, path_of, prune
-from nas.search import EpochRecord
-from search_spaces import Architecture
+from nas.search import ACCURACY, EpochRecord, Job
 from trainers import ALONE, CheckpointError, Dataset, EpochResult, Share, TrainerConfig, Training
 
 KEPT_CHECKPOINTS = 2
-_RECORD_FIELDS = tuple(field.name for field in fields(EpochRecord))
 
 
 class Rank:
@@ -66,7 +63,7 @@ class Rank:
             backend = "nccl" if self._device.type == "cuda" else "gloo"
             distributed.init_process_group(backend, init_method=meeting.as_uri(), rank=share.rank, world_size=share.of)
 
-    def open(self, job: dict[str, Any]) -> list[dict[str, Any]]:
+    def open(self, job: Job) -> list[EpochRecord]:
         """Builds a job's network and continues from its newest checkpoint.
 
         The checkpoint may be ahead of the journal, when the driver died between an epoch's end and its record.
@@ -74,17 +71,17 @@ class Rank:
         Returns:
             The records of the epochs in between, which are not trained again.
         """
-        self._folder = self._checkpoints / str(job["number"])
+        self._folder = self._checkpoints / str(job.number)
         self._training: Training | None = Training(
-            Architecture.from_dict(job["architecture"]),
+            job.architecture,
             self._dataset,
             self._trainer,
-            epochs=job["epochs"],
-            seed=job["seed"],
+            epochs=job.epochs,
+            seed=job.seed,
             device=self._device,
             share=self._share,
         )
-        for checkpoint in newest_first(self._folder, at_most=job["stop_epoch"]):
+        for checkpoint in newest_first(self._folder, at_most=job.stop_epoch):
             try:
                 self._training.restore(checkpoint)
             except FileNotFoundError:
@@ -92,10 +89,10 @@ class Rank:
             except CheckpointError:  # damaged, or of other settings: an older one, or the start, will do
                 checkpoint.unlink(missing_ok=True)
             else:
-                return [_record(result) for result in self._training.history if result.epoch > job["start_epoch"]]
+                return [_record(result) for result in self._training.history if result.epoch > job.start_epoch]
         return []
 
-    def epoch(self) -> dict[str, Any]:
+    def epoch(self) -> EpochRecord:
         """Trains for an epoch and writes a checkpoint; the epoch's record."""
         assert self._training is not None
         result = self._training.run_epoch()
@@ -124,16 +121,16 @@ class Team:
         self._actors: list[Any] = []
         self._meeting: tempfile.TemporaryDirectory[str] | None = None
 
-    def open(self, job: dict[str, Any]) -> list[dict[str, Any]]:
+    def open(self, job: Job) -> list[EpochRecord]:
         """As `Rank.open`."""
         if not self._actors:
             self._start()
-        replay: list[dict[str, Any]] = self._all("open", job)
+        replay: list[EpochRecord] = self._all("open", job)
         return replay
 
-    def epoch(self) -> dict[str, Any]:
+    def epoch(self) -> EpochRecord:
         """As `Rank.epoch`."""
-        record: dict[str, Any] = self._all("epoch")
+        record: EpochRecord = self._all("epoch")
         return record
 
     def close(self) -> None:
@@ -179,7 +176,18 @@ class Team:
         return ray.get(results[0])
 
 
-def _record(result: EpochResult) -> dict[str, Any]:
-    """The fields that the journal keeps."""
-    values = {**asdict(result), "worker": os.getpid(), "node": socket.gethostname(), "ended": time.time()}
-    return {name: values[name] for name in _RECORD_FIELDS}
+def _record(result: EpochResult) -> EpochRecord:
+    """What the journal keeps of a result, and who trained it."""
+    return EpochRecord(
+        result.epoch,
+        {
+            ACCURACY: result.val_top1,
+            "loss": result.val_loss,
+            "train_loss": result.train_loss,
+        },
+        result.lr,
+        result.seconds,
+        os.getpid(),
+        socket.gethostname(),
+        time.time(),
+    )

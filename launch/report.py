@@ -51,7 +51,7 @@ def rows(run: Run, trials: Sequence[TrialRecord]) -> list[dict[str, Any]]:
             "front": trial.number in members,
             "origin": _origin(trial),
             "status": trial.status,
-            ACCURACY: trial.epochs[trial.last_epoch].val_top1 if trial.epochs else None,
+            ACCURACY: trial.epochs[trial.last_epoch].metrics[ACCURACY] if trial.epochs else None,
             "epochs": trial.last_epoch,
         }
         for measure in run.measures:
@@ -108,7 +108,7 @@ def finalist_rows(run: Run, trials: Sequence[TrialRecord]) -> list[dict[str, Any
             "mean": finalist.mean,
             "low": finalist.low,
             "high": finalist.high,
-            "searched": finalist.trial.epochs[finalist.trial.last_epoch].val_top1,
+            "searched": finalist.trial.epochs[finalist.trial.last_epoch].metrics[ACCURACY],
             "on_front": finalist.on_front,
             "groups": "".join(_letter(group) for group in finalist.groups),
             "accuracies": list(finalist.accuracies),
@@ -163,7 +163,7 @@ def figures(run: Run, trials: Sequence[TrialRecord]) -> dict[str, Figure]:
         points = [
             pictures.Point(
                 x=_scaled(trial.costs[measure]["value"], measure),
-                y=100 * trial.epochs[trial.last_epoch].val_top1,
+                y=100 * trial.epochs[trial.last_epoch].metrics[ACCURACY],
                 on_front=trial.number in members,
                 hand=trial.origin.removeprefix(HAND) if trial.origin.startswith(HAND) else "",
                 complete=trial.status == "complete",
@@ -301,7 +301,7 @@ def exported(run: Run, trial: TrialRecord) -> str:
     if trial.epochs:
         last = trial.last_epoch
         figures_of = {
-            ACCURACY: f"{100 * trial.epochs[last].val_top1:.2f} % on validation after {last} epochs of proxy training",
+            ACCURACY: f"{100 * _top1(trial):.2f} % on validation after {last} epochs of proxy training",
             **figures_of,
         }
     return export(trial.architecture, {"run": run.folder.name, "trial": str(trial.number), **figures_of})
@@ -348,7 +348,7 @@ def _amount(value: float, measure: str) -> str:
 
 
 def _top1(trial: TrialRecord) -> float:
-    return trial.epochs[trial.last_epoch].val_top1
+    return trial.epochs[trial.last_epoch].metrics[ACCURACY]
 
 
 def _origin(trial: TrialRecord) -> str:

@@ -21,10 +21,9 @@ from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 from torch.utils.tensorboard import SummaryWriter
 
 from nas.analysis import Progress
-from nas.search import TrialRecord
+from nas.search import ACCURACY, TrialRecord
 from search_spaces import SearchSpace
 
-CURVES = ("train_loss", "val_loss", "val_top1", "lr", "seconds")
 _ENDED = ("complete", "stopped", "failed")
 _STATUS = {"complete": api_pb2.STATUS_SUCCESS, "stopped": api_pb2.STATUS_SUCCESS, "failed": api_pb2.STATUS_FAILURE}
 
@@ -72,8 +71,9 @@ class Board:
             writer = self._writers[trial.number] = _writer(self._folder / f"trial-{trial.number:04d}")
             self._add(writer, self._session(trial))
         for epoch in range(self._written.get(trial.number, 0) + 1, trial.last_epoch + 1):
-            for curve in CURVES:
-                writer.add_scalar(curve, getattr(trial.epochs[epoch], curve), epoch)
+            record = trial.epochs[epoch]
+            for curve, value in {**record.metrics, "lr": record.lr, "seconds": record.seconds}.items():
+                writer.add_scalar(curve, value, epoch)
             self._written[trial.number] = epoch
         if trial.status in _ENDED:
             self._close(trial)
@@ -94,7 +94,7 @@ class Board:
     def _close(self, trial: TrialRecord) -> None:
         writer = self._writers.pop(trial.number)
         last = trial.last_epoch
-        writer.add_scalar("final/top1", trial.epochs[last].val_top1, last)
+        writer.add_scalar("final/top1", trial.epochs[last].metrics[ACCURACY], last)
         for measure in self._measures:
             if measure in trial.costs:
                 writer.add_scalar(f"final/{measure}", trial.costs[measure]["value"], last)

@@ -14,11 +14,12 @@ from ray import tune
 from ray.exceptions import RayActorError
 
 from launch.ranks import Rank, Team
+from nas.search import EpochRecord, Job, JobReport, Outcome
 from trainers import Diverged, OutOfMemory, TrainerConfig
 
 
 class Worker(tune.Trainable):  # type: ignore[misc]  # ray ships no annotations that mypy could follow
-    """Trains jobs. `config["job"]` is the JSON of one job: number, architecture, start_epoch, stop_epoch, seed."""
+    """Trains jobs. `config["job"]` is the JSON of one `Job`."""
 
     def setup(
         self,
@@ -48,8 +49,8 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray ships no annotations 
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Makes ready for another job; the model is built by the first step, where its failure can be told."""
-        self._job: dict[str, Any] = json.loads(new_config["job"])
-        self._replay: list[dict[str, Any]] | None = None
+        self._job = Job.from_dict(json.loads(new_config["job"]))
+        self._replay: list[EpochRecord] | None = None
         self._crew.close()
         return True
 
@@ -58,17 +59,18 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray ships no annotations 
         try:
             record = self._next_record()
         except Diverged as error:
-            return _end("failed", str(error))
+            return _told(JobReport(outcome=Outcome("failed", str(error))))
         except OutOfMemory as error:
-            return _end("out_of_memory", str(error), peak_bytes=error.peak_bytes)
+            return _told(JobReport(outcome=Outcome("out_of_memory", str(error), peak_bytes=error.peak_bytes)))
         except RayActorError:
             raise  # a rank's process is gone, and with it this trial's worker: it is lost, and launched again
         except Exception as error:  # whatever a network or a data set does, the run goes on without it
-            return _end("failed", f"{type(error).__name__}: {error}", detail=traceback.format_exc())
-        done = record["epoch"] >= self._job["stop_epoch"]
-        return {"payload": json.dumps({"record": record, "outcome": "reached" if done else None}), "done": done}
+            reason = f"{type(error).__name__}: {error}"
+            return _told(JobReport(outcome=Outcome("failed", reason, traceback.format_exc())))
+        done = record.epoch >= self._job.stop_epoch
+        return _told(JobReport(record, Outcome("reached") if done else None))
 
-    def _next_record(self) -> dict[str, Any]:
+    def _next_record(self) -> EpochRecord:
         if self._replay is None:
             self._replay = self._crew.open(self._job)
         return self._replay.pop(0) if self._replay else self._crew.epoch()
@@ -80,6 +82,6 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray ships no annotations 
             self._crew.end()
 
 
-def _end(outcome: str, reason: str, detail: str = "", peak_bytes: int | None = None) -> dict[str, Any]:
-    payload = {"record": None, "outcome": outcome, "reason": reason, "detail": detail, "peak_bytes": peak_bytes}
-    return {"payload": json.dumps(payload), "done": True}
+def _told(report: JobReport) -> dict[str, Any]:
+    """A report as Tune carries it: one JSON text."""
+    return {"payload": json.dumps(report.to_dict()), "done": report.outcome is not None}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nas.search.records import TrialRecord
+from nas.search.records import ACCURACY, TrialRecord
 from search_spaces.sites import EMPTY, Slot
 
 _SHRINKAGE = 1.0
@@ -43,7 +43,7 @@ def effects(trials: Sequence[TrialRecord], epochs: int) -> list[Effect]:
     if not columns:
         return []
     x = np.array([[key in keys for key in columns] for keys in placed], dtype=np.float64)
-    y = np.array([trial.epochs[epochs].val_top1 for trial in reached])
+    y = np.array([trial.epochs[epochs].metrics[ACCURACY] for trial in reached])
     centred = x - x.mean(axis=0)
     gram = centred.T @ centred + _SHRINKAGE * np.eye(len(columns))
     gains = np.linalg.solve(gram, centred.T @ (y - y.mean()))

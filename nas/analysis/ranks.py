@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.analysis.front import searched
-from nas.search import TrialRecord
+from nas.search import ACCURACY, TrialRecord
 
 _FEWEST = 5
 
@@ -44,7 +44,11 @@ def early_ranks(trials: Sequence[TrialRecord]) -> dict[int, float]:
     stops = sorted({trial.last_epoch for trial in trials if trial.status == "stopped"})
     found: dict[int, float] = {}
     for stop in stops:
-        both = [(t.epochs[stop].val_top1, t.epochs[t.last_epoch].val_top1) for t in complete if stop in t.epochs]
+        both = [
+            (t.epochs[stop].metrics[ACCURACY], t.epochs[t.last_epoch].metrics[ACCURACY])
+            for t in complete
+            if stop in t.epochs
+        ]
         if len(both) >= _FEWEST:
             found[stop] = rank_correlation(*zip(*both, strict=True))
     return {stop: agreement for stop, agreement in found.items() if not math.isnan(agreement)}

@@ -237,7 +237,7 @@ class Engine:
             finalists=len(repetitions) + len(self._finalists or ()),
             finalists_complete=sum(entry.state == "complete" for entry in repetitions),
             epochs=sum(len(entry.epochs) for entry in ledger.entries.values()),
-            best=max((entry.epochs[self._epochs].val_top1 for entry in complete), default=None),
+            best=max((entry.epochs[self._epochs].metrics[ACCURACY] for entry in complete), default=None),
             front=int(is_front(points).sum()) if complete else 0,
             hypervolume=relative_hypervolume(points, self.reference, self._objectives) if complete else 0.0,
             exhausted=self._exhausted,
@@ -309,7 +309,7 @@ class Engine:
 
     def _reached(self, entry: Entry) -> None:
         self._best_at.clear()
-        if not math.isfinite(entry.epochs[entry.stop_epoch].val_top1):
+        if not math.isfinite(entry.epochs[entry.stop_epoch].metrics[ACCURACY]):
             self._ledger.fail(entry, f"its accuracy at epoch {entry.stop_epoch} is not a number")
         elif entry.stop_epoch >= self._epochs:
             self._ledger.complete(entry, self._values(entry, self._epochs))
@@ -359,7 +359,7 @@ class Engine:
         members = np.flatnonzero(is_front(points))
         chosen = [complete[members[index]] for index in spread_order(points[members])[: self._config.finalists]]
         by_hand = [entry for entry in complete if entry.hand]
-        best = max(by_hand, key=lambda entry: entry.epochs[self._epochs].val_top1, default=chosen[0])
+        best = max(by_hand, key=lambda entry: entry.epochs[self._epochs].metrics[ACCURACY], default=chosen[0])
         if best not in chosen:
             chosen.append(best)
         launched = {(entry.origin, entry.seed) for entry in self._ledger.entries.values()}
@@ -488,7 +488,7 @@ class Engine:
 
     def _values(self, entry: Entry, epoch: int) -> list[float]:
         return [
-            entry.epochs[epoch].val_top1 if objective.metric == ACCURACY else entry.costs[objective.metric]
+            entry.epochs[epoch].metrics[ACCURACY] if objective.metric == ACCURACY else entry.costs[objective.metric]
             for objective in self._objectives
         ]
 
@@ -520,7 +520,7 @@ class Engine:
         """
         if not learns_from_complete_only(self._config.sampler):
             return None
-        accuracies = [entry.epochs[self._epochs].val_top1 for entry in self._complete()]
+        accuracies = [entry.epochs[self._epochs].metrics[ACCURACY] for entry in self._complete()]
         neutral = sum(accuracies) / len(accuracies) if accuracies else 0.0
         return [costs.get(objective.metric, neutral) for objective in self._objectives]
 

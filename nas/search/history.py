@@ -180,7 +180,7 @@ class History:
                 for sign, metric in zip(self.signs, self._metrics, strict=True)
             ]
         curve = dict(trial.intermediate_values)
-        curve.update((record.epoch, record.val_top1) for record in records.epochs_of(attrs).values())
+        curve.update((record.epoch, record.metrics[records.ACCURACY]) for record in records.epochs_of(attrs).values())
         sign = self.signs[self.accuracy]
         return Row(
             number=trial.number,

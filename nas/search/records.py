@@ -3,13 +3,16 @@
 A trial's user attributes are the protocol of docs/architecture.md; their names stand here and nowhere else.
 """
 
+import math
 from collections.abc import Container, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
+from pydantic import ConfigDict, Field, StringConstraints
+from pydantic.dataclasses import dataclass as typed
 
 from search_spaces import Architecture
 
@@ -41,6 +44,9 @@ BY_TRAINING = "training"
 """The stage at which an architecture is rejected that ran out of memory."""
 
 _EPOCH = "epoch:"
+_VALIDATION, _TRAINING = "val_", "train_"
+_STRICT = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True)
+_Name: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][\w.:@/+-]{0,63}$")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +57,7 @@ class Objective:
     direction: Direction
 
 
-@dataclass(frozen=True, slots=True)
+@typed(frozen=True, slots=True, config=_STRICT)
 class Job:
     """Training that is due: from `start_epoch`'s checkpoint (0: from scratch) to the end of `stop_epoch`.
 
@@ -60,45 +66,73 @@ class Job:
     instead of training again.
     """
 
-    number: int
+    number: Annotated[int, Field(ge=0)]
     architecture: Architecture
-    start_epoch: int
-    stop_epoch: int
-    epochs: int
-    seed: int
+    start_epoch: Annotated[int, Field(ge=0)]
+    stop_epoch: Annotated[int, Field(ge=1)]
+    epochs: Annotated[int, Field(ge=1)]
+    seed: Annotated[int, Field(ge=0)]
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Job":
+        """What `to_dict` returned.
+
+        Raises:
+            ValueError: A field is missing, of another type or unknown, or the architecture cannot be read.
+        """
+        data = _mapping(data, "a job")
+        return cls(**{**data, "architecture": Architecture.from_dict(data.get("architecture", {}))})
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; the architecture by its own `to_dict`."""
-        return {
-            "number": self.number,
-            "architecture": self.architecture.to_dict(),
-            "start_epoch": self.start_epoch,
-            "stop_epoch": self.stop_epoch,
-            "epochs": self.epochs,
-            "seed": self.seed,
-        }
+        return {**_fields(self), "architecture": self.architecture.to_dict()}
 
 
-@dataclass(frozen=True, slots=True)
+@typed(frozen=True, slots=True, config=_STRICT)
 class EpochRecord:
-    """What one epoch gave. ``epoch`` counts from 1, ``val_top1`` lies in [0, 1].
+    """What one epoch gave.
 
-    ``worker`` is the process that trained it and ``node`` the host that it ran on; ``ended`` is that host's clock when
-    the epoch was over, in seconds since 1970. None in a record that says nothing of it.
+    ``epoch`` counts from 1. ``metrics``: by name, on validation data as they are (``top1`` in [0, 1], ``loss``), on
+    training data with ``train_`` in front; NaN where a figure is not finite. ``lr``: of the last step; ``seconds``:
+    with evaluation. ``worker`` is the process that trained it and ``node`` the host that it ran on; ``ended`` is that
+    host's clock when the epoch was over, in seconds since 1970. None in a record that says nothing of it.
     """
 
-    epoch: int
-    train_loss: float
-    val_loss: float
-    val_top1: float
-    lr: float
-    seconds: float
+    epoch: Annotated[int, Field(ge=1)]
+    metrics: dict[_Name, float]
+    lr: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     worker: int | None = None
     node: str | None = None
-    ended: float | None = None
+    ended: Annotated[float, Field(allow_inf_nan=False)] | None = None
+
+    def __post_init__(self) -> None:
+        top1 = self.metrics.get(ACCURACY, 0.0)
+        if not (0 <= top1 <= 1 or math.isnan(top1)):
+            raise ValueError(f"metrics.{ACCURACY} is {top1}; it must lie within 0 and 1")
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "EpochRecord":
+        """What `to_dict` returned, or what older versions wrote (``val_top1``, ``val_loss``, ``train_loss`` as fields).
+
+        Raises:
+            ValueError: A field is missing, of another type or unknown.
+        """
+        data = _mapping(data, "an epoch")
+        if "metrics" not in data:
+            names = [name for name in data if name.startswith((_VALIDATION, _TRAINING))]
+            data["metrics"] = {name.removeprefix(_VALIDATION): data.pop(name) for name in names}
+        if isinstance(data["metrics"], dict):
+            data["metrics"] = {n: math.nan if value is None else value for n, value in data["metrics"].items()}
+        return cls(**data)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able: a figure that is not finite is None."""
+        finite = {name: value if math.isfinite(value) else None for name, value in self.metrics.items()}
+        return {**_fields(self), "metrics": finite}
 
 
-@dataclass(frozen=True, slots=True)
+@typed(frozen=True, slots=True, config=_STRICT)
 class Outcome:
     """How a job ended.
 
@@ -111,7 +145,39 @@ class Outcome:
     kind: OutcomeKind
     reason: str = ""
     detail: str = ""
-    peak_bytes: int | None = None
+    peak_bytes: Annotated[int, Field(ge=0)] | None = None
+
+
+@typed(frozen=True, slots=True, config=_STRICT)
+class JobReport:
+    """What a worker tells the driver at once: an epoch's record, the job's end, or both."""
+
+    record: EpochRecord | None = None
+    outcome: Outcome | None = None
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "JobReport":
+        """What `to_dict` returned.
+
+        Raises:
+            ValueError: A field is missing, of another type or unknown.
+        """
+        data = _mapping(data, "a report")
+        record, outcome = data.get("record"), data.get("outcome")
+        return cls(
+            **{
+                **data,
+                "record": None if record is None else EpochRecord.from_dict(record),
+                "outcome": None if outcome is None else Outcome(**_mapping(outcome, "an outcome")),
+            }
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {
+            "record": None if self.record is None else self.record.to_dict(),
+            "outcome": None if self.outcome is None else _fields(self.outcome),
+        }
 
 
 @dataclass(frozen=True)
@@ -197,13 +263,13 @@ def record_of(trial: FrozenTrial) -> TrialRecord:
 
 def epochs_of(attrs: Mapping[str, Any]) -> dict[int, EpochRecord]:
     """The epochs among a trial's user attributes."""
-    found = [EpochRecord(**value) for key, value in attrs.items() if key.startswith(_EPOCH)]
+    found = [EpochRecord.from_dict(value) for key, value in attrs.items() if key.startswith(_EPOCH)]
     return {record.epoch: record for record in found}
 
 
 def epoch_attribute(record: EpochRecord) -> tuple[str, dict[str, Any]]:
     """Name and value of the user attribute that holds an epoch."""
-    return f"{_EPOCH}{record.epoch}", asdict(record)
+    return f"{_EPOCH}{record.epoch}", record.to_dict()
 
 
 def _status(trial: FrozenTrial) -> Status:
@@ -220,3 +286,15 @@ def _status(trial: FrozenTrial) -> Status:
         case TrialState.FAIL:
             return "failed"
     return "active" if ARCHITECTURE in attrs else "unlaunched"
+
+
+def _mapping(data: object, what: str) -> dict[str, Any]:
+    """A copy of a JSON object; a ValueError if it is none."""
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{what} is {data!r:.40}; it must be a JSON object")  # noqa: TRY004  # it came from a file
+    return dict(data)
+
+
+def _fields(value: Any) -> dict[str, Any]:  # noqa: ANN401  # a dataclass
+    """A dataclass's fields as they are; `dataclasses.asdict` would copy what they hold."""
+    return {one.name: getattr(value, one.name) for one in fields(value)}

@@ -38,7 +38,8 @@ def train(engine: Engine, jobs: int | None = None) -> None:
         if job is None:
             continue
         for epoch in range(job.start_epoch + 1, job.stop_epoch + 1):
-            engine.report(job, EpochRecord(epoch, 1 / epoch, 1.2 / epoch, accuracy(job, epoch), 0.1, 0.5))
+            figures = {"top1": accuracy(job, epoch), "loss": 1.2 / epoch, "train_loss": 1 / epoch}
+            engine.report(job, EpochRecord(epoch, figures, 0.1, 0.5))
         engine.finish(job, Outcome("reached"))
         jobs = None if jobs is None else jobs - 1
 

@@ -190,9 +190,7 @@ def sleeper(hold: Path | None = None) -> type[Any]:
             self.epoch += 1
             record = {
                 "epoch": self.epoch,
-                "train_loss": 1.0,
-                "val_loss": 1.0,
-                "val_top1": min(0.9, 0.1 * self.epoch + 0.01 * (self.job["number"] % 10)),
+                "metrics": {"top1": min(0.9, 0.1 * self.epoch + 0.01 * (self.job["number"] % 10)), "loss": 1.0},
                 "lr": 0.1,
                 "seconds": STEP_S,
                 "node": self.place,
@@ -200,7 +198,8 @@ def sleeper(hold: Path | None = None) -> type[Any]:
                 "ended": time.time(),
             }
             done = self.epoch >= self.job["stop_epoch"]
-            return {"payload": json.dumps({"record": record, "outcome": "reached" if done else None}), "done": done}
+            report = {"record": record, "outcome": {"kind": "reached"} if done else None}
+            return {"payload": json.dumps(report), "done": done}
 
     return Sleeper
 

@@ -167,7 +167,7 @@ def test_overwriting_a_run_follows_no_link(run: Run, tmp_path: Path, capsys: pyt
             "unknown family",
         ),
         (with_attribute("architecture", {"schema": 1, "skeleton": {}, "placements": {"../x": {}}}), "unknown family"),
-        (with_attribute("epoch:1", {"epoch": "1"}), "missing 5 required"),
+        (with_attribute("epoch:1", {"epoch": "1"}), "epoch: Input should be a valid integer"),
         (with_attribute("costs", {"macs": {"value": "os.system"}}), "macs.value: "),
         (with_attribute("budget", []), "is not one that this program wrote"),
         (with_attribute("origin", "\x1b]0;owned\x07"), r"is said to come from '\x1b]0;owned\x07'"),
@@ -272,6 +272,6 @@ def test_a_worker_trains_anew_where_a_pickle_lies(training: Training, tmp_path: 
     worker = Worker.__new__(Worker)
     worker.setup({"job": json.dumps(job)}, training._dataset, training._config, str(tmp_path / "checkpoints"))
     payload = json.loads(worker.step()["payload"])
-    assert payload["outcome"] == "reached", payload
+    assert payload["outcome"]["kind"] == "reached", payload
     assert payload["record"]["epoch"] == 1
     assert not (tmp_path / "mark").exists()

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from ray.exceptions import RayActorError
@@ -10,6 +9,7 @@ from ray.exceptions import RayActorError
 from launch.config import Resources
 from launch.driver import connected
 from launch.ranks import Team
+from nas.search import Job
 from search_spaces import load_space
 from trainers import DataConfig, Dataset, TrainerConfig, load_data
 
@@ -26,9 +26,8 @@ def data() -> Iterator[Dataset]:
 TRAINER = TrainerConfig.model_validate({"epochs": 2, "batch_size": 16})
 
 
-def job(space: str = "shapes") -> dict[str, Any]:
-    plain = load_space(space).plain().to_dict()
-    return {"number": 7, "architecture": plain, "start_epoch": 0, "stop_epoch": 2, "epochs": 2, "seed": 0}
+def job(space: str = "shapes") -> Job:
+    return Job(number=7, architecture=load_space(space).plain(), start_epoch=0, stop_epoch=2, epochs=2, seed=0)
 
 
 def test_what_goes_wrong_is_told_as_by_one_alone(data: Dataset, tmp_path: Path) -> None:
@@ -49,8 +48,8 @@ def test_a_dead_rank_ends_all_and_the_next_go_on_from_the_checkpoint(data: Datas
         team.epoch()
     assert team._actors == []
     told = team.open(job())
-    assert [record["val_loss"] for record in told] == [first["val_loss"]]
-    assert team.epoch()["epoch"] == 2
+    assert [record.metrics for record in told] == [first.metrics]
+    assert team.epoch().epoch == 2
     team.close()
     assert [path.name for path in sorted((tmp_path / "7").iterdir())] == ["epoch-0001.pt", "epoch-0002.pt"]
     team.end()

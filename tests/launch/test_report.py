@@ -48,8 +48,8 @@ def test_the_verdict_says_who_won(make_run: Callable[..., Run]) -> None:
     run, trials = open_run(make_run().folder)
     sentence = report.verdict(run, trials)
     complete = [t for t in trials if t.status == "complete" and not t.origin.startswith("finalist:")]
-    by_hand = max(t.epochs[4].val_top1 for t in complete if t.origin.startswith("hand:"))
-    searched = max(t.epochs[4].val_top1 for t in complete if not t.origin.startswith("hand:"))
+    by_hand = max(t.epochs[4].metrics["top1"] for t in complete if t.origin.startswith("hand:"))
+    searched = max(t.epochs[4].metrics["top1"] for t in complete if not t.origin.startswith("hand:"))
     assert f"{100 * abs(searched - by_hand):.1f} points {'above' if searched > by_hand else 'below'}" in sentence
 
 

@@ -22,7 +22,7 @@ PLAN = load_space("shapes").plain().to_dict()
 
 
 def record(epoch: int, ended: float, worker: int = 7, node: str = "a", seconds: float = 10.0) -> EpochRecord:
-    return EpochRecord(epoch, 1.0, 1.0, 0.5, 0.1, seconds, worker, node, ended)
+    return EpochRecord(epoch, {"top1": 0.5}, 0.1, seconds, worker, node, ended)
 
 
 def trial(number: int, status: str, stop: int, *epochs: EpochRecord, origin: str = "sampler") -> TrialRecord:

@@ -29,7 +29,7 @@ def trial() -> Callable[..., TrialRecord]:
             "params": {},
             "plan": {} if accuracies else None,
         }
-        records = {epoch: EpochRecord(epoch, 1.0, 1.0, top1, 0.1, 1.0) for epoch, top1 in enumerate(accuracies, 1)}
+        records = {epoch: EpochRecord(epoch, {"top1": top1}, 0.1, 1.0) for epoch, top1 in enumerate(accuracies, 1)}
         return TrialRecord(**{**known, "status": status, "epochs": records, **fields})
 
     return make

@@ -29,7 +29,7 @@ def test_lengths_differ() -> None:
 
 
 def test_early_ranks_are_of_those_in_full_where_others_were_stopped(trial: Callable[..., TrialRecord]) -> None:
-    complete = [trial("complete", [-0.1 * n, 0.5, 0.3, 0.1 * n]) for n in range(5)]
+    complete = [trial("complete", [0.9 - 0.1 * n, 0.5, 0.3, 0.1 * n]) for n in range(5)]
     stopped = [trial("stopped", [0.9]), trial("stopped", [0.9, 0.9, 0.9])]
     again = trial("complete", [1.0, 1.0, 1.0, 1.0], origin="finalist:3")
     # At the third epoch all are the same, which is no order.

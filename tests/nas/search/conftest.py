@@ -131,7 +131,7 @@ class Lab:
     def report(self, engine: Engine, job: Job, epoch: int) -> None:
         """Reports one epoch."""
         top1 = self.accuracy(job.architecture, epoch, job.seed)
-        engine.report(job, EpochRecord(epoch, 1.0, 1.0, top1, 0.1, 0.5))
+        engine.report(job, EpochRecord(epoch, {"top1": top1, "loss": 1.0}, 0.1, 0.5))
 
     def work(self, engine: Engine, workers: int = 1, steps: int = 10_000) -> None:
         """Trains until the engine is done, `workers` jobs at once, ended in the order they began."""

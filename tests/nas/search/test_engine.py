@@ -35,7 +35,7 @@ def test_a_search_runs_to_its_end(lab: Lab) -> None:
     assert 0 < summary.hypervolume < 1
     assert summary.epochs == len(lab.trained) == len(set(lab.trained)) < 20 * lab.epochs
     trials = read_trials(read_study(lab.run))
-    assert summary.best == max(t.epochs[9].val_top1 for t in trials if t.status == "complete")
+    assert summary.best == max(t.epochs[9].metrics["top1"] for t in trials if t.status == "complete")
     assert all(t.values is None for t in trials if t.status == "stopped")
 
 
@@ -266,7 +266,7 @@ def test_the_best_by_hand_is_a_finalist_off_the_front(lab: Lab, finalists: int) 
         lab.work(lab.engine(journal, finalist_seeds=1, finalists=finalists, stopping="none", hand=hand))
     trials = [trial for trial in read_trials(read_study(lab.run)) if lab.epochs in trial.epochs]
     again = {trial.origin for trial in trials if trial.origin.startswith("finalist:")}
-    accuracy = {t.number: t.epochs[lab.epochs].val_top1 for t in trials if t.origin not in again}
+    accuracy = {t.number: t.epochs[lab.epochs].metrics["top1"] for t in trials if t.origin not in again}
     best = max(accuracy, key=lambda number: accuracy[number])
     [by_hand] = [trial.number for trial in trials if trial.origin == "hand:aw"]
     assert best != by_hand, "it would be chosen anyhow"
@@ -342,7 +342,7 @@ def test_what_is_told_twice_or_too_late_changes_nothing(lab: Lab) -> None:
         before = engine.summary()
         engine.finish(job, Outcome("reached"))
         engine.finish(job, Outcome("failed", "late"))
-        engine.report(job, EpochRecord(9, 1.0, 1.0, 0.99, 0.1, 0.5))
+        engine.report(job, EpochRecord(9, {"top1": 0.99}, 0.1, 0.5))
         assert engine.summary() == before
         assert before.epochs == 9
 
