@@ -136,11 +136,12 @@ class _Gated(torch.autograd.Function):
 
 def _summed_product(grad: Tensor, x: Tensor, factor: Tensor) -> Tensor:
     """grad * x, summed to the shape of ``factor``."""
-    by_parts = factor.shape[2:] == (1, 1) and grad.dtype == x.dtype and x.device.type in _CPU
+    by_channel = factor.shape == (*x.shape[:2], 1, 1)
+    by_parts = by_channel and grad.dtype == x.dtype and x.device.type in _CPU
     if not by_parts or torch.is_grad_enabled():
         return (grad * x).sum_to_size(factor.shape)
     # Some images at a time: the product is not written out, but stays near the cores.
-    images = min(len(x), max(1, _CHUNK // x[0].numel()))
+    images = min(len(x), max(1, _CHUNK // x.shape[1:].numel()))
     buffer, sums = torch.empty_like(x[:images]), torch.empty_like(factor)
     for first in range(0, len(x), images):
         part = slice(first, first + images)
@@ -214,7 +215,8 @@ def _resample(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     height, width = rows.shape[1], columns.shape[1]
     if x.is_contiguous():
         if _at_once(rows, columns):
-            return (x.view(n * c, h * w) @ torch.kron(rows, columns)).view(n, c, height, width)
+            matrix = torch.kron(rows.contiguous(), columns.contiguous())  # of transposed ones it may fail
+            return (x.view(n * c, h * w) @ matrix).view(n, c, height, width)
         return torch.matmul(torch.matmul(rows.t(), x.view(n * c, h, w)), columns).view(n, c, height, width)
     lines = torch.matmul(rows.t(), x.permute(0, 2, 3, 1).reshape(n, h, w * c))  # [N, H', W C]
     out = torch.matmul(columns.t(), lines.view(n * height, w, c)).view(n, height, width, c)

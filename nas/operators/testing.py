@@ -15,6 +15,7 @@ breaks the contract. Small sites will do; a check takes well under a second, tho
 """
 
 import io
+import warnings
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from nas.operators.base import Operator, Resolved
+from nas.operators.gating import Merging
 from search_spaces.sites import Site
 
 _SEED = 7
@@ -92,16 +94,34 @@ def check_layouts(operator: Operator, site: Site, resolved: Resolved) -> None:
 
 
 def check_gradients(operator: Operator, site: Site, resolved: Resolved) -> None:
-    """Gradients of the input and of all parameters are those of finite differences."""
+    """Gradients of the input, a shortcut and all parameters are those of finite differences, and raise no warning.
+
+    For one image and two, in both memory formats, on maps as built for and on low ones, with and without a shortcut
+    where the operator takes one along. Give it a site of one pixel too, where a map and its mean have the same shape.
+    """
     module = _built(operator, site, resolved)
     names = [name for name, _ in module.named_parameters()]
 
-    def call(images: Tensor, *values: Tensor) -> Tensor:
-        out: Tensor = torch.func.functional_call(module, dict(zip(names, values, strict=True)), (images,))
+    def call(*args: Tensor) -> Tensor:
+        maps = args[: len(args) - len(names)]
+        values = dict(zip(names, args[len(maps) :], strict=True))
+        out: Tensor = torch.func.functional_call(module, values, maps)
         return out
 
-    inputs = [_images(site).requires_grad_(), *(value.detach().requires_grad_() for value in module.parameters())]
-    assert torch.autograd.gradcheck(call, inputs, fast_mode=True)
+    square, low = (site.size, site.size), (min(2, site.size), site.size)
+    for batch, size, memory_format, merges in (
+        (2, square, torch.contiguous_format, False),
+        (1, square, torch.channels_last, True),
+        (2, low, torch.channels_last, False),
+        (1, low, torch.contiguous_format, True),
+    ):
+        maps = [_images(site, batch=batch, size=size).contiguous(memory_format=memory_format)]
+        if merges and isinstance(module, Merging):
+            maps.append(torch.randn_like(maps[0]))
+        inputs = [tensor.detach().requires_grad_() for tensor in (*maps, *module.parameters())]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert torch.autograd.gradcheck(call, inputs, fast_mode=True)
 
 
 def check_training(operator: Operator, site: Site, resolved: Resolved) -> None:

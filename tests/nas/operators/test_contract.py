@@ -1,5 +1,7 @@
 """Every operator passes every check of `nas.operators.testing`."""
 
+from dataclasses import replace
+
 import pytest
 
 from nas.operators import OPERATORS
@@ -58,6 +60,13 @@ CASES = {
     "aw maps": ("aw", {"reduction": 4}, _DEEP),
     "aw strided, biased": ("aw", {"reduction": 4}, Site("conv", 6, 16, size=5, kernel_size=3, stride=2, bias=True)),
     "aw pointwise": ("aw", {"reduction": 4}, _POINTWISE),
+}
+
+# One pixel, where a map and its mean have the same shape.
+CASES |= {
+    f"{case}, one pixel": (name, params, replace(site, size=1))
+    for case, (name, params, site) in CASES.items()
+    if site.size == 5 and not {"sub_sample", "downsample"} & params.keys()  # which halve the map
 }
 
 # Compiling and exporting take seconds each: one case for every path through the code.
