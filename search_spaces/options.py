@@ -204,6 +204,8 @@ def _aa(params: Mapping[str, Value], site: Site) -> Mapping[str, Value]:
             )
         size = -(-size // 2)
     resolved["qkv_kernel"] = int(params["qkv_kernel"])
+    if resolved["qkv_kernel"] == 2:
+        raise ValueError("qkv_kernel is 2, and an even kernel has no middle to keep the map's size by: choose 1 or 3")
     resolved["aw"] = params["aw"]
     if params["aw"] != "none":
         widths = {"conv": filters - d_v, "qkv": 2 * d_k + d_v, "projection": d_v}

@@ -1,6 +1,6 @@
-"""What is different on CUDA for code that runs on ghosts: the casts of autocast, and the attention kernels.
+"""What is different on CUDA for code that runs on fake tensors: the casts of autocast, and the attention kernels.
 
-The C++ side of a ghost is a CPU tensor, so both are done here, at the level of the functions that Python code calls.
+In C++ a fake tensor is a CPU tensor, so both are done here, at the level of the functions that Python code calls.
 """
 
 import functools
@@ -30,7 +30,7 @@ _FLOAT32 = frozenset(
 
 
 class AsOnCuda(TorchFunctionMode):
-    """Inside, functions on ghosts of CUDA cast and choose kernels as on the device, and new tensors need no driver."""
+    """Inside, functions on fake CUDA tensors cast and choose kernels as on the device; new tensors need no driver."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class AsOnCuda(TorchFunctionMode):
 
 
 def _host(device: Any) -> Any:
-    """The C++ device of ghosts, for a device of CUDA."""
+    """The C++ device of fake tensors, for a device of CUDA."""
     if isinstance(device, (str, torch.device)) and torch.device(device).type == "cuda":
         return torch.device("cpu")
     return device

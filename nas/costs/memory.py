@@ -1,4 +1,4 @@
-"""Peak memory of inference and of a training step, from one pass over tensors without data (`nas.costs.ghosts`).
+"""Peak memory of inference and of a training step, from one pass over tensors without data (`nas.costs.fake_tensors`).
 
 The step is the trainer's: forward under autocast, loss, gradients of the step before dropped, backward, fused
 optimizer. A later step than the first counts, when the optimizer has its state.
@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from nas.costs.cuda import AsOnCuda
 from nas.costs.estimate import DTYPES, Conditions
-from nas.costs.ghosts import Answers, Ghost, GhostMode, Ledger, Record
+from nas.costs.fake_tensors import FakeTensor, FakeTensorMode, MemoryTracker, OpTable, Record
 
 Mode: TypeAlias = Literal["infer", "train"]
 
@@ -47,7 +47,7 @@ class MemoryProfile:
 
 
 def make_optimizer(parameters: Iterable[Tensor], conditions: Conditions) -> torch.optim.Optimizer:
-    """As the trainer makes them. One fused kernel updates everything and allocates nothing."""
+    """As the trainer makes them: one fused kernel updates everything. See `_optimizer_workspace`."""
     if conditions.optimizer == "sgd":
         return torch.optim.SGD(parameters, 0.1, 0.9, weight_decay=5e-4, nesterov=True, fused=True)
     return torch.optim.AdamW(parameters, 1e-3, fused=True)
@@ -80,54 +80,54 @@ def simulate(
     conditions: Conditions,
     mode: Mode,
     *,
-    answers: Answers,
+    op_table: OpTable,
     blocks: Mapping[str, nn.Module],
 ) -> MemoryProfile:
-    """Run ``network`` without data. Its weights may be ghosts or on the meta device; it is unusable afterwards.
+    """Run ``network`` without data. Its weights may be fake tensors or on the meta device; it is unusable afterwards.
 
     Args:
         network: [batch, C, H, W] -> logits [batch, classes].
         image: C, H, W.
         conditions: batch size, precision, memory format, optimizer and device.
         mode: ``"infer"`` or ``"train"``.
-        answers: what operations give, as far as it is known; grows.
+        op_table: what operations give, as far as it is known; grows.
         blocks: modules whose shares are wanted, by name.
 
     Raises:
         DataDependentError: the network asks for the value of a tensor.
     """
-    ghosts = GhostMode(conditions.device_type, answers)
-    ledger = ghosts.ledger
+    fakes = FakeTensorMode(conditions.device_type, op_table)
+    tracker = fakes.tracker
     for name, module in blocks.items():
-        _book_under(name, module, ledger)
+        _book_under(name, module, tracker)
     memory_format = torch.channels_last if conditions.channels_last else torch.contiguous_format
-    ledger.kind = "parameters"
-    _make_ghosts(network, ghosts, memory_format)
-    ledger.kind = "inputs"
+    tracker.kind = "parameters"
+    _make_fake(network, fakes, memory_format)
+    tracker.kind = "inputs"
     batch = conditions.batch_size if mode == "infer" else conditions.train_batch_size
-    images = ghosts.like(torch.empty(batch, *image, device="meta").contiguous(memory_format=memory_format))
+    images = fakes.like(torch.empty(batch, *image, device="meta").contiguous(memory_format=memory_format))
     network.train(mode == "train")
     with ExitStack() as stack:
         if conditions.device_type == "cuda":
             stack.enter_context(AsOnCuda())
-        stack.enter_context(ghosts)
+        stack.enter_context(fakes)
         if mode == "infer":
-            ledger.kind = ""
-            ledger.restart()
-            with torch.no_grad(), _autocast(conditions, ghosts, keep_weights=False):
+            tracker.kind = ""
+            tracker.restart()
+            with torch.no_grad(), _autocast(conditions, fakes, keep_weights=False):
                 network(images)
-            return _profile(ghosts, [], set())
-        labels = ghosts.like(torch.empty(batch, dtype=torch.int64, device="meta"))
+            return _profile(fakes, [], set())
+        labels = fakes.like(torch.empty(batch, dtype=torch.int64, device="meta"))
         trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        ledger.kind = "optimizer_state"
+        tracker.kind = "optimizer_state"
         tensors, scalars = _STATE[conditions.optimizer]
         state = [torch.empty_like(parameter) for parameter in trained for _ in range(tensors)]
         state += [torch.empty((), device=images.device) for _ in trained for _ in range(scalars)]
-        ledger.kind = "gradients"
+        tracker.kind = "gradients"
         for parameter in trained:
             parameter.grad = torch.empty_like(parameter)
-        ledger.kind = ""
-        ledger.restart()
+        tracker.kind = ""
+        tracker.restart()
         ends_of_forward: list[int] = []
 
         def drop_gradients() -> None:
@@ -139,52 +139,61 @@ def simulate(
             images,
             labels,
             conditions.micro_batches,
-            autocast=lambda: _autocast(conditions, ghosts, keep_weights=True),
+            autocast=lambda: _autocast(conditions, fakes, keep_weights=True),
             drop_gradients=drop_gradients,
-            after_forward=lambda: ends_of_forward.append(ledger.time),
+            after_forward=lambda: ends_of_forward.append(tracker.time),
         )
-        gradients = {id(p.grad.held.record) for p in trained if isinstance(p.grad, Ghost)}
-        return _profile(ghosts, ends_of_forward, gradients)
+        gradients = {id(p.grad.held.record) for p in trained if isinstance(p.grad, FakeTensor)}
+        tracker.op = "optimizer step"
+        tracker.work(_optimizer_workspace(trained, conditions))
+        return _profile(fakes, ends_of_forward, gradients)
 
 
-def _make_ghosts(network: nn.Module, ghosts: GhostMode, memory_format: torch.memory_format) -> None:
-    """Put ghosts in place of a network's parameters and buffers; a tensor that is shared stays shared."""
-    made: dict[int, Ghost] = {}
+def _optimizer_workspace(parameters: Iterable[Tensor], conditions: Conditions) -> int:
+    """Bytes that an optimizer's step allocates: on CPUs the fused kernels copy each gradient that is not contiguous."""
+    if conditions.device_type != "cpu":
+        return 0
+    return max((p.grad.nbytes for p in parameters if p.grad is not None and not p.grad.is_contiguous()), default=0)
 
-    def ghost(tensor: Tensor) -> Ghost:
+
+def _make_fake(network: nn.Module, fakes: FakeTensorMode, memory_format: torch.memory_format) -> None:
+    """Put fake tensors in place of a network's parameters and buffers; a tensor that is shared stays shared."""
+    made: dict[int, FakeTensor] = {}
+
+    def fake(tensor: Tensor) -> FakeTensor:
         if id(tensor) not in made:
             model = torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
-            made[id(tensor)] = ghosts.like(model.to(memory_format=memory_format) if model.ndim == 4 else model)
+            made[id(tensor)] = fakes.like(model.to(memory_format=memory_format) if model.ndim == 4 else model)
         return made[id(tensor)]
 
     for module in network.modules():
         for name, parameter in module._parameters.items():
             if parameter is not None:
-                replaced: Any = ghost(parameter).requires_grad_(parameter.requires_grad)
+                replaced: Any = fake(parameter).requires_grad_(parameter.requires_grad)
                 replaced._is_param = True
                 module._parameters[name] = replaced
         for name, buffer in module._buffers.items():
             if buffer is not None:
-                module._buffers[name] = ghost(buffer)
+                module._buffers[name] = fake(buffer)
 
 
-def _book_under(name: str, module: nn.Module, ledger: Ledger) -> None:
+def _book_under(name: str, module: nn.Module, tracker: MemoryTracker) -> None:
     def enter(*_: object) -> None:
-        ledger.scope = name
+        tracker.scope = name
 
     def leave(*_: object) -> None:
-        ledger.scope = ""
+        tracker.scope = ""
 
     module.register_forward_pre_hook(enter)
     module.register_forward_hook(leave)
 
 
 @contextmanager
-def _autocast(conditions: Conditions, ghosts: GhostMode, *, keep_weights: bool) -> Iterator[None]:
+def _autocast(conditions: Conditions, fakes: FakeTensorMode, *, keep_weights: bool) -> Iterator[None]:
     """`torch.autocast`, which refuses CUDA where there is no GPU.
 
-    ``keep_weights``: whether copies of weights are kept until the end. In inference mode, which ghosts do not know,
-    they are not.
+    ``keep_weights``: whether copies of weights are kept until the end. They are not in inference mode, which fake
+    tensors do not know.
     """
     if conditions.dtype == "float32":
         yield
@@ -195,11 +204,11 @@ def _autocast(conditions: Conditions, ghosts: GhostMode, *, keep_weights: bool) 
     torch.set_autocast_dtype(kind, DTYPES[conditions.dtype])
     torch.set_autocast_cache_enabled(keep_weights)
     torch.autocast_increment_nesting()
-    ghosts.autocast = DTYPES[conditions.dtype]
+    fakes.autocast = DTYPES[conditions.dtype]
     try:
         yield
     finally:
-        ghosts.autocast = None
+        fakes.autocast = None
         if torch.autocast_decrement_nesting() == 0:
             torch.clear_autocast_cache()
         torch.set_autocast_enabled(kind, before[0])
@@ -207,24 +216,24 @@ def _autocast(conditions: Conditions, ghosts: GhostMode, *, keep_weights: bool) 
         torch.set_autocast_cache_enabled(before[2])
 
 
-def _profile(ghosts: GhostMode, ends_of_forward: list[int], gradients: set[int]) -> MemoryProfile:
-    ledger = ghosts.ledger
+def _profile(fakes: FakeTensorMode, ends_of_forward: list[int], gradients: set[int]) -> MemoryProfile:
+    tracker = fakes.tracker
     sums = dict.fromkeys(("parameters", "gradients", "optimizer_state", "inputs", "activations", "temporaries"), 0)
-    sums["temporaries"] = ledger.peak_workspace
+    sums["temporaries"] = tracker.peak_workspace
     shares: dict[str, int] = {}
-    for record in ledger.records:
-        if record.lives_at(ledger.peak_time):
+    for record in tracker.records:
+        if record.lives_at(tracker.peak_time):
             kind = record.kind or ("gradients" if id(record) in gradients else _role(record, ends_of_forward))
             sums[kind] += record.nbytes
             if kind == "activations" and record.scope:
                 shares[record.scope] = shares.get(record.scope, 0) + record.nbytes
-    assert sum(sums.values()) == ledger.peak, (sums, ledger.peak)
+    assert sum(sums.values()) == tracker.peak, (sums, tracker.peak)
     return MemoryProfile(
-        peak=ledger.peak,
-        peak_op=ledger.peak_op,
+        peak=tracker.peak,
+        peak_op=tracker.peak_op,
         blocks=shares,
-        traffic=ghosts.traffic,
-        kernels=ghosts.kernels,
+        traffic=fakes.traffic,
+        kernels=fakes.kernels,
         **sums,
     )
 

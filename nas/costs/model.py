@@ -16,7 +16,7 @@ from nas.costs.calibration import load_calibration
 from nas.costs.count import count
 from nas.costs.device import fingerprint
 from nas.costs.estimate import UNITS, Conditions, CostEstimate, Measure
-from nas.costs.ghosts import Answers, GhostMode
+from nas.costs.fake_tensors import FakeTensorMode, OpTable
 from nas.costs.measure import MODES, peak_memory, time_together
 from nas.costs.memory import MemoryProfile, Mode, simulate
 from nas.costs.store import Store
@@ -48,7 +48,7 @@ class CostModel:
         self.conditions = conditions
         self._store = Store(cache)
         self._device = fingerprint(conditions.device)
-        self._answers: Answers = {}
+        self._op_table: OpTable = {}
         self._counts: dict[str, Cost] = {}
         self._margin = _MEMORY_MARGIN[self.conditions.device_type]
         self.calibration = None if calibration is None else load_calibration(calibration, conditions)
@@ -125,13 +125,13 @@ class CostModel:
         return self._simulate(architecture, self.conditions, mode)
 
     def _simulate(self, architecture: Architecture, conditions: Conditions, mode: Mode) -> MemoryProfile:
-        with GhostMode(self.conditions.device_type, self._answers):
+        with FakeTensorMode(self.conditions.device_type, self._op_table):
             network = build_model(architecture)
         skeleton = architecture.skeleton
         image = (skeleton.in_channels, skeleton.image_size, skeleton.image_size)
         blocks = {block.name: network.get_submodule(f"stages.{block.name}") for block in architecture.blocks}
         with threads(self.conditions.threads):
-            return simulate(network, image, conditions, mode, answers=self._answers, blocks=blocks)
+            return simulate(network, image, conditions, mode, op_table=self._op_table, blocks=blocks)
 
     def largest_batch(self, architecture: Architecture, device_bytes: float, mode: Mode = "train") -> int:
         """The most images that an inference or a training step may have in ``device_bytes`` of memory; 0 if none fits.

@@ -1,6 +1,7 @@
 """The pass without data against the CPU allocator."""
 
 import random
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -9,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from nas import build_model
-from nas.costs import Conditions, CostModel, answers
+from nas.costs import Conditions, CostModel, op_results
 from nas.costs.allocator import allocator_peak
-from nas.costs.answers import DataDependentError
-from nas.costs.ghosts import GhostMode
+from nas.costs.fake_tensors import FakeTensorMode
 from nas.costs.memory import make_optimizer, run_gradients, simulate
+from nas.costs.op_results import DataDependentError
 from nas.costs.timing import threads
 from search_spaces import Architecture, load_space
 
@@ -41,7 +42,7 @@ def test_agrees_with_the_allocator(options: dict[str, Any]) -> None:
 
 
 def test_large_batches_are_extrapolated_from_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answers, "_LARGE", 1 << 16)
+    monkeypatch.setattr(op_results, "_LARGE", 1 << 16)
     plain = load_space("shapes").plain()
     costs = CostModel(Conditions(batch_size=80))
     assert costs.estimate(plain, "peak_memory_infer").value == pytest.approx(
@@ -117,7 +118,7 @@ class OnDevice(nn.Module):
 def test_cuda_is_told_apart_and_casts_without_a_gpu() -> None:
     network = OnDevice()
     conditions = Conditions(device="cuda", dtype="bfloat16", batch_size=2)
-    simulate(network, (3, 8, 8), conditions, "infer", answers={}, blocks={})
+    simulate(network, (3, 8, 8), conditions, "infer", op_table={}, blocks={})
     assert network.seen == ["cuda", True, torch.bfloat16, torch.float32]
 
 
@@ -139,7 +140,7 @@ class Attends(nn.Module):
 def test_fused_attention_needs_dense_rows(device: str) -> None:
     conditions = Conditions(device=device, batch_size=2, channels_last=False)
     dense, strided = (
-        simulate(Attends(transposed=flag), (64, 32, 32), conditions, "infer", answers={}, blocks={}).peak
+        simulate(Attends(transposed=flag), (64, 32, 32), conditions, "infer", op_table={}, blocks={}).peak
         for flag in (False, True)
     )
     logits = 2 * (32 * 32) ** 2 * 4
@@ -147,18 +148,28 @@ def test_fused_attention_needs_dense_rows(device: str) -> None:
 
 
 class Asks(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, ask: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(3, 2))
+        self.ask = ask
 
     def forward(self, images: Tensor) -> Tensor:
-        pooled = images.mean((2, 3))
-        return pooled @ self.weight if pooled.sum() > 0 else pooled
+        return self.ask(images.mean((2, 3)))
 
 
-def test_a_network_that_reads_values_is_refused() -> None:
-    with pytest.raises(DataDependentError, match="value of a tensor"):
-        simulate(Asks(), (3, 8, 8), Conditions(batch_size=2), "infer", answers={}, blocks={})
+@pytest.mark.parametrize(
+    "ask",
+    [lambda x: x if x.sum() > 0 else -x, lambda x: x[x > 0], lambda x: x[x.sum(1).nonzero()[:, 0]]],
+    ids=["condition", "mask", "nonzero"],
+)
+def test_a_network_that_reads_values_is_refused(ask: Callable[[Tensor], Tensor]) -> None:
+    with pytest.raises(DataDependentError, match="values of a tensor"):
+        simulate(Asks(ask), (3, 8, 8), Conditions(batch_size=2), "infer", op_table={}, blocks={})
+
+
+def test_a_network_may_index_by_positions() -> None:
+    network = Asks(lambda x: x[:, torch.arange(2, device=x.device)])
+    for device in ("cpu", "cuda"):
+        simulate(network, (3, 8, 8), Conditions(device=device, batch_size=2), "infer", op_table={}, blocks={})
 
 
 @pytest.mark.parametrize("shortcut", ["old gradient alone", "shared"])
@@ -173,7 +184,7 @@ def test_gradients_are_added_in_place_where_the_engine_would(shortcut: str) -> N
             y = self.second(x)
             return (y + x if shortcut == "shared" else y.sigmoid() + x).mean((2, 3))
 
-    profile = simulate(Residual(), (8, 32, 32), Conditions(train_batch_size=4), "train", answers={}, blocks={})
+    profile = simulate(Residual(), (8, 32, 32), Conditions(train_batch_size=4), "train", op_table={}, blocks={})
     assert profile.peak == _allocated(Residual(), (4, 8, 32, 32))
 
 
@@ -193,7 +204,7 @@ def _allocated(network: nn.Module, shape: tuple[int, ...]) -> int:
 
 
 def _network(architecture: Architecture) -> nn.Module:
-    with GhostMode("cpu", {}):
+    with FakeTensorMode("cpu", {}):
         return build_model(architecture)
 
 
@@ -214,7 +225,7 @@ def test_operators_of_a_users_own_run_under_the_autocast_in_force() -> None:
 
     plain, cast = (
         simulate(
-            Multiplies(), (1, 16, 16), Conditions(batch_size=256, dtype=dtype), "infer", answers={}, blocks={}
+            Multiplies(), (1, 16, 16), Conditions(batch_size=256, dtype=dtype), "infer", op_table={}, blocks={}
         ).peak
         for dtype in ("float32", "bfloat16")
     )

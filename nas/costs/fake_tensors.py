@@ -1,13 +1,15 @@
-"""Tensors without data that behave as if they stood on a device, and a ledger of the memory they would occupy.
+"""Fake tensors: shape, strides, dtype and device, but no data; and a tracker of the memory that they would occupy.
 
-A network of ghosts is run as it is, forward, backward and optimizer, in milliseconds. Below autograd every operation is
-answered from a table (`nas.costs.answers`); the life of a storage ends with its last tensor, exactly as it would on the
-device. Ghosts differ from meta tensors in what decides the path that code takes: ``device`` reads as the real one,
-autocast casts, and scaled-dot-product attention picks its kernel by the device's own rule, where on meta tensors it
-always takes the one that materialises the logits.
+A network of fake tensors runs as it is, forward, backward and optimizer, in milliseconds. Below autograd the result of
+every operation comes from a table (`nas.costs.op_results`). A storage is freed with its last tensor, as on the device.
 
-On the C++ side ghosts are CPU tensors throughout, also those of CUDA: autograd's engine asks the driver about tensors
-of CUDA, and there may be none. What CUDA does otherwise (its casts, its attention kernels) is in `nas.costs.cuda`.
+They are not torch's own `FakeTensor`. That one runs meta kernels, which know neither the strides that a convolution's
+backend chooses nor what an operation allocates inside itself. Nor are they meta tensors: ``device`` reads as the real
+one, autocast casts, and scaled-dot-product attention picks its kernel by the device's own rule, where on meta tensors
+it always takes the one that materialises the logits.
+
+In C++ all of them are CPU tensors, those of CUDA too: autograd's engine asks the driver about CUDA tensors, and there
+may be no driver. What CUDA does differently (its casts, its attention kernels) is in `nas.costs.cuda`.
 """
 
 # ruff: noqa: ANN401 - operations take and give anything
@@ -22,17 +24,17 @@ from torch import Tensor
 from torch.autograd.graph import _engine_run_backward
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nas.costs.answers import Answer, Form, Fresh, Output, Same, View, answer, form_of
+from nas.costs.op_results import Allocated, InPlace, OpResult, Output, TensorSpec, View, run_op, spec_of
 
 aten = torch.ops.aten
 
-Answers: TypeAlias = dict[tuple[Any, ...], Answer]
-"""Signature of an operation -> answer. Filled as networks are run; good for one device and number of threads."""
+OpTable: TypeAlias = dict[tuple[Any, ...], OpResult]
+"""Signature of an operation -> its result. Filled as networks run; good for one device and number of threads."""
 
 
 @dataclass(slots=True)
 class Record:
-    """A storage's life. Times count the ledger's entries; ``died`` is None while it lives."""
+    """A storage's life. Times count the tracker's entries; ``died`` is None while it lives."""
 
     nbytes: int
     kind: str
@@ -45,7 +47,7 @@ class Record:
         return self.born <= time and (self.died is None or self.died > time)
 
 
-class Ledger:
+class MemoryTracker:
     """What is allocated now, and what was when most was.
 
     ``granularity`` is what the allocator rounds to: 512 on CUDA (c10/cuda/CUDACachingAllocator), 1 on a CPU, whose
@@ -93,31 +95,31 @@ class Ledger:
 class Storage:
     """Memory that tensors share; gone with the last of them."""
 
-    __slots__ = ("ledger", "record")
+    __slots__ = ("record", "tracker")
 
-    def __init__(self, ledger: Ledger, record: Record) -> None:
-        self.ledger = ledger
+    def __init__(self, tracker: MemoryTracker, record: Record) -> None:
+        self.tracker = tracker
         self.record = record
 
     def __del__(self) -> None:
-        self.ledger.time += 1
-        self.ledger.current -= self.record.nbytes
-        self.record.died = self.ledger.time
+        self.tracker.time += 1
+        self.tracker.current -= self.record.nbytes
+        self.record.died = self.tracker.time
 
 
-class Ghost(Tensor):
+class FakeTensor(Tensor):
     """A tensor of a CPU without data."""
 
     held: Storage
-    form: Form
+    spec: TensorSpec
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
-        raise AssertionError(f"{func} on a ghost outside its mode")
+        raise AssertionError(f"{func} on a fake tensor outside its mode")
 
 
-class CudaGhost(Ghost):
+class FakeCudaTensor(FakeTensor):
     """A tensor of the first GPU without data."""
 
     device = torch.device("cuda", 0)
@@ -125,37 +127,38 @@ class CudaGhost(Ghost):
     is_cpu = False
 
 
-class GhostMode(TorchDispatchMode):
-    """Inside, operations on ghosts are answered from ``answers`` and booked in ``ledger``, and new tensors are ghosts.
+class FakeTensorMode(TorchDispatchMode):
+    """Inside, operations on fake tensors take their results from ``op_table``, and new tensors are fake.
 
-    ``traffic`` and ``kernels`` sum the bytes read and written, and the operations that are not mere views. ``autocast``
-    is the precision in force: it cannot be seen where operations arrive, yet still holds inside those of a user's own.
+    ``tracker`` books what they allocate. ``traffic`` sums the bytes read and written, ``kernels`` counts the operations
+    that are not mere views. ``autocast`` is the precision in force: operations arrive below autocast and cannot see it,
+    but operators of a user's own still run under it.
     """
 
-    def __init__(self, device_type: str, answers: Answers) -> None:
+    def __init__(self, device_type: str, op_table: OpTable) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.ledger = Ledger(512 if device_type == "cuda" else 1)
+        self.tracker = MemoryTracker(512 if device_type == "cuda" else 1)
         self.traffic = 0
         self.kernels = 0
         self.autocast: torch.dtype | None = None
         self._on_cuda = device_type == "cuda"
-        self._answers = answers
+        self._op_table = op_table
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         return False  # or every operation takes a detour by which its caller is no longer to be seen
 
-    def like(self, tensor: Tensor) -> Ghost:
-        """A ghost of a dense tensor's shape, strides and dtype."""
-        return self._ghost(form_of(tensor), self.ledger.allocate(tensor.nbytes))
+    def like(self, tensor: Tensor) -> FakeTensor:
+        """A fake tensor of a dense tensor's shape, strides and dtype."""
+        return self._fake(spec_of(tensor), self.tracker.allocate(tensor.nbytes))
 
-    def _ghost(self, form: Form, storage: Storage) -> Ghost:
-        shape, strides, dtype = form
-        ghost = Tensor._make_wrapper_subclass(
-            CudaGhost if self._on_cuda else Ghost, shape, strides=strides, dtype=dtype, device=_CPU
+    def _fake(self, spec: TensorSpec, storage: Storage) -> FakeTensor:
+        shape, strides, dtype = spec
+        fake = Tensor._make_wrapper_subclass(
+            FakeCudaTensor if self._on_cuda else FakeTensor, shape, strides=strides, dtype=dtype, device=_CPU
         )
-        ghost.held, ghost.form = storage, form
-        return ghost
+        fake.held, fake.spec = storage, spec
+        return fake
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         tensors: list[Tensor] = []
@@ -164,46 +167,51 @@ class GhostMode(TorchDispatchMode):
         for name, value in (kwargs or {}).items():
             signature.append(name)
             _sign((value,), tensors, signature)
-        if not any(isinstance(tensor, Ghost) for tensor in tensors) and (tensors or func.namespace != "aten"):
+        if not any(isinstance(tensor, FakeTensor) for tensor in tensors) and (tensors or not _makes_tensor(func)):
             return func(*args, **(kwargs or {}))
-        self.ledger.op = str(func)
+        self.tracker.op = str(func)
         if func is aten.add.Tensor and _accumulates(*args[:2]):
             self.kernels += 1
-            return self._ghost(args[0].form, args[0].held)
+            return self._fake(args[0].spec, args[0].held)
         inside = None if func.namespace == "aten" else self.autocast
         key = (*signature, inside)
-        known = self._answers.get(key)
+        known = self._op_table.get(key)
         if known is None:
-            known = self._answers[key] = answer(func, args, kwargs or {}, exact=not self._on_cuda, autocast=inside)
+            known = self._op_table[key] = run_op(func, args, kwargs or {}, exact=not self._on_cuda, autocast=inside)
         if known.traffic:
             self.traffic += known.traffic
             self.kernels += 1
         if known.workspace:
-            self.ledger.work(known.workspace)
+            self.tracker.work(known.workspace)
         outputs = [self._realise(output, tensors) for output in known.outputs]
         return outputs[0] if known.container is None else known.container(outputs)
 
     def _realise(self, output: Output, tensors: Sequence[Tensor]) -> Any:
-        if isinstance(output, Fresh):
-            return self._ghost(output.form, self.ledger.allocate(output.nbytes))
+        if isinstance(output, Allocated):
+            return self._fake(output.spec, self.tracker.allocate(output.nbytes))
         if isinstance(output, View):
             base = tensors[output.of]
-            return self._ghost(output.form, base.held if isinstance(base, Ghost) else self.ledger.allocate(0))
-        return tensors[output.of] if isinstance(output, Same) else output.value
+            return self._fake(output.spec, base.held if isinstance(base, FakeTensor) else self.tracker.allocate(0))
+        return tensors[output.of] if isinstance(output, InPlace) else output.value
 
 
 _CPU = torch.device("cpu")
 
 
+def _makes_tensor(func: Any) -> bool:
+    """Whether an operation that takes no tensor gives one (``aten.empty``), and not a dtype, a number or nothing."""
+    return func.namespace == "aten" and any(isinstance(r.type, torch.TensorType) for r in func._schema.returns)
+
+
 def _sign(values: Sequence[Any], tensors: list[Tensor], signature: list[Any]) -> None:
     """Append to ``signature`` what of ``values`` determines an operation's outputs, to ``tensors`` those among them."""
     for value in values:
-        if isinstance(value, Ghost):
+        if isinstance(value, FakeTensor):
             tensors.append(value)
-            signature.append(value.form)
+            signature.append(value.spec)
         elif isinstance(value, Tensor):
             tensors.append(value)
-            signature.append(form_of(value))
+            signature.append(spec_of(value))
         elif isinstance(value, (list, tuple)):
             signature.append(len(value))
             _sign(value, tensors, signature)
@@ -216,7 +224,7 @@ def _sign(values: Sequence[Any], tensors: list[Tensor], signature: list[Any]) ->
 _SOLE_USE = 4
 """References to a tensor in C++ when autograd's engine alone holds it, as a dispatch mode counts them."""
 _SOLE_HOLD = 2
-"""References to the storage of a single ghost: the ghost's, and the question's own."""
+"""References to the storage of a single fake tensor: the tensor's, and the question's own."""
 
 
 def _accumulates(first: Any, second: Any) -> bool:
@@ -226,9 +234,9 @@ def _accumulates(first: Any, second: Any) -> bool:
     """
     return (
         sys._getframe(2).f_code is _engine_run_backward.__code__
-        and isinstance(first, Ghost)
+        and isinstance(first, FakeTensor)
         and isinstance(second, Tensor)
-        and first.form == form_of(second)
+        and first.spec == spec_of(second)
         and first._use_count() <= _SOLE_USE
         and sys.getrefcount(first.held) <= _SOLE_HOLD
     )

@@ -1,9 +1,10 @@
-"""What single operations give and allocate: asked of the operations themselves, once for each signature.
+"""What a single operation returns and allocates, found by running it once for each signature.
 
-An operation is run on memory that nothing has written to, and its outputs looked at: shapes, strides, and which of them
-share memory with its arguments. Meta kernels would tell most of that without running anything, but not the strides that
-a convolution's backend chooses, nor what oneDNN, reductions and softmax allocate inside themselves; and importing them
-takes seconds. They serve where nothing else does: for operations of CUDA, and for those too large to be run.
+An operation runs on memory that nothing has written to. Kept of it are its outputs' shapes and strides, which of them
+share memory with its arguments, and what it allocated. Meta kernels would tell most of that without running anything,
+but not the strides that a convolution's backend chooses, nor what oneDNN, reductions and softmax allocate inside
+themselves; and importing them takes seconds. They serve where nothing else does: for operations of CUDA, and for those
+that are too large to run.
 """
 
 # ruff: noqa: ANN401 - operations take and give anything
@@ -21,15 +22,15 @@ from nas.costs.allocator import allocator_peak
 
 aten = torch.ops.aten
 
-Form: TypeAlias = tuple[tuple[int, ...], tuple[int, ...], torch.dtype]
+TensorSpec: TypeAlias = tuple[tuple[int, ...], tuple[int, ...], torch.dtype]
 """Shape, strides, dtype."""
 
 
 @dataclass(frozen=True, slots=True)
-class Fresh:
+class Allocated:
     """An output with memory of its own."""
 
-    form: Form
+    spec: TensorSpec
     nbytes: int
 
 
@@ -37,30 +38,30 @@ class Fresh:
 class View:
     """An output that shares the memory of the tensor argument number ``of``."""
 
-    form: Form
+    spec: TensorSpec
     of: int
 
 
 @dataclass(frozen=True, slots=True)
-class Same:
+class InPlace:
     """The tensor argument number ``of`` itself, after an operation in place."""
 
     of: int
 
 
 @dataclass(frozen=True, slots=True)
-class Constant:
+class NonTensor:
     """No tensor."""
 
     value: Any
 
 
-Output: TypeAlias = Fresh | View | Same | Constant
+Output: TypeAlias = Allocated | View | InPlace | NonTensor
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What an operation gives.
+class OpResult:
+    """What an operation returns and allocates.
 
     ``container`` is the type of a sequence of outputs, None where there is one. ``workspace`` is what the operation
     allocates at most while it runs, outputs included; ``traffic`` the bytes of its arguments and new outputs. Both are
@@ -74,44 +75,52 @@ class Answer:
 
 
 class DataDependentError(RuntimeError):
-    """A network asked for the value of a tensor, which also makes the host wait for the device."""
+    """A network asked for values of a tensor, which also makes the host wait for the device."""
 
 
-def form_of(tensor: Tensor) -> Form:
+def _reads_values(func: Any, tensors: Sequence[Tensor]) -> bool:
+    """Whether an operation returns a value that it read, or a tensor whose shape depends on values."""
+    if torch.Tag.dynamic_output_shape in func.tags:
+        # Of the operations with this tag, indexing alone has another use: indices that are no masks.
+        return func is not aten.index.Tensor or any(index.dtype in (torch.bool, torch.uint8) for index in tensors[1:])
+    return torch.Tag.data_dependent_output in func.tags
+
+
+def spec_of(tensor: Tensor) -> TensorSpec:
     """A tensor's shape, strides and dtype."""
     return tuple(tensor.shape), tuple(tensor.stride()), tensor.dtype
 
 
-def answer(
+def run_op(
     func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, exact: bool, autocast: torch.dtype | None = None
-) -> Answer:
-    """Ask an operation on tensors without data.
+) -> OpResult:
+    """Run an operation on tensors of the same specs, and keep what it returned and allocated.
 
     Args:
         func: the operation, an overload such as ``aten.mm.default``.
-        args: its arguments; of tensors only the form counts.
+        args: its arguments; of tensors only the spec counts.
         kwargs: its keyword arguments.
         exact: whether its workspace is wanted; else it is that of its outputs.
         autocast: what the operations inside it are cast to, if it is one of a user's own.
 
     Raises:
-        DataDependentError: the operation reads a value.
+        DataDependentError: the operation returns a value that it read, or a tensor whose shape depends on values.
     """
-    if func is aten._local_scalar_dense.default:
-        raise DataDependentError(
-            "the network asks for the value of a tensor (item, a comparison in Python): its cost cannot be told "
-            "without running it, and on a GPU it makes the host wait; keep the value in a tensor"
-        )
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+    if _reads_values(func, tensors):
+        raise DataDependentError(
+            f"the network asks for values of a tensor (item, nonzero, a comparison in Python; here {func}): its cost "
+            "cannot be told without running it, and on a GPU it makes the host wait; keep the value in a tensor"
+        )
     read = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     if not func._schema.returns:  # the fused optimizers: in place, and nothing allocated
-        return Answer((Constant(None),), None, 0, read)
+        return OpResult((NonTensor(None),), None, 0, read)
     with nullcontext() if autocast is None else torch.autocast("cpu", autocast):
-        outputs, container, workspace = _ask(func, args, kwargs, tensors, read, exact)
-    new = sum(output.nbytes for output in outputs if isinstance(output, Fresh))
+        outputs, container, workspace = _find(func, args, kwargs, tensors, read, exact)
+    new = sum(output.nbytes for output in outputs if isinstance(output, Allocated))
     if all(isinstance(output, View) for output in outputs):
-        return Answer(outputs, container, 0, 0)
-    return Answer(outputs, container, max(workspace, new) if exact else 0, read + new)
+        return OpResult(outputs, container, 0, 0)
+    return OpResult(outputs, container, max(workspace, new) if exact else 0, read + new)
 
 
 _WEIGHTS = {aten.convolution.default: 1, aten.convolution_backward.default: 2}
@@ -123,12 +132,12 @@ _PARTS = {True: (16, 32), False: (2, 3)}
 """How many images, by ``exact``. Below 16 oneDNN leaves 1x1 convolutions to another implementation."""
 _TOO_LARGE = 1 << 31
 
-_Asked: TypeAlias = tuple[tuple[Output, ...], type | None, int]
+_Found: TypeAlias = tuple[tuple[Output, ...], type | None, int]
 
 
-def _ask(
+def _find(
     func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: Sequence[Tensor], read: int, exact: bool
-) -> _Asked:
+) -> _Found:
     view = any(result.alias_info is not None and not result.alias_info.is_write for result in func._schema.returns)
     few, many = _PARTS[exact]
     if read >= _LARGE and not view:
@@ -167,7 +176,7 @@ def _resized(images: int, part: int, weight: Tensor | None) -> _Resize:
     return resize
 
 
-def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], device: str, resize: _Resize) -> _Asked:
+def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], device: str, resize: _Resize) -> _Found:
     made: list[Tensor] = []
 
     def real(value: Any) -> Any:
@@ -196,31 +205,31 @@ def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], device: str, 
     outputs: list[Output] = []
     for result in raw if container is not None else [raw]:
         if not isinstance(result, Tensor):
-            outputs.append(Constant(result))
+            outputs.append(NonTensor(result))
         elif id(result) in positions:
-            outputs.append(Same(positions[id(result)]))
+            outputs.append(InPlace(positions[id(result)]))
         elif result.untyped_storage()._cdata in storages:
-            outputs.append(View(form_of(result), storages[result.untyped_storage()._cdata]))
+            outputs.append(View(spec_of(result), storages[result.untyped_storage()._cdata]))
         else:
-            outputs.append(Fresh(form_of(result), result.untyped_storage().nbytes()))
+            outputs.append(Allocated(spec_of(result), result.untyped_storage().nbytes()))
     return tuple(outputs), container, workspace
 
 
-def _extrapolate(few: _Asked, many: _Asked, factor: float) -> _Asked:
-    """Every number goes on as from the first answer to the second."""
+def _extrapolate(few: _Found, many: _Found, factor: float) -> _Found:
+    """Every number goes on as it did from the first result to the second."""
 
     def number(a: int, b: int) -> int:
         return a + round((b - a) * factor)
 
-    def form(a: Form, b: Form) -> Form:
+    def spec(a: TensorSpec, b: TensorSpec) -> TensorSpec:
         return tuple(map(number, a[0], b[0])), tuple(map(number, a[1], b[1])), a[2]
 
     outputs: list[Output] = []
     for a, b in zip(few[0], many[0], strict=True):
-        if isinstance(a, Fresh) and isinstance(b, Fresh):
-            outputs.append(Fresh(form(a.form, b.form), number(a.nbytes, b.nbytes)))
+        if isinstance(a, Allocated) and isinstance(b, Allocated):
+            outputs.append(Allocated(spec(a.spec, b.spec), number(a.nbytes, b.nbytes)))
         elif isinstance(a, View) and isinstance(b, View):
-            outputs.append(View(form(a.form, b.form), a.of))
+            outputs.append(View(spec(a.spec, b.spec), a.of))
         else:
             outputs.append(a)
     return tuple(outputs), few[1], number(few[2], many[2])
