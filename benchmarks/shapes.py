@@ -17,7 +17,8 @@ from _side_by_side import write
 
 from search_spaces import Architecture, load_space
 from search_spaces.yamlfile import validate
-from trainers import Dataset, Recipe, TrainerConfig, Training, load_data, recipe_document, shapes
+from trainers import Dataset, Recipe, TrainerConfig, Training, load_data, recipe_document
+from trainers.datasets import shapes
 
 _CUES = {"block": shapes.BLOCK_CUE, "row bar": shapes.ROW_CUE, "column bar": shapes.COLUMN_CUE}
 
@@ -27,7 +28,7 @@ def final_top1(architecture: Architecture, data: Dataset, config: TrainerConfig,
     training = Training(architecture, data, config, seed=seed)
     while training.epoch < training.epochs:
         training.run_epoch()
-    return 100 * training.history[-1].val_top1
+    return 100 * training.history[-1].val["top1"]
 
 
 def rows(placements: Iterable[str], seeds: int) -> Iterator[list[str]]:

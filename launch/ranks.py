@@ -19,7 +19,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from torch import distributed
 
 from launch.checkpoints import newest_first, path_of, prune
-from nas.search import ACCURACY, EpochRecord, Job
+from nas.search import EpochRecord, Job
 from trainers import ALONE, CheckpointError, Dataset, EpochResult, Share, TrainerConfig, Training
 
 KEPT_CHECKPOINTS = 2
@@ -178,16 +178,5 @@ class Team:
 
 def _record(result: EpochResult) -> EpochRecord:
     """What the journal keeps of a result, and who trained it."""
-    return EpochRecord(
-        result.epoch,
-        {
-            ACCURACY: result.val_top1,
-            "loss": result.val_loss,
-            "train_loss": result.train_loss,
-        },
-        result.lr,
-        result.seconds,
-        os.getpid(),
-        socket.gethostname(),
-        time.time(),
-    )
+    metrics = {**result.val, **{f"train_{name}": value for name, value in result.train.items()}}
+    return EpochRecord(result.epoch, metrics, result.lr, result.seconds, os.getpid(), socket.gethostname(), time.time())

@@ -1,6 +1,7 @@
 """Full training of one architecture: `nas train`."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,18 +68,17 @@ def train_in_full(
         test = training.evaluate("test")
     except (Diverged, OutOfMemory) as error:
         raise Failure(f"training stopped: {error}") from error
-    last = training.history[-1]
+    last, main = training.history[-1], training.task.main
     figures = {
         "fingerprint": architecture.fingerprint,
         "epochs": training.epoch,
-        "val_top1": last.val_top1,
-        "test_top1": test.top1,
-        "test_loss": test.loss,
+        **{f"val_{name}": value for name, value in last.val.items() if name != "loss"},
+        **{f"test_{name}": value for name, value in test.metrics.items()},
         "test_images": test.images,
     }
     (folder / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
     console.print(
-        f"test top-1 {100 * test.top1:.2f} % on {test.images:,} images (validation {100 * last.val_top1:.2f} %)"
+        f"test {_figure(main, test.metrics)} on {test.images:,} images (validation {_figure(main, last.val)})"
     )
     return figures
 
@@ -99,7 +99,17 @@ def _recipe(recipe: str | None, run: Path | None, overrides: list[str]) -> Recip
 
 
 def _line(result: EpochResult, epochs: int) -> str:
-    return (
-        f"epoch {result.epoch}/{epochs}  train loss {result.train_loss:.3f}  val loss {result.val_loss:.3f}  "
-        f"val top-1 {100 * result.val_top1:.2f} %  lr {result.lr:.4f}  {result.seconds:.1f} s"
-    )
+    figures = [
+        f"{split} {_figure(name, metrics)}"
+        for split, metrics in (("train", result.train), ("val", result.val))
+        for name in metrics
+        if split == "val" or name == "loss"
+    ]
+    return f"epoch {result.epoch}/{epochs}  {'  '.join(figures)}  lr {result.lr:.4f}  {result.seconds:.1f} s"
+
+
+def _figure(name: str, metrics: Mapping[str, float]) -> str:
+    """A metric in words: a loss in nats, any other one as a share."""
+    if name == "loss":
+        return f"loss {metrics[name]:.3f}"
+    return f"{'top-1' if name == 'top1' else name} {100 * metrics[name]:.2f} %"

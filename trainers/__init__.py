@@ -1,9 +1,11 @@
 """Data, proxy and full training, checkpoints."""
 
-from trainers.batches import ALONE, Share
-from trainers.config import DataConfig, Recipe, TrainerConfig, recipe_document, recipe_names
-from trainers.data import DataError, Dataset, load_data
-from trainers.training import CheckpointError, Diverged, EpochResult, Evaluation, OutOfMemory, Training, fit, precision
+from trainers.checkpoint import CheckpointError
+from trainers.config import Recipe, TrainerConfig, recipe_document, recipe_names
+from trainers.datasets import DataConfig, DataError, Dataset, load_data
+from trainers.distributed import ALONE, Share
+from trainers.tasks import Evaluation
+from trainers.training import Diverged, EpochResult, OutOfMemory, Training, fit, precision
 
 __all__ = [
     "ALONE",

@@ -5,7 +5,6 @@ any number of decoding processes.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -15,26 +14,14 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils import data
 
-from trainers.data import MARGIN, Arrays, Box, DataError, Dataset, Files, Split, centre_box, read_image
+from trainers.datasets.base import Arrays, DataError, Dataset, Files, Indices, Split
+from trainers.datasets.pixels import MARGIN, Box, centre_box, read_image
+from trainers.distributed import ALONE, Share
 
 Batch: TypeAlias = tuple[Tensor, Tensor]
 """Normalised float32 [batch, in_channels, image_size, image_size] and int64 [batch]."""
 
-_Indices: TypeAlias = npt.NDArray[np.intp]
-
 _ORDER, _CROP = 0, 1  # what a random stream of (seed, epoch) is for
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """A process's part of every batch: each ``of``-th image, beginning with number ``rank``."""
-
-    rank: int = 0
-    of: int = 1
-
-
-ALONE = Share()
-"""All of it."""
 
 
 class Batches:
@@ -73,7 +60,7 @@ class Batches:
         """The training split in this epoch's order, `steps` batches of one size."""
         split = self._dataset.train
         order = np.random.default_rng([seed, epoch, _ORDER]).permutation(len(split))
-        parts = self._parts(self.steps * self.size, self.size)
+        parts = self._share.parts(self.steps * self.size, self.size)
         chunks = [order[part] for part in parts]
         labels = torch.from_numpy(split.labels[order]).to(self._device)
         if isinstance(split, Files):
@@ -85,17 +72,12 @@ class Batches:
 
     def evaluate(self, split: Split) -> Iterator[Batch]:
         """All of a split in its own order; the last batch may be smaller, and is left out where the share is empty."""
-        parts = [part for part in self._parts(len(split), self._batch_size) if part.start < part.stop]
+        parts = [part for part in self._share.parts(len(split), self._batch_size) if part.start < part.stop]
         chunks = [np.arange(part.start, part.stop, part.step) for part in parts]
         labels = torch.tensor(split.labels, device=self._device)
         images = self._decode(split, chunks, None) if isinstance(split, Files) else self._centre(split, chunks)
         for part, batch in zip(parts, images, strict=True):
             yield self._normalise(batch), labels[part]
-
-    def _parts(self, count: int, size: int) -> list[slice]:
-        """The share of each batch, as slices of the images in their order."""
-        rank, of = self._share.rank, self._share.of
-        return [slice(first + rank, min(first + size, count), of) for first in range(0, count, size)]
 
     def _normalise(self, images: Tensor) -> Tensor:
         """uint8 [batch, side, side, channels] to a Batch's images."""
@@ -107,14 +89,14 @@ class Batches:
             return images
         return images.pin_memory().to(self._device, non_blocking=True)
 
-    def _centre(self, split: Arrays, chunks: Sequence[_Indices]) -> Iterator[Tensor]:
+    def _centre(self, split: Arrays, chunks: Sequence[Indices]) -> Iterator[Tensor]:
         edge = (split.images.shape[1] - self._dataset.image_size) // 2
         inside = slice(edge, edge + self._dataset.image_size)
         for chunk in chunks:
             yield self._to_device(torch.from_numpy(split.images[chunk][:, inside, inside]))
 
     def _crop_and_flip(
-        self, split: Arrays, order: _Indices, parts: Sequence[slice], seed: int, epoch: int
+        self, split: Arrays, order: Indices, parts: Sequence[slice], seed: int, epoch: int
     ) -> Iterator[Tensor]:
         size, padding = self._dataset.image_size, self._dataset.padding
         play = split.images.shape[1] + 2 * padding - size
@@ -126,7 +108,7 @@ class Batches:
             images = self._to_device(torch.from_numpy(split.images[order[part]]))
             yield crop_and_flip(images, corners[:, part], flips[part], size, padding)
 
-    def _decode(self, split: Files, chunks: Sequence[_Indices], augment: tuple[int, int] | None) -> Iterator[Tensor]:
+    def _decode(self, split: Files, chunks: Sequence[Indices], augment: tuple[int, int] | None) -> Iterator[Tensor]:
         loader = data.DataLoader(
             _Decoder(split, self._dataset.image_size, augment),
             sampler=chunks,
@@ -168,7 +150,7 @@ class _Decoder(data.Dataset[Tensor | DataError]):
     def __init__(self, split: Files, size: int, augment: tuple[int, int] | None) -> None:
         self._split, self._size, self._augment = split, size, augment
 
-    def __getitem__(self, indices: _Indices) -> Tensor | DataError:
+    def __getitem__(self, indices: Indices) -> Tensor | DataError:
         try:
             return torch.from_numpy(np.stack([self._one(int(index)) for index in indices]))
         except DataError as error:

@@ -6,53 +6,11 @@ from typing import Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from search_spaces.yamlfile import Document, FileError, Problem, read_yaml, unknown
+from trainers.datasets import DataConfig
 
 _RECIPES = Path(__file__).parent / "recipes"
 
-DataName: TypeAlias = Literal["shapes", "fashion_mnist", "cifar10", "cifar100", "imagefolder"]
 Automatic: TypeAlias = bool | Literal["auto"]
-
-
-class DataConfig(BaseModel):
-    """Which pictures, and how they are split. `trainers.load_data` reads it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    name: DataName = Field(
-        default="shapes",
-        description="shapes: built in, drawn from the seed; fashion_mnist, cifar10, cifar100: read by torchvision; "
-        "imagefolder: any tree with a folder per class",
-    )
-    root: str = Field(default="data", min_length=1, description="folder that holds the files; unused by shapes")
-    download: bool = Field(
-        default=False, description="fetch missing files (fashion_mnist, cifar10, cifar100); never done unasked"
-    )
-    image_size: int | None = Field(
-        default=None, ge=8, le=1024, description="side in pixels; left out: the set's own, 224 for imagefolder"
-    )
-    train_size: int | None = Field(
-        default=None, ge=1, description="train on so many images, every class in proportion; left out: on all there are"
-    )
-    val_size: int | None = Field(
-        default=None,
-        ge=1,
-        description="images carved from the training data for selection, every class in proportion; left out: a tenth; "
-        "of no effect on an imagefolder with val/ and test/ of its own",
-    )
-    in_memory: bool = Field(
-        default=False,
-        description="imagefolder: decode once and keep the images (a node's workers share them) instead of streaming",
-    )
-    workers: int = Field(default=2, ge=0, le=256, description="processes that decode a streamed imagefolder")
-    seed: int = Field(default=0, ge=0, description="draws the shapes and the validation split")
-
-    @model_validator(mode="after")
-    def _options_fit_the_set(self) -> "DataConfig":
-        if self.download and self.name in ("shapes", "imagefolder"):
-            raise ValueError(f"download: {self.name} cannot be downloaded; leave it out")
-        if self.in_memory and self.name != "imagefolder":
-            raise ValueError(f"in_memory: {self.name} is always kept in memory; the key is for imagefolder alone")
-        return self
 
 
 class TrainerConfig(BaseModel):

@@ -7,7 +7,7 @@ import torch
 
 from search_spaces import Architecture, parse_architecture
 from trainers import DataConfig, Dataset, load_data
-from trainers.data import Arrays
+from trainers.datasets import Arrays
 
 
 @pytest.fixture(scope="session")

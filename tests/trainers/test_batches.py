@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainers import Dataset
-from trainers.batches import Batches, Share, crop_and_flip, random_box
-from trainers.data import Arrays
+from trainers import Dataset, Share
+from trainers.batches import Batches, crop_and_flip, random_box
+from trainers.datasets import Arrays
 
 CPU = torch.device("cpu")
 

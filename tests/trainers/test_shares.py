@@ -27,7 +27,7 @@ def train(share: Share) -> dict[str, list[list[float]]]:
     training = Training(load_space("shapes").plain(), data, config, share=share, build=network)
     results = [training.run_epoch() for _ in range(config.epochs)]
     return {
-        "figures": [[r.train_loss, r.train_top1, r.val_loss, r.val_top1] for r in results],
+        "figures": [[*r.train.values(), *r.val.values()] for r in results],
         "weights": [parameter.flatten().tolist() for parameter in training.model.parameters()],
     }
 

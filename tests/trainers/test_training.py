@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from search_spaces import Architecture
 from trainers import CheckpointError, Dataset, Diverged, EpochResult, OutOfMemory, TrainerConfig, Training, fit
-from trainers.data import Arrays
+from trainers.datasets import Arrays
 
 CONFIG = TrainerConfig(epochs=3, batch_size=32, warmup_epochs=1)
 
@@ -159,8 +159,10 @@ class TestFigures:
         labels = torch.from_numpy(split.labels)
         evaluation = training.evaluate("val")
         assert evaluation.images == 70
-        assert evaluation.loss == pytest.approx(-probabilities[range(70), labels].log().mean().item(), rel=1e-4)
-        assert evaluation.top1 == pytest.approx((probabilities.argmax(1) == labels).double().mean().item())
+        assert evaluation.metrics["loss"] == pytest.approx(
+            -probabilities[range(70), labels].log().mean().item(), rel=1e-4
+        )
+        assert evaluation.metrics["top1"] == pytest.approx((probabilities.argmax(1) == labels).double().mean().item())
 
     def test_evaluating_changes_nothing(self, small_network: Architecture, small_shapes: Dataset) -> None:
         a, b = (Training(small_network, small_shapes, CONFIG) for _ in range(2))
@@ -190,7 +192,7 @@ class TestFigures:
         )
         for _ in range(12):
             last = training.run_epoch()
-        assert last.train_loss < training.history[0].train_loss - 0.5
+        assert last.train["loss"] < training.history[0].train["loss"] - 0.5
 
     def test_progress_counts_the_steps(self, small_network: Architecture, small_shapes: Dataset) -> None:
         seen: list[tuple[int, int]] = []
@@ -215,7 +217,7 @@ class TestFigures:
         self, small_network: Architecture, small_shapes: Dataset, change: dict[str, object]
     ) -> None:
         result = Training(small_network, small_shapes, replace_config(**change)).run_epoch()
-        assert 0 < result.train_loss < 10
+        assert 0 < result.train["loss"] < 10
 
 
 def test_decay_spares_biases_and_norms(small_network: Architecture, small_shapes: Dataset) -> None:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from trainers import DataConfig, load_data, shapes
+from trainers import DataConfig, load_data
+from trainers.datasets import shapes
 
 
 def decode(image: np.ndarray) -> int:

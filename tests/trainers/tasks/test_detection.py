@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from nas import build_model, paper_tables
 from search_spaces import FAMILIES, Architecture, choose, load_architecture
-from trainers.detection import DETECTORS, LevelNormHead, Maps, retinanet, strided_blocks
+from trainers.tasks.detection.builders import DETECTORS, LevelNormHead, Maps, retinanet, strided_blocks
 
 AA = choose("aa", {"heads": 4, "min_key_width": 4, "multiple": 4})
 SMALL: dict[str, dict[str, Any]] = {

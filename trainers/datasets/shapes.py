@@ -17,6 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from trainers.datasets.base import Arrays, Dataset
+from trainers.datasets.config import DataConfig
+from trainers.datasets.pixels import resize, statistics
+
 SIZE = 32
 CELLS = 4
 CELL = SIZE // CELLS
@@ -28,6 +32,9 @@ CLASSES = ("red", "green", "blue", "yellow", "purple", "cyan")
 _HUES = np.array([[1, 0.15, 0.15], [0.1, 0.8, 0.15], [0.2, 0.3, 1], [1, 0.85, 0.1], [0.9, 0.2, 0.9], [0.1, 0.85, 0.9]])
 _LEVELS = np.array([235.0, 100.0])
 _WHITE, _BLACK = 250, 0
+
+_SIZES = (8_000, 2_000, 4_000)
+"""Pictures drawn for train, val and test unless the configuration says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +99,17 @@ def make(count: int, seed: int, stream: int) -> tuple[npt.NDArray[np.uint8], npt
     rng = np.random.default_rng([seed, stream])
     scenes = compose(count, rng)
     return draw(scenes, rng), scenes.labels
+
+
+def load(config: DataConfig) -> Dataset:
+    """As many pictures as `config` asks for, drawn from its seed."""
+    default_train, default_val, test_size = _SIZES
+    sizes = (config.train_size or default_train, config.val_size or default_val, test_size)
+    drawn = [make(size, config.seed, stream) for stream, size in enumerate(sizes)]
+    train, val, test = (Arrays(resize(images, config.image_size), labels) for images, labels in drawn)
+    mean, std = statistics(train.images)
+    side = train.images.shape[1]
+    return Dataset("shapes", train, val, test, CLASSES, side, 3, mean, std, flip=True, padding=0)
 
 
 def _stamp(

@@ -1,0 +1,30 @@
+"""Data sets: a file for each source, and one table of them."""
+
+import pkgutil
+from collections.abc import Callable
+
+from trainers.datasets.base import Arrays, DataError, Dataset, Files, Split
+from trainers.datasets.config import DataConfig
+from trainers.datasets.table import SOURCES, Source
+
+__all__ = [
+    "SOURCES",
+    "Arrays",
+    "DataConfig",
+    "DataError",
+    "Dataset",
+    "Files",
+    "Source",
+    "Split",
+    "load_data",
+]
+
+
+def load_data(config: DataConfig) -> Dataset:
+    """Reads, splits and describes the data set that `config` names.
+
+    Raises:
+        DataError: files are missing, a split would be empty, or an image cannot be read.
+    """
+    load: Callable[[DataConfig], Dataset] = pkgutil.resolve_name(SOURCES[config.name].loader)
+    return load(config)

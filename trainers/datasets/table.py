@@ -1,0 +1,28 @@
+"""Which data sets there are: a row and a file each."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a data set comes from."""
+
+    loader: str
+    """``module:function``; takes a `DataConfig`, gives a `Dataset`. Imported when it is needed."""
+    downloads: bool = False
+    """Whether ``data.download`` can fetch its files."""
+    files: bool = False
+    """Whether its images stay files, decoded as they are needed, unless ``data.in_memory`` is set."""
+
+
+_TORCHVISION = Source("trainers.datasets.torchvision_sets:load", downloads=True)
+
+SOURCES: Mapping[str, Source] = {
+    "shapes": Source("trainers.datasets.shapes:load"),
+    "fashion_mnist": _TORCHVISION,
+    "cifar10": _TORCHVISION,
+    "cifar100": _TORCHVISION,
+    "imagefolder": Source("trainers.datasets.imagefolder:load", files=True),
+}
+"""``data.name`` -> where it comes from."""

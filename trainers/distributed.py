@@ -1,0 +1,50 @@
+"""Several processes that train one network in step: each has a share of every batch, and all report the same.
+
+The ranks are those of a process group of `torch.distributed`. With `ALONE` nothing here needs one.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A process's part of every batch: each ``of``-th image, beginning with number ``rank``."""
+
+    rank: int = 0
+    of: int = 1
+
+    def parts(self, count: int, size: int) -> list[slice]:
+        """The share of each batch of `size`, as slices of `count` images in their order."""
+        return [slice(first + self.rank, min(first + size, count), self.of) for first in range(0, count, size)]
+
+
+ALONE = Share()
+"""All of it."""
+
+
+def in_step(network: nn.Module, share: Share) -> nn.Module:
+    """For training steps: gradients are averaged over the ranks, whose weights are made equal here."""
+    return DistributedDataParallel(network, gradient_as_bucket_view=True) if share.of > 1 else network
+
+
+def weight(share: Share, images: int, size: int) -> float:
+    """The factor of a rank's loss (mean over its `images`), so that the ranks' mean is the mean over all `size`."""
+    return share.of * images / size
+
+
+def total(tally: Tensor, share: Share) -> Tensor:
+    """The sum over all ranks, which all of them must ask for."""
+    if share.of > 1:
+        tally = tally.clone()
+        distributed.all_reduce(tally)
+    return tally
+
+
+def equal_buffers(network: nn.Module, share: Share) -> None:
+    """Gives every rank the buffers of rank 0: the running statistics that a checkpoint would hold."""
+    if share.of > 1:
+        for buffer in network.buffers():
+            distributed.broadcast(buffer, 0)

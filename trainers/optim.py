@@ -1,0 +1,37 @@
+"""The optimizer with its groups of parameters, and the learning rate of every step."""
+
+import math
+
+import torch
+from torch import nn
+
+from trainers.config import TrainerConfig
+
+
+def make_optimizer(network: nn.Module, config: TrainerConfig) -> torch.optim.Optimizer:
+    """Decays what has more than one dimension; biases and norms go free."""
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, config.lr, config.momentum, nesterov=config.nesterov, fused=True)
+    return torch.optim.AdamW(groups, config.lr, (config.momentum, 0.999), fused=True)
+
+
+def learning_rate(config: TrainerConfig, step: int, *, steps: int, epochs: int) -> float:
+    """Linear from 0 to the peak, then half a cosine to 0 (Loshchilov and Hutter, ICLR 2017).
+
+    Args:
+        config: peak and length of the warm-up.
+        step: counted from 0 over all epochs.
+        steps: of an epoch.
+        epochs: of the whole schedule.
+    """
+    total = epochs * steps
+    warmup = min(round(config.warmup_epochs * steps), total - 1)
+    if step < warmup:
+        return config.lr * (step + 1) / warmup
+    return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))

@@ -1,0 +1,46 @@
+"""One label an image: cross entropy, and the share of images whose highest logit is the label's (top-1)."""
+
+from collections.abc import Iterator
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from nas import build_model
+from search_spaces import Architecture
+from trainers.batches import Batch, Batches
+from trainers.config import TrainerConfig
+from trainers.datasets.base import Dataset
+from trainers.distributed import Share, total
+from trainers.tasks.base import Evaluation, Run, Step, Task
+
+
+def check(architecture: Architecture, dataset: Dataset) -> None:
+    """Raises ValueError unless classes, image size and channels agree."""
+    skeleton = architecture.skeleton
+    for key in ("num_classes", "image_size", "in_channels"):
+        has, needs = getattr(skeleton, key), getattr(dataset, key)
+        if has != needs:
+            raise ValueError(f"skeleton.{key} is {has}, and {dataset.name} has {needs}; set skeleton.{key}: {needs}")
+
+
+def step(network: Run, batch: Batch, config: TrainerConfig) -> Step:
+    """Cross entropy in nats an image, label-smoothed as `config` says; and the sum of correct answers."""
+    images, labels = batch
+    logits = network(images)
+    loss = cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing)
+    return Step(loss, {"top1": (logits.detach().argmax(1) == labels).sum()}, len(labels))
+
+
+def evaluate(network: Run, batches: Iterator[Batch], device: torch.device, share: Share) -> Evaluation:
+    """``loss``: cross entropy in nats an image; ``top1``: a share in [0, 1]."""
+    tally = torch.zeros(3, dtype=torch.float64, device=device)  # a share may be empty, and is counted all the same
+    for images, labels in batches:
+        logits = network(images)
+        loss = cross_entropy(logits.float(), labels, reduction="sum")
+        correct = (logits.argmax(1) == labels).sum()
+        tally += torch.stack([loss, correct, torch.full_like(correct, len(labels))])
+    loss_sum, correct_sum, count = total(tally, share).tolist()
+    return Evaluation({"loss": loss_sum / count, "top1": correct_sum / count}, int(count))
+
+
+CLASSIFICATION = Task(main="top1", check=check, build=build_model, feed=Batches, step=step, evaluate=evaluate)
