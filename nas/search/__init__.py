@@ -3,7 +3,8 @@
 from nas.search.config import SearchConfig
 from nas.search.default import Known
 from nas.search.engine import Engine, Summary
-from nas.search.journal import Journal, JournalError, RunLockedError, read_study, settings_of
+from nas.search.journal import Journal, RunLockedError, read_study, settings_of
+from nas.search.lines import JournalError
 from nas.search.records import (
     ACCURACY,
     EpochRecord,

@@ -9,6 +9,8 @@ it as it is. What differs is the way it is written:
 * What is said of a trial before its first line is in the file goes into that line, as Optuna itself writes a trial that
   is added whole: half the bytes, and an eighth of the records to apply when the run is resumed.
 * An append that fails (a full disk) leaves the file as it was, and its lines are kept for the next attempt.
+* Every line is sealed (`nas.search.lines`), so that what was changed, dropped or moved is found when it is read; and an
+  append looks whether the file still ends with what was written before.
 
 Nothing is ever read by pickle.
 """
@@ -18,6 +20,7 @@ import os
 import socket
 import time
 import warnings
+import zlib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -30,6 +33,8 @@ import optuna
 from optuna.storages.journal import BaseJournalBackend, JournalFileSymlinkLock
 from optuna.trial import TrialState
 
+from nas.search.lines import OURS, JournalError, Lines, sealed
+
 JOURNAL_NAME = "journal.log"
 STUDY_NAME = "nas"
 
@@ -40,13 +45,9 @@ _SETTINGS = "settings"
 
 _CREATE_TRIAL = 4
 """The operation in Optuna's format."""
-
-_ANY_WORKER = ""
-"""Stands in the file for who wrote a record: of 52 bytes, no reader needs any."""
-
-
-class JournalError(RuntimeError):
-    """A run that cannot be opened or written, in one or two lines that a user can act on."""
+_FIRST = b'{"op_code":0,"worker_id":"","study_name":"nas"'
+"""What a journal of this program begins with."""
+_LONGEST_BEGINNING = 1 << 20
 
 
 class RunLockedError(JournalError):
@@ -87,10 +88,8 @@ class Journal:
         lock = _take(run)
         with _released_on_error(lock):
             path = run / JOURNAL_NAME
-            if path.exists() and _cut_torn_tail(path):
-                if _holds_run(path):
-                    raise JournalError(f"{run} already holds a run: resume it, or choose another folder")
-                os.truncate(path, 0)
+            if path.exists():
+                _clear_beginning(path)
             backend = _Writer(path)
             storage = optuna.storages.JournalStorage(backend)
             with backend.held():
@@ -112,7 +111,7 @@ class Journal:
             raise JournalError(f"{run} holds no run: {JOURNAL_NAME} is not there")
         lock = _take(run)
         with _released_on_error(lock):
-            begun = _cut_torn_tail(path) > 0
+            begun = _cut_torn_end(path) > 0
             backend = _Writer(path)
             study = _load(backend, path) if begun else None
             if study is None or _SETTINGS not in study.user_attrs:
@@ -181,9 +180,58 @@ def _load(backend: BaseJournalBackend, path: Path) -> optuna.Study:
         raise JournalError(f"{path} is not a journal of this program: it holds no study named {STUDY_NAME!r}") from None
 
 
-def _holds_run(path: Path) -> bool:
-    """Whether the beginning of a run is complete: its study and its settings, which are written last."""
-    return _SETTINGS in _load(_Reader(path), path).user_attrs
+def is_journal(path: Path) -> bool:
+    """Whether a file is the journal of a run of this program, or what a driver left that died while it began one.
+
+    Damage further on does not make it another program's.
+    """
+    try:
+        return path.is_file() and (_is_beginning(path) or _SETTINGS in _first_attributes(path))
+    except OSError:
+        return False
+
+
+def _first_attributes(path: Path) -> set[str]:
+    """The study's attributes that this program's lines set before the first trial."""
+    names: set[str] = set()
+    try:
+        for line in Lines(path).new():
+            if line.get("op_code") == _CREATE_TRIAL:
+                break
+            if line.get("worker_id") == OURS and isinstance(line.get("user_attr"), dict):
+                names |= line["user_attr"].keys()
+    except JournalError:
+        pass
+    return names
+
+
+def _is_beginning(path: Path) -> bool:
+    """Whether the file holds what a driver wrote that died before its run was whole: no settings, no trials."""
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    begins = data.rstrip(b"\0")[: len(_FIRST)]
+    return (
+        len(data) < _LONGEST_BEGINNING
+        and _FIRST.startswith(begins)
+        and not any(mark in whole for mark in (b'"settings"', b'"op_code":4'))
+    )
+
+
+def _clear_beginning(path: Path) -> None:
+    """Empties what a driver left that died while it began a run; a JournalError for any other file that is not empty.
+
+    Nothing of others is emptied, and no run.
+    """
+    if not path.stat().st_size:
+        return
+    if _is_beginning(path):
+        os.truncate(path, 0)
+    elif is_journal(path):
+        raise JournalError(f"{path.parent} already holds a run: resume it, or choose another folder")
+    else:
+        raise JournalError(
+            f"{path} is not a journal of this program, and is left as it is: move it away, or choose another folder"
+        )
 
 
 class _Reader(BaseJournalBackend):
@@ -191,7 +239,7 @@ class _Reader(BaseJournalBackend):
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._offset = 0
+        self._lines = Lines(path)
         self._delivered = 0
         self._trials = 0
 
@@ -203,24 +251,7 @@ class _Reader(BaseJournalBackend):
             yield log
 
     def _new_lines(self) -> Iterator[dict[str, Any]]:
-        if self._path.stat().st_size == self._offset:
-            return
-        with self._path.open("rb") as file:
-            file.seek(self._offset)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    return
-                try:
-                    log = json.loads(line)
-                except ValueError:
-                    if file.read(1):
-                        raise JournalError(
-                            f"{self._path}: byte {self._offset} starts a line that is not JSON, with others behind it; "
-                            "restore the file from a copy"
-                        ) from None
-                    return
-                self._offset += len(line)
-                yield log
+        return self._lines.new()
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:  # noqa: ARG002
         raise JournalError(f"{self._path} is opened for reading only")
@@ -247,7 +278,7 @@ class _Writer(_Reader):
     def _new_lines(self) -> Iterator[dict[str, Any]]:
         while self._undelivered:
             yield self._undelivered.popleft()
-        yield from super()._new_lines()
+        yield from self._lines.new()
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         for log in logs:
@@ -255,7 +286,7 @@ class _Writer(_Reader):
             plain = json.loads(json.dumps(log))
             self._undelivered.append(plain)
             if not self._folded(plain):
-                self._waiting.append({**plain, "worker_id": _ANY_WORKER})
+                self._waiting.append({**plain, "worker_id": OURS})
                 if plain["op_code"] == _CREATE_TRIAL:
                     self._fresh[self._trials] = self._waiting[-1]
         if not self._holds:
@@ -296,14 +327,13 @@ class _Writer(_Reader):
         """Appends the lines that wait; with `sync`, returns when they are on the disk."""
         if not self._waiting and not (sync and self._unsynced):
             return
-        text = b"".join(json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in self._waiting)
         try:
-            if text:
+            if self._waiting:
                 self._lock.acquire()
             try:
-                self._append(text, sync)
+                self._append(sync)
             finally:
-                if text:
+                if self._waiting:
                     self._lock.release()
         except OSError as error:
             raise JournalError(
@@ -313,18 +343,23 @@ class _Writer(_Reader):
         self._fresh.clear()
         self._unsynced = not sync
 
-    def _append(self, text: bytes, sync: bool) -> None:
-        fd = os.open(self._path, os.O_WRONLY | os.O_APPEND)
+    def _append(self, sync: bool) -> None:
+        fd = os.open(self._path, os.O_RDWR | os.O_APPEND)
         try:
+            self._lines.check(fd)
             size = os.fstat(fd).st_size
-            if text and size != self._offset:
-                self._undelivered.extend(_Reader._new_lines(self))
-                if size != self._offset:
+            if self._waiting and size != self._lines.offset:
+                self._undelivered.extend(self._lines.new())
+                if size != self._lines.offset:
                     # We hold the lock that its writer held: whoever left half a line is dead.
-                    os.ftruncate(fd, self._offset)
-                    size = self._offset
+                    os.ftruncate(fd, self._lines.offset)
+                    size = self._lines.offset
+            lines, crc = [], self._lines.crc
+            for log in self._waiting:
+                lines.append(sealed(log, crc))
+                crc = zlib.crc32(lines[-1], crc)
             try:
-                rest = memoryview(text)
+                rest = memoryview(b"".join(lines))
                 while rest:
                     rest = rest[os.write(fd, rest) :]
                 if sync:
@@ -333,7 +368,8 @@ class _Writer(_Reader):
                 # Half a line would join the next one into nonsense.
                 os.ftruncate(fd, size)
                 raise
-            self._offset += len(text)
+            for line in lines:
+                self._lines.pass_by(line)
         finally:
             os.close(fd)
 
@@ -390,33 +426,26 @@ def _clear_stale_optuna_lock(path: Path) -> None:
         time.sleep(0.02)
 
 
-def _cut_torn_tail(path: Path) -> int:
-    """Cuts the file behind its last complete record and returns what is left of it, in bytes.
+def _cut_torn_end(path: Path) -> int:
+    """Cuts the file behind its last complete line and returns what is left of it, in bytes.
 
-    A kill leaves half a line; a power failure can leave a line of zeros.
+    A kill leaves half a line; a power failure can leave zeros. Nothing is cut from a file that has no whole line.
+
+    Raises:
+        JournalError: The file is damaged elsewhere, or it is no journal.
     """
+    lines = Lines(path)
+    for _ in lines.new():
+        pass
+    if not lines.offset:
+        if path.stat().st_size and not _is_beginning(path):
+            raise JournalError(f"{path} is not a journal of this program")
+        return 0
     with path.open("r+b") as file:
-        data = file.read()
-        end = len(data)
-        while end:
-            end = data.rfind(b"\n", 0, end) + 1
-            start = data.rfind(b"\n", 0, max(end - 1, 0)) + 1
-            if end and _is_record(data[start:end]):
-                break
-            end = start
-        if not end and b"\n" in data:
-            raise JournalError(f"{path} is not a journal: no line of it is a JSON record")
-        if end < len(data):
-            file.truncate(end)
+        if file.seek(0, os.SEEK_END) > lines.offset:
+            file.truncate(lines.offset)
             os.fsync(file.fileno())
-    return end
-
-
-def _is_record(line: bytes) -> bool:
-    try:
-        return isinstance(json.loads(line), dict)
-    except ValueError:
-        return False
+    return lines.offset
 
 
 def _sync_folder(run: Path) -> None:

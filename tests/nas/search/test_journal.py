@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
+import re
 import resource
 import signal
 import time
@@ -18,6 +20,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from nas.search import Journal, JournalError, RunLockedError, read_study, settings_of
+from nas.search.journal import is_journal
 
 if TYPE_CHECKING:
     from conftest import Child
@@ -109,7 +112,9 @@ def test_the_lock_of_a_killed_driver_is_free(tmp_path: Path, fork: type[Child]) 
         finish_trials(journal, 1)
 
 
-@pytest.mark.parametrize("tail", [b'{"op_code":8,"worker', b"\0" * 4096, b"\0\0\n", b'{"op_code":8,"trial_\n'])
+@pytest.mark.parametrize(
+    "tail", [b'{"op_code":8,"worker', b"\0" * 4096, b"\0\0\n", b'{"op_code":8,"trial_' + b"\0" * 99 + b"\n"]
+)
 def test_a_torn_tail_is_cut(tmp_path: Path, tail: bytes) -> None:
     with create(tmp_path) as journal:
         finish_trials(journal, 2)
@@ -150,15 +155,108 @@ def test_a_line_damaged_in_the_middle_is_an_error(tmp_path: Path) -> None:
     lines[2] = b"{damaged\n"
     path.write_bytes(b"".join(lines))
     for attempt in (lambda: read_study(tmp_path), lambda: Journal.open(tmp_path)):
-        with pytest.raises(JournalError, match=rf"byte {sum(map(len, lines[:2]))} .*not JSON.*restore"):
+        with pytest.raises(JournalError, match=rf"line 3, at byte {sum(map(len, lines[:2]))}: it is not JSON; restore"):
             attempt()
 
 
 def test_a_file_that_is_no_journal_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "journal.log").write_text("dear diary,\ntoday\n")
-    with pytest.raises(JournalError, match="is not a journal"):
+    with pytest.raises(JournalError, match="this program did not write it"):
         Journal.open(tmp_path)
+    with pytest.raises(JournalError, match="is not a journal of this program, and is left as it is"):
+        create(tmp_path)
     assert (tmp_path / "journal.log").read_text() == "dear diary,\ntoday\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["one line without an end", "{}\n", '{"op_code": 0}\n', "\0" * 99 + "text", '{"op_code":0,"worker_id":"me"}\n'],
+)
+def test_a_run_is_not_begun_in_anothers_journal(tmp_path: Path, text: str) -> None:
+    (tmp_path / "journal.log").write_text(text)
+    with pytest.raises(JournalError, match="is left as it is: move it away"):
+        create(tmp_path)
+    assert (tmp_path / "journal.log").read_text() == text
+    assert not is_journal(tmp_path / "journal.log")
+
+
+def test_a_journal_of_optuna_is_not_one_of_this_program(tmp_path: Path) -> None:
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / "journal.log")))
+    optuna.create_study(study_name="nas", storage=storage).ask()
+    before = (tmp_path / "journal.log").read_bytes()
+    with pytest.raises(JournalError, match="is left as it is: move it away"):
+        create(tmp_path)
+    assert (tmp_path / "journal.log").read_bytes() == before
+
+
+def damage(data: bytes, rng: random.Random) -> tuple[str, bytes]:
+    """A file with one bit changed, or a line dropped, doubled, or two swapped; never only a shorter end."""
+    lines = data.splitlines(keepends=True)
+    place = rng.randrange(len(lines) - 1)
+    kind = rng.choice(["bit", "drop", "double", "swap"])
+    if kind == "bit":
+        at = rng.randrange(len(data))
+        changed = bytes([data[at] ^ 1 << rng.randrange(8)])
+        return kind, data[:at] + changed + data[at + 1 :]
+    if kind == "drop":
+        del lines[place]
+    elif kind == "double":
+        lines.insert(place, lines[place])
+    else:
+        lines[place], lines[place + 1] = lines[place + 1], lines[place]
+    return kind, b"".join(lines)
+
+
+def test_what_was_changed_dropped_doubled_or_moved_is_found(tmp_path: Path) -> None:
+    with create(tmp_path) as journal:
+        finish_trials(journal, 5, "note")
+    path, rng = tmp_path / "journal.log", random.Random(0)
+    whole = path.read_bytes()
+    for _ in range(1_000):
+        kind, data = damage(whole, rng)
+        path.write_bytes(data)
+        for attempt in (read_study, Journal.open):
+            with pytest.raises(JournalError, match=r"line \d+, at byte|holds no run"):
+                attempt(tmp_path)
+        assert path.read_bytes() == data, kind
+
+
+def test_a_journal_of_an_older_version_is_read_and_sealed_from_then_on(tmp_path: Path) -> None:
+    with create(tmp_path) as journal:
+        finish_trials(journal, 2)
+    path = tmp_path / "journal.log"
+    old = re.sub(rb',"seal":"........"', b"", path.read_bytes())
+    path.write_bytes(old)
+    assert len(read_study(tmp_path).trials) == 2
+    with Journal.open(tmp_path) as journal:
+        finish_trials(journal, 1)
+    assert path.read_bytes().startswith(old)
+    assert len(read_study(tmp_path).trials) == 3
+    path.write_bytes(path.read_bytes().replace(b"0.5", b"0.6", 1))
+    with pytest.raises(JournalError, match="its seal is broken"):
+        read_study(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda path: os.truncate(path, 300), "was cut: it has 300 bytes"),
+        (lambda path: path.rename(path.with_name("old")) and path.write_bytes(b""), "was replaced by another"),
+        (lambda path: path.write_bytes(b"x" * 5_000), "was changed while it was in use"),
+    ],
+)
+def test_a_journal_that_is_cut_or_replaced_under_a_driver_is_found_and_not_added_to(
+    tmp_path: Path, change: Callable[[Path], object], said: str
+) -> None:
+    journal = create(tmp_path)
+    finish_trials(journal, 2)
+    path = tmp_path / "journal.log"
+    change(path)
+    left = path.read_bytes()
+    with pytest.raises(JournalError, match=said):
+        journal.study.ask()
+    journal.close()
+    assert path.read_bytes() == left
 
 
 def test_a_run_is_not_begun_twice(tmp_path: Path) -> None:

@@ -1,0 +1,139 @@
+"""The lines of a journal file: how each is sealed, and how damage is told from an end that was torn off.
+
+Every line that this program writes ends with a seal, ``"seal":"<8 hex digits>"}``: the CRC-32 of all bytes of the file
+before it, the line's own among them. A line that was changed, dropped, doubled or moved therefore breaks its own seal
+or the next one. Optuna and its dashboard ignore the field. Lines of others (a dashboard that stores a note) have no
+seal, and the next sealed line covers them; so do journals of older versions, until a driver goes on with them. A seal
+finds accidents: whoever changes a file on purpose can seal it again.
+"""
+
+import json
+import os
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+OURS = ""
+"""Stands in the file for who wrote a line of this program; Optuna's own lines hold a name there."""
+
+_SEAL = re.compile(rb',"seal":"([0-9a-f]{8})"\}\n\Z')
+_SEAL_BYTES = len(b',"seal":"00000000"}\n')
+_HOLE = b"\0" * 8
+"""A power failure leaves zeros where the disk had no time to write."""
+_COMPARED = 64
+
+
+class JournalError(RuntimeError):
+    """A run that cannot be opened or written, in one or two lines that a user can act on."""
+
+
+def printable(text: str) -> str:
+    """One line in which nothing of a stranger's reaches a terminal as a control sequence."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in " ".join(text.splitlines()))
+
+
+def damaged(path: Path, place: str, what: str) -> JournalError:
+    """The error for a journal that cannot be believed."""
+    what = printable(what)
+    return JournalError(
+        f"{printable(str(path))} is damaged, or this program did not write it: {printable(place)}: "
+        f"{what[:240]}{'...' if len(what) > 240 else ''}; restore the file from a copy"
+    )
+
+
+def sealed(record: Mapping[str, Any], before: int) -> bytes:
+    """A line of the file; `before` is the CRC-32 of all bytes that stand before it."""
+    body = json.dumps(record, separators=(",", ":")).encode()[:-1]
+    return b'%b,"seal":"%08x"}\n' % (body, zlib.crc32(body, before))
+
+
+class Lines:
+    """The complete lines of a file as JSON objects, each once and in order, while others may add to it.
+
+    Attributes are for reading. ``offset``: bytes delivered; ``crc``: of them; ``number``: lines delivered.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.offset = 0
+        self.crc = 0
+        self.number = 0
+        self._sealed = False
+        self._identity: tuple[int, int] | None = None
+        self._last = b""
+
+    def new(self) -> Iterator[dict[str, Any]]:
+        """What was added since the last call; an end that is torn off is left where it is.
+
+        Raises:
+            JournalError: A line is damaged, or the file was cut or replaced since the last call.
+        """
+        found = os.stat(self.path)  # noqa: PTH116  # asked for before every proposal
+        if found.st_size == self.offset and (found.st_dev, found.st_ino) == self._identity:
+            return
+        with self.path.open("rb") as file:
+            self.check(file.fileno())
+            file.seek(self.offset)
+            for line in file:
+                record = self._record(line, file)
+                if record is None:
+                    return
+                self.pass_by(line)
+                yield record
+
+    def check(self, fd: int) -> None:
+        """Raises a JournalError unless the open file still begins with what was delivered."""
+        found = os.fstat(fd)
+        identity = (found.st_dev, found.st_ino)
+        if self._identity is None:
+            self._identity = identity
+        changed = "replaced by another" if identity != self._identity else ""
+        if not changed and found.st_size < self.offset:
+            changed = f"cut: it has {found.st_size} bytes, and had {self.offset}"
+        if not changed and os.pread(fd, len(self._last), self.offset - len(self._last)) != self._last:
+            changed = "changed"
+        if changed:
+            raise JournalError(
+                f"{printable(str(self.path))} was {changed} while it was in use; nothing was added to it: put the "
+                "file back and resume the run"
+            )
+
+    def pass_by(self, line: bytes) -> None:
+        """Counts a line as delivered."""
+        self.crc = zlib.crc32(line, self.crc)
+        self.offset += len(line)
+        self.number += 1
+        self._last = (self._last + line)[-_COMPARED:]
+        self._sealed = self._sealed or _SEAL.search(line[-_SEAL_BYTES:]) is not None
+
+    def _record(self, line: bytes, file: BufferedReader) -> dict[str, Any] | None:
+        """The line as JSON; None if it is the torn end of the file."""
+        if not line.endswith(b"\n"):
+            if self._holds(line[:-1] + b"\n"):
+                raise self._damaged("its line break was changed")
+            return None
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            if (_HOLE in line or not line.strip(b"\0\n")) and not file.peek(1):
+                return None
+            raise self._damaged("it is not JSON") from None
+        if not isinstance(record, dict):
+            raise self._damaged("it is not a JSON object")
+        if _SEAL.search(line[-_SEAL_BYTES:]) is None:
+            if "seal" in record or (self._sealed and record.get("worker_id") == OURS):
+                raise self._damaged("it has no seal, and the lines before it have")
+        elif not self._holds(line):
+            raise self._damaged("its seal is broken: it, or what stands before it, was changed, dropped or moved")
+        return record
+
+    def _holds(self, line: bytes) -> bool:
+        """Whether the line has a seal, and it is whole."""
+        seal = _SEAL.search(line[-_SEAL_BYTES:])
+        return seal is not None and int(seal[1], 16) == zlib.crc32(line[:-_SEAL_BYTES], self.crc)
+
+    def _damaged(self, what: str) -> JournalError:
+        return damaged(self.path, f"line {self.number + 1}, at byte {self.offset}", what)
