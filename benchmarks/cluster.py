@@ -32,8 +32,8 @@ import optuna
 from _side_by_side import write_between
 from ray.cluster_utils import Cluster
 
-from launch import driver
-from launch.config import Resources
+from launch.ray import connection, driver
+from launch.rundir.config import Resources
 from nas.costs import Conditions, CostModel
 from nas.search import ACCURACY, Engine, Journal, Objective, SearchConfig, read_trials
 from search_spaces import load_space
@@ -99,7 +99,7 @@ def work(
         {"trials": trials, "sampler": arguments.sampler, "stopping": "none", "finalist_seeds": 0}
     )
     directions, metrics = [o.direction for o in OBJECTIVES], [o.metric for o in OBJECTIVES]
-    with Journal.create(folder, directions, metrics, {}) as journal, driver.connected(resources):
+    with Journal.create(folder, directions, metrics, {}) as journal, connection.connected(resources):
         space, costs = load_space("cifar-resnet"), CostModel(Conditions())
         engine = Engine(journal, space, config, objectives=OBJECTIVES, epochs=EPOCHS, costs=costs)
         plan = driver.Plan(folder, cast(Any, None), cast(Any, None), resources)

@@ -46,7 +46,7 @@ from _side_by_side import write_between
 from numpy.typing import NDArray
 from samplers import MACRO, macro
 
-from launch.run import Run, open_run
+from launch.rundir.run import Run, open_run
 from nas.analysis import account, progress, searched
 from nas.analysis.ranks import rank_correlation
 from nas.costs import CostEstimate

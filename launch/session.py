@@ -9,12 +9,15 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from launch import cluster, driver, report
-from launch.config import RunConfig
-from launch.display import Display
 from launch.errors import UserError
-from launch.run import LIMITS, MEASURED, Run, open_run
-from launch.tensorboard import Board
+from launch.ray import capacity, cluster, connection, driver, note
+from launch.reports import report
+from launch.reports.display import Display
+from launch.reports.facts import HAND, facts_of
+from launch.reports.tensorboard import Board
+from launch.rundir import names
+from launch.rundir.config import RunConfig
+from launch.rundir.run import LIMITS, MEASURED, Run, open_run
 from nas.analysis import front_of, progress
 from nas.costs import Budget, Conditions, CostModel
 from nas.search import Engine, Journal, Summary, read_trials
@@ -22,7 +25,6 @@ from search_spaces import SearchSpace
 from trainers import Dataset, load_data, precision
 
 _BOARD_EVERY_S = 5.0
-COSTS_NAME = "costs.jsonl"
 _COUNTED = ("params", "macs")
 
 
@@ -47,7 +49,7 @@ def load_fitting(config: RunConfig, space: SearchSpace) -> Dataset:
 def search(folder: Path, dataset: Dataset, console: Console, address: str | None = None) -> Summary:
     """Goes on with a run, from wherever it is, until it is done; leaves report and TensorBoard files behind.
 
-    `address`: the Ray cluster to do it on, as `driver.address_of` has it; not what the journal says of it.
+    `address`: the Ray cluster to do it on, as `connection.address_of` has it; not what the journal says of it.
 
     Raises:
         Interrupted: the user stopped it; another call goes on.
@@ -56,7 +58,7 @@ def search(folder: Path, dataset: Dataset, console: Console, address: str | None
     with Journal.open(folder) as journal:
         run, _ = open_run(folder)
         _check_kind(run)
-        costs = cost_model(run.config, run.folder / COSTS_NAME)
+        costs = cost_model(run.config, run.folder / names.COSTS)
         with _status(console, "measuring the plain skeleton"):
             budget = Budget.parse(run.config.budget, plain=run.space.plain(), costs=costs)
             engine = Engine(
@@ -69,7 +71,7 @@ def search(folder: Path, dataset: Dataset, console: Console, address: str | None
                 budget=budget,
             )
         journal.study.set_user_attr(LIMITS, dict(budget.limits))
-        board = Board(run.folder / "tensorboard", run.space, run.measures)
+        board = Board(run.folder / names.TENSORBOARD, run.space, run.measures)
         try:
             if not engine.done:
                 _train(run, journal, engine, dataset, board, console, address)
@@ -77,11 +79,12 @@ def search(folder: Path, dataset: Dataset, console: Console, address: str | None
             if run.config.calibration is not None and costs.calibration is not None:
                 costs.calibration.save(Path(run.config.calibration))  # what the run measured has bettered it
             run, trials = open_run(folder)
-            report.write(run, trials)
+            facts = facts_of(run, trials)
+            report.write(facts)
             board.draw(trials, progress(trials, run.objectives, run.reference))
-            for name, figure in report.figures(run, trials).items():
+            for name, figure in report.figures(facts).items():
                 board.picture(name, figure, len(trials))
-            for trial in front_of(trials, run.objectives):
+            for trial in facts.front:
                 board.text(f"front/trial-{trial.number:04d}", report.exported(run, trial), trial.number)
         finally:
             board.close()
@@ -149,13 +152,13 @@ def _train(
 
     with ExitStack() as stack:
         with _status(console, "starting Ray and its workers"):
-            stack.enter_context(driver.connected(resources))
-            waits = cluster.check_fits(
+            stack.enter_context(connection.connected(resources))
+            waits = capacity.check_fits(
                 resources, cluster.nodes(), lambda: resources.address is not None and cluster.grows()
             )
         if waits is not None:
             console.print(f"warning: {waits}", markup=False, soft_wrap=True)
-        display = stack.enter_context(Display(console, engine.summary, lambda: cluster.left(run.folder)))
+        display = stack.enter_context(Display(console, engine.summary, lambda: note.left(run.folder)))
         driver.run(engine, driver.Plan(run.folder, dataset, run.config.trainer, resources), on_tick)
 
 
@@ -167,7 +170,7 @@ def _measure_front(run: Run, journal: Journal, costs: CostModel, console: Consol
     wanted = [
         trial
         for trial in trials
-        if (trial.number in members or (trial.origin.startswith(report.HAND) and trial.status == "complete"))
+        if (trial.number in members or (trial.origin.startswith(HAND) and trial.status == "complete"))
         and f"{MEASURED}{trial.number}" not in journal.study.user_attrs
     ]
     for index, trial in enumerate(wanted, 1):

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from launch.errors import Failure, UserError
-from launch.run import open_run
+from launch.rundir.run import open_run
 from search_spaces import Architecture
 from search_spaces.yamlfile import read_yaml, validate, write_yaml
 from trainers import Diverged, EpochResult, OutOfMemory, Recipe, Training, fit, load_data, recipe_document

@@ -81,6 +81,61 @@ def test_what_is_forbidden_is_found(module: str, source: str) -> None:
     assert len(_forbidden(source, module)) == 1
 
 
+def _modules_named(source: str, module: str, *, is_package: bool, known: frozenset[str]) -> set[str]:
+    """Which of `known` a module imports: ``from a import b`` is `a.b` where that is a module, else `a`."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        names: list[str] = []
+        if isinstance(node, ast.ImportFrom):
+            parents = module.split(".")[: None if is_package and node.level == 1 else -(node.level - is_package)]
+            origin = ".".join([*(parents if node.level else []), *filter(None, [node.module])])
+            names = [f"{origin}.{alias.name}" for alias in node.names] + [origin]
+            names = [name for name in names[:-1] if name in known] or [origin]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        found |= {name for name in names if name in known and name != module}
+    return found
+
+
+def _cycle(imports: dict[str, set[str]]) -> list[str]:
+    """The modules of one import cycle, in order; empty without one."""
+    done: set[str] = set()
+    path: list[str] = []
+
+    def visit(module: str) -> list[str]:
+        if module in path:
+            return [*path[path.index(module) :], module]
+        if module in done:
+            return []
+        path.append(module)
+        for other in sorted(imports.get(module, ())):
+            if cycle := visit(other):
+                return cycle
+        path.pop()
+        done.add(module)
+        return []
+
+    return next((cycle for module in sorted(imports) if (cycle := visit(module))), [])
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    known = frozenset(_name(path) for path in MODULES)
+    imports = {
+        _name(path): _modules_named(path.read_text(), _name(path), is_package=path.name == "__init__.py", known=known)
+        for path in MODULES
+    }
+    assert sum(map(len, imports.values())) > len(imports)
+    assert _cycle(imports) == []
+
+
+def test_a_cycle_is_found() -> None:
+    assert _cycle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+    assert _cycle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+    known = frozenset({"launch", "launch.cli", "launch.cli.app"})
+    assert _modules_named("from . import app", "launch.cli", is_package=True, known=known) == {"launch.cli.app"}
+    assert _modules_named("def f():\n    from launch import cli", "x", is_package=False, known=known) == {"launch.cli"}
+
+
 @pytest.mark.parametrize(
     ("module", "source"),
     [

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import yaml
 
-from launch.config import RunConfig
 from launch.errors import UserError
+from launch.rundir.config import RunConfig
 
 _COUNTED = ("top1", "params", "macs")
 _SAFE = re.compile(r"[\w.,:@%+=/\[\]-]+", re.ASCII)

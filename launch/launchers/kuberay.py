@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from launch.config import RunConfig
 from launch.launchers.common import Target, check, document, own_gpu, plain, search_or_resume
+from launch.rundir.config import RunConfig
 from search_spaces import SearchSpace
 from search_spaces.yamlfile import write_yaml
 

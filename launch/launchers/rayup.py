@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from launch.config import RunConfig
 from launch.errors import UserError
 from launch.launchers.common import Target, check, document, plain
+from launch.rundir.config import RunConfig
 
 _PORT = 6379
 _OBJECT_MANAGER_PORT = 8076

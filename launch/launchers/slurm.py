@@ -10,9 +10,9 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from launch.config import RunConfig
 from launch.errors import UserError
 from launch.launchers.common import Target, check, own_gpu, plain
+from launch.rundir.config import RunConfig
 
 _LEAVE_S = 120
 """Before the time limit: the search stops between two events, and Ray with it."""

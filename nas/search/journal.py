@@ -38,8 +38,8 @@ from nas.search.lines import OURS, JournalError, Lines, sealed
 JOURNAL_NAME = "journal.log"
 STUDY_NAME = "nas"
 
-_LOCK_NAME = "driver.lock"
-_HOLDER_NAME = "driver.json"
+LOCK_NAME = "driver.lock"
+DRIVER_NAME = "driver.json"
 _OPTUNA_LOCK_SUFFIX = ".lock"
 _SETTINGS = "settings"
 
@@ -377,7 +377,7 @@ class _Writer(_Reader):
 def _take(run: Path) -> filelock.BaseFileLock:
     try:
         run.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(run / _LOCK_NAME, timeout=0, thread_local=False)
+        lock = filelock.FileLock(run / LOCK_NAME, timeout=0, thread_local=False)
         lock.acquire()
     except filelock.Timeout:
         raise RunLockedError(f"{run} is being worked on by {_holder(run)}; stop that driver first") from None
@@ -386,7 +386,7 @@ def _take(run: Path) -> filelock.BaseFileLock:
     with _released_on_error(lock):
         try:
             holder = {"pid": os.getpid(), "host": socket.gethostname()}
-            (run / _HOLDER_NAME).write_text(json.dumps(holder))
+            (run / DRIVER_NAME).write_text(json.dumps(holder))
             _clear_stale_optuna_lock(run / (JOURNAL_NAME + _OPTUNA_LOCK_SUFFIX))
         except OSError as error:
             raise JournalError(f"cannot write in {run}: {error.strerror or error}") from error
@@ -394,7 +394,7 @@ def _take(run: Path) -> filelock.BaseFileLock:
 
 
 def _release(run: Path, lock: filelock.BaseFileLock) -> None:
-    (run / _HOLDER_NAME).unlink(missing_ok=True)
+    (run / DRIVER_NAME).unlink(missing_ok=True)
     lock.release()
 
 
@@ -409,7 +409,7 @@ def _released_on_error(lock: filelock.BaseFileLock) -> Iterator[None]:
 
 def _holder(run: Path) -> str:
     try:
-        holder = json.loads((run / _HOLDER_NAME).read_text())
+        holder = json.loads((run / DRIVER_NAME).read_text())
         return f"process {holder['pid']} on {holder['host']}"
     except (OSError, ValueError, KeyError):
         return "another process"

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from launch.checkpoints import newest_first, path_of, prune, remove_except
+from launch.rundir.checkpoints import newest_first, path_of, prune, remove_except
 
 
 def test_the_newest_come_first_and_strangers_are_ignored(tmp_path: Path) -> None:

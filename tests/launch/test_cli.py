@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from launch import cli
-from launch.run import Run
+from launch.rundir.run import Run
 from nas.search import Journal
 from search_spaces import load_architecture, preset_names, zoo_names
 

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from launch import driver
-from launch.cluster import ClusterNote, NodeNote, check_fits, grows, idle_gpus, leave, left, nodes, room, worker_count
-from launch.config import Resources, RunConfig
 from launch.errors import UserError
-from launch.run import begin, open_run
+from launch.ray import connection, driver
+from launch.ray.capacity import check_fits, room
+from launch.ray.cluster import grows, nodes, worker_count
+from launch.ray.note import ClusterNote, NodeNote, idle_gpus, leave, left
+from launch.rundir.config import Resources, RunConfig
+from launch.rundir.run import begin, open_run
 from nas.costs import Conditions, CostModel
 from nas.search import Engine, Journal, TrialRecord
 from search_spaces import load_space
@@ -232,7 +234,7 @@ def searching(
     )
     run = begin(folder, config, load_space("shapes"))
     deadline = time.monotonic() + LIMIT_S
-    with Journal.open(run.folder) as journal, driver.connected(resources):
+    with Journal.open(run.folder) as journal, connection.connected(resources):
         engine = Engine(
             journal, run.space, config.search, objectives=run.objectives, epochs=EPOCHS, costs=CostModel(Conditions())
         )
@@ -367,7 +369,7 @@ def test_trials_are_kept_to_a_kind(
 
 def on_cpus() -> type[Any]:
     """The real worker, on a CPU where it is given a GPU; a class of a function, so that it travels as a value."""
-    from launch.worker import Worker
+    from launch.ray.worker import Worker
 
     class OnCpus(Worker):
         def setup(self, config: dict[str, Any], **shared: Any) -> None:  # noqa: ANN401

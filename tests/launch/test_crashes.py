@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.run import open_run
+from launch.rundir.run import open_run
 from nas.search import TrialRecord
 
 pytestmark = pytest.mark.slow

@@ -1,6 +1,6 @@
 """What a person reads while a search runs."""
 
-from launch.display import line
+from launch.reports.display import line
 from nas.search import Summary
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from launch import driver
-from launch.config import RunConfig
-from launch.driver import address_of
 from launch.errors import Interrupted, UserError
-from launch.run import begin
-from launch.worker import Worker
+from launch.ray import adapter
+from launch.ray.connection import address_of
+from launch.ray.worker import Worker
+from launch.rundir import names
+from launch.rundir.config import RunConfig
+from launch.rundir.run import begin
 from nas.costs import Conditions, CostModel
 from nas.search import Engine, Journal
 from search_spaces import load_space
@@ -72,7 +73,7 @@ def test_jobs_follow_the_cluster_and_a_lost_one_goes_on_under_its_number(
     tmp_path: Path, config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Tune's calls, without Tune: a node comes, a node goes, a trial dies with it."""
-    monkeypatch.setattr(driver, "_COUNT_EVERY_S", -1.0)
+    monkeypatch.setattr(adapter, "COUNT_EVERY_S", -1.0)
     run = begin(tmp_path / "run", config, load_space("shapes"))
     room, nodes, interrupted = 1, frozenset({"one", "two"}), False
     ended: list[str] = []
@@ -92,20 +93,20 @@ def test_jobs_follow_the_cluster_and_a_lost_one_goes_on_under_its_number(
         )
         finish = engine.finish
         monkeypatch.setattr(engine, "finish", lambda job, outcome: (ended.append(outcome.kind), finish(job, outcome)))
-        adapter = driver._adapter(engine, lambda: room, lambda: nodes, run.folder, turn)
-        first = json.loads(adapter.suggest("a")["job"])
-        assert adapter.suggest("b") is None
+        searcher = adapter.Adapter(engine, lambda: room, lambda: nodes, run.folder / names.CHECKPOINTS, turn)
+        first = json.loads(searcher.suggest("a")["job"])
+        assert searcher.suggest("b") is None
         room = 3
-        others = [json.loads(adapter.suggest(name)["job"])["number"] for name in "bc"]
-        assert adapter.suggest("d") is None
+        others = [json.loads(searcher.suggest(name)["job"])["number"] for name in "bc"]
+        assert searcher.suggest("d") is None
         room, nodes = 2, frozenset({"two"})
-        adapter.on_trial_complete("a", error=True)
-        assert adapter.suggest("d") is None
+        searcher.on_trial_complete("a", error=True)
+        assert searcher.suggest("d") is None
         room = 3
-        assert json.loads(adapter.suggest("d")["job"]) == first
+        assert json.loads(searcher.suggest("d")["job"]) == first
         assert len({first["number"], *others}) == 3
-        adapter.on_trial_complete("d", error=True)
+        searcher.on_trial_complete("d", error=True)
         assert ended == ["node_lost", "lost"]
         interrupted, room = True, 4
         with pytest.raises(Interrupted):  # also while Tune does nothing but ask
-            adapter.suggest("e")
+            searcher.suggest("e")

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from launch import cli
-from launch.config import RunConfig
-from launch.guard import check_files
-from launch.run import Run, begin
-from launch.worker import Worker
+from launch.ray.worker import Worker
+from launch.rundir.config import RunConfig
+from launch.rundir.guard import check_files
+from launch.rundir.run import Run, begin
 from nas.costs.store import Store
 from nas.search import JournalError
 from search_spaces import Architecture, load_space

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.run import open_run
+from launch.rundir.run import open_run
 from nas.search import TrialRecord
 
 pytestmark = pytest.mark.slow
@@ -39,7 +39,8 @@ RUN_FILE = {
 SEARCH = """
 import socket, sys, time
 from pathlib import Path
-from launch import cli, driver
+from launch import cli
+from launch.ray import driver
 
 hold, over = Path("hold").absolute(), Path("over").absolute()
 

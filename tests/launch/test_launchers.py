@@ -21,10 +21,10 @@ import ray
 import yaml
 
 from launch import cli
-from launch.config import RunConfig, load_run
 from launch.errors import UserError
 from launch.launchers import Cloud, Kube, Slurm, Target, kuberay, ray_up, slurm
-from launch.run import open_run
+from launch.rundir.config import RunConfig, load_run
+from launch.rundir.run import open_run
 from search_spaces import load_space
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "launchers"

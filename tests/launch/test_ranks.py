@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from ray.exceptions import RayActorError
 
-from launch.config import Resources
-from launch.driver import connected
-from launch.ranks import Team
+from launch.ray.connection import connected
+from launch.ray.replicas import Team
+from launch.rundir.config import Resources
 from nas.search import Job
 from search_spaces import load_space
 from trainers import DataConfig, Dataset, TrainerConfig, load_data

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from launch import pictures, report
-from launch.run import Run, open_run
+from launch.reports import plots, report
+from launch.reports.facts import facts_of, placed
+from launch.reports.prose import FINALISTS_TITLE, finalist_cells, spent_text, verdict
+from launch.rundir.run import Run, open_run
 from nas.analysis import front_of, select
 from search_spaces import load_architecture, parse_architecture
 
@@ -14,7 +16,7 @@ from search_spaces import load_architecture, parse_architecture
 def test_the_report_holds_front_hand_placements_and_pictures(make_run: Callable[..., Run]) -> None:
     folder = make_run().folder
     run, trials = open_run(folder)
-    page = report.write(run, trials)
+    page = report.write(facts_of(run, trials))
     names = {path.name for path in page.parent.iterdir()}
     assert {"report.html", "report.md", "front.json", "front-macs.png", "front-params.png"} <= names
     assert {"progress.png", "effects.png"} <= names
@@ -24,7 +26,7 @@ def test_the_report_holds_front_hand_placements_and_pictures(make_run: Callable[
     assert text.count("data:image/png;base64,") == len(list(page.parent.glob("*.png")))
     front = json.loads((page.parent / "front.json").read_text())
     assert [row["trial"] for row in front] == [trial.number for trial in front_of(trials, run.objectives)]
-    hands = {row["origin"] for row in report.rows(run, trials)} - {"searched"}
+    hands = {row["origin"] for row in facts_of(run, trials).rows} - {"searched"}
     assert hands == {f"{name} (by hand)" for name in ("plain", "se", "cbam", "aa", "aw")}
 
 
@@ -40,13 +42,13 @@ def test_an_export_is_the_architecture_with_its_figures_above(make_run: Callable
 
 def test_a_run_that_has_only_begun_has_a_report_too(make_run: Callable[..., Run]) -> None:
     run, trials = open_run(make_run(jobs=1).folder)
-    text = report.write(run, trials).read_text()
+    text = report.write(facts_of(run, trials)).read_text()
     assert "There is nothing to compare yet." in text
 
 
 def test_the_verdict_says_who_won(make_run: Callable[..., Run]) -> None:
     run, trials = open_run(make_run().folder)
-    sentence = report.verdict(run, trials)
+    sentence = verdict(facts_of(run, trials))
     complete = [t for t in trials if t.status == "complete" and not t.origin.startswith("finalist:")]
     by_hand = max(t.epochs[4].metrics["top1"] for t in complete if t.origin.startswith("hand:"))
     searched = max(t.epochs[4].metrics["top1"] for t in complete if not t.origin.startswith("hand:"))
@@ -55,41 +57,41 @@ def test_the_verdict_says_who_won(make_run: Callable[..., Run]) -> None:
 
 def test_finalists_are_told_with_interval_probability_and_group(make_run: Callable[..., Run]) -> None:
     run, trials = open_run(make_run().folder)
-    rows = report.finalist_rows(run, trials)
+    rows = facts_of(run, trials).finalists
     again = {trial.origin for trial in trials if trial.origin.startswith("finalist:")}
     assert {f"finalist:{row['trial']}" for row in rows} == again
     assert all(row["low"] <= row["mean"] <= row["high"] and 0 <= row["on_front"] <= 1 for row in rows)
     assert rows[0]["groups"].startswith("a")
-    page = report.write(run, trials)
+    page = report.write(facts_of(run, trials))
     assert (page.parent / "finalists.png").read_bytes().startswith(b"\x89PNG")
     for text in (page.read_text(), (page.parent / "report.md").read_text()):
-        assert report.FINALISTS_TITLE in text
-        assert all(cell in html.unescape(text) for row in rows for cell in report.finalist_cells(row).values())
+        assert FINALISTS_TITLE in text
+        assert all(cell in html.unescape(text) for row in rows for cell in finalist_cells(row).values())
         assert "of one seed on the validation split" not in text
-    sentence = report.verdict(run, trials)
+    sentence = verdict(facts_of(run, trials))
     assert sentence.startswith("On one seed each")
     assert f"Trained again, trial {rows[0]['trial']} " in sentence
 
 
 def test_before_finalists_the_report_says_that_it_is_one_seed(make_run: Callable[..., Run]) -> None:
     run, trials = open_run(make_run(jobs=9).folder)
-    assert report.finalist_rows(run, trials) == []
-    page = report.write(run, trials)
+    assert facts_of(run, trials).finalists == []
+    page = report.write(facts_of(run, trials))
     assert "of one seed on the validation split" in page.read_text()
     assert "of one seed on the validation split" in (page.parent / "report.md").read_text()
-    assert "Trained again" not in report.verdict(run, trials)
+    assert "Trained again" not in verdict(facts_of(run, trials))
 
 
 def test_proposals_and_epochs_are_accounted_for(make_run: Callable[..., Run]) -> None:
     run, trials = open_run(make_run().folder)
-    row = report.spent(run, trials)
+    row = facts_of(run, trials).spent
     json.dumps(row)
     assert row["proposals"] == row["launched"] + sum(row["rejected"].values()) + row["duplicates"]
     assert row["launched"] == row["complete"] + row["stopped"] + row["failed"]
     assert row["epochs"] + row["finalist_epochs"] == sum(len(trial.epochs) for trial in trials)
     assert row["saved"] == 1 - row["epochs"] / row["full_epochs"] > 0
-    sentences = report.spent_text(run, trials)
-    assert sentences in (report.write(run, trials).parent / "report.md").read_text()
+    sentences = spent_text(facts_of(run, trials))
+    assert sentences in (report.write(facts_of(run, trials)).parent / "report.md").read_text()
     assert f"{row['epochs']} epochs instead of the {row['full_epochs']}" in sentences
     assert row["early_ranks"]
     assert row["early_ranks"].keys() == {trial.last_epoch for trial in trials if trial.status == "stopped"}
@@ -111,14 +113,12 @@ def test_proposals_and_epochs_are_accounted_for(make_run: Callable[..., Run]) ->
 def test_placements_are_told_in_few_words(placements: dict[str, dict[str, str]], text: str, tmp_path: Path) -> None:
     skeleton = {"family": "resnet", "depth": 18, "image_size": 32, "num_classes": 4}
     (tmp_path / "a.yaml").write_text(json.dumps({"schema": 1, "skeleton": skeleton, "placements": placements}))
-    assert report.placed(load_architecture(tmp_path / "a.yaml")) == text
+    assert placed(load_architecture(tmp_path / "a.yaml")) == text
 
 
 def test_those_stopped_far_below_do_not_press_the_front_flat() -> None:
-    complete = [pictures.Point(x, y, on_front=True) for x, y in ((1.0, 82.0), (2.0, 84.0))]
-    (axes,) = pictures.front(
-        [*complete, pictures.Point(1.5, 11.0, complete=False)], x_label="cost", y_label="top-1"
-    ).axes
+    complete = [plots.Point(x, y, on_front=True) for x, y in ((1.0, 82.0), (2.0, 84.0))]
+    (axes,) = plots.front([*complete, plots.Point(1.5, 11.0, complete=False)], x_label="cost", y_label="top-1").axes
     low, high = axes.get_ylim()
     assert 80 < low < 82
     assert 84 < high < 86

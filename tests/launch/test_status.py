@@ -11,9 +11,9 @@ import pytest
 from rich.console import Console
 
 from launch import cli
-from launch.cluster import ClusterNote, NodeNote, leave
-from launch.run import Run, open_run
-from launch.status import show, status
+from launch.ray.note import ClusterNote, NodeNote, leave
+from launch.reports.status import show, status
+from launch.rundir.run import Run, open_run
 from nas.search import EpochRecord, TrialRecord
 from search_spaces import load_space
 

@@ -4,9 +4,10 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 
-from launch import report
-from launch.run import Run, open_run
-from launch.tensorboard import Board
+from launch.reports import report
+from launch.reports.facts import facts_of
+from launch.reports.tensorboard import Board
+from launch.rundir.run import Run, open_run
 from nas.analysis import progress
 
 
@@ -17,7 +18,7 @@ def drawn(make_run: Callable[..., Run]) -> tuple[Run, dict[str, EventAccumulator
     series = progress(trials, run.objectives, run.reference)
     board.draw(trials[:3], series[:1])
     board.draw(trials, series)  # what was drawn already is not drawn again
-    for name, figure in report.figures(run, trials).items():
+    for name, figure in report.figures(facts_of(run, trials)).items():
         board.picture(name, figure, 1)
     board.text("front/trial", "schema: 1")
     board.close()

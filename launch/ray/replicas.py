@@ -18,7 +18,7 @@ from ray.util.placement_group import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from torch import distributed
 
-from launch.checkpoints import newest_first, path_of, prune
+from launch.rundir.checkpoints import newest_first, path_of, prune
 from nas.search import EpochRecord, Job
 from trainers import ALONE, CheckpointError, Dataset, EpochResult, Share, TrainerConfig, Training
 

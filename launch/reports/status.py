@@ -16,14 +16,14 @@ from typing import Any
 
 from rich.console import Console
 
-from launch.cluster import ClusterNote, idle_gpus, left
-from launch.display import duration
-from launch.guard import printable
-from launch.run import Run
-from launch.tables import print_table
+from launch.ray.note import ClusterNote, idle_gpus, left
+from launch.reports.display import duration
+from launch.reports.tables import print_table
+from launch.rundir import names
+from launch.rundir.guard import printable
+from launch.rundir.run import Run
 from nas.search import EpochRecord, TrialRecord
 
-_DRIVER = "driver.json"
 _PACE_OVER = 64
 """Epochs, the latest, that the pace is taken over."""
 _SILENT_AFTER = 3.0
@@ -142,7 +142,7 @@ def show(console: Console, found: Mapping[str, Any]) -> None:
 def _driver(folder: Path) -> dict[str, Any] | None:
     """Who says that they hold the run. One of this machine that is dead does not; of another, only silence tells."""
     try:
-        holder = json.loads((folder / _DRIVER).read_text())
+        holder = json.loads((folder / names.DRIVER).read_text())
         pid, host = int(holder["pid"]), printable(str(holder["host"]))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

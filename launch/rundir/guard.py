@@ -15,10 +15,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from launch.rundir import names
 from nas.search import JournalError, TrialRecord
 from search_spaces import FileError
 
-_OPTUNA_LOCK = "journal.log.lock"
+_OPTUNA_LOCK = f"{names.JOURNAL}.lock"
 _STRICT = ConfigDict(strict=True, revalidate_instances="always")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:", re.ASCII)
 _ORIGIN = re.compile(r"(hand:[\w.-]+|finalist:\d+|sampler|fallback)?", re.ASCII)

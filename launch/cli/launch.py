@@ -3,17 +3,18 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from launch.launchers import Target
+from launch import launchers
+from launch.cli.options import Set
+from launch.launchers import Target
+from launch.rundir.config import load_run, space_of
 
 app = typer.Typer(name="launch", help="Writes what starts a search on a cluster.", no_args_is_help=True)
 
 File = Annotated[str, typer.Argument(metavar="RUN.yaml", help="A run file, or the name of one that ships.")]
-Set = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Set a key of the run file; repeat.")]
 RunDir = Annotated[str | None, typer.Option("--run", metavar="DIR", help="The run's folder, shared by all nodes.")]
 Nodes = Annotated[int, typer.Option(min=1, help="Machines.")]
 Gpus = Annotated[int, typer.Option(min=0, help="GPUs of each.")]
@@ -35,8 +36,6 @@ def slurm(
     output: Output = None,
 ) -> None:
     """A SLURM batch script that goes on with the run when it is requeued."""
-    from launch import launchers  # noqa: PLC0415
-    from launch.config import load_run  # noqa: PLC0415
 
     config, target = load_run(file, overrides), _target(file, run, nodes, gpus_per_node, overrides)
     text = launchers.slurm(config, target, launchers.Slurm(cpus_per_node, time, partition, account))
@@ -63,9 +62,6 @@ def kuberay(
     output: Output = None,
 ) -> None:
     """A RayJob for Kubernetes with the KubeRay operator."""
-    from launch import launchers  # noqa: PLC0415
-    from launch.cli import space_of  # noqa: PLC0415
-    from launch.config import load_run  # noqa: PLC0415
 
     config, target = load_run(file, overrides), _target(file, run, nodes, gpus_per_node, overrides)
     kube = launchers.Kube(image, claim, cpus_per_node, memory, namespace)
@@ -90,8 +86,6 @@ def ray_up(
     output: Output = None,
 ) -> None:
     """A cluster file for ray up: AWS, GCP, Azure, or machines of your own."""
-    from launch import launchers  # noqa: PLC0415
-    from launch.config import load_run  # noqa: PLC0415
 
     names = tuple(host.strip() for host in hosts.split(",") if host.strip())
     if provider == "local" and nodes == 1 and names:
@@ -104,9 +98,7 @@ def ray_up(
     _write(launchers.ray_up(config, target, cloud), output, lambda path: f"ray up {path}")
 
 
-def _target(file: str, run: str | None, nodes: int, gpus: int, overrides: list[str]) -> "Target":
-    from launch.launchers import Target  # noqa: PLC0415
-
+def _target(file: str, run: str | None, nodes: int, gpus: int, overrides: list[str]) -> Target:
     return Target(file, run or f"runs/{Path(file).stem}", nodes, gpus, tuple(overrides))
 
 

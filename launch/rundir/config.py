@@ -6,13 +6,15 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from launch.errors import UserError
 from nas.costs import MEASURES, read_limits
 from nas.search import ACCURACY, SearchConfig
+from search_spaces import SearchSpace, load_space
 from search_spaces.yamlfile import FileError, Problem, read_yaml, unknown, validate
 from trainers import DataConfig, TrainerConfig, recipe_document
 
 OBJECTIVES = (ACCURACY, *MEASURES)
-_RUNS = Path(__file__).parent / "runs"
+_RUNS = Path(__file__).parents[1] / "runs"
 
 
 class Resources(BaseModel):
@@ -137,3 +139,12 @@ def load_run(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     if isinstance(recipe, str):
         document = document.over(recipe_document(recipe))
     return validate(document, RunConfig)
+
+
+def space_of(file: str, config: RunConfig) -> SearchSpace:
+    """The space that a run file names: a path beside the file, a path from here, or a preset."""
+    beside = Path(file).parent / config.space
+    try:
+        return load_space(beside if beside.is_file() else config.space)
+    except FileError as error:
+        raise UserError(f"{file}: space: {error}" if len(error.problems) == 1 else str(error)) from error

@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from launch.cluster import ClusterNote
+from launch.ray.note import ClusterNote
 from nas.search import Summary
 
 _REFRESH_S = 0.25

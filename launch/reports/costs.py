@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from launch.tables import amount, print_table
+from launch.reports.tables import amount, print_table
 from nas.analysis.ranks import rank_correlation
 from nas.costs import MEASURES, Calibration, Conditions, CostEstimate, CostModel, calibrate, count
 from nas.costs.device import fingerprint

@@ -9,8 +9,9 @@ from typing import Any
 
 import optuna
 
-from launch.config import RunConfig
-from launch.guard import check_figures, check_files, check_trials, readable
+from launch.rundir import names
+from launch.rundir.config import RunConfig
+from launch.rundir.guard import check_figures, check_files, check_trials, readable
 from nas.search import (
     ACCURACY,
     Journal,
@@ -65,7 +66,7 @@ def begin(folder: Path, config: RunConfig, space: SearchSpace, *, overwrite: boo
     """
     run = Run(folder.resolve(), config, space)
     check_files(folder)
-    if overwrite and (run.folder / "journal.log").is_file():
+    if overwrite and (run.folder / names.JOURNAL).is_file():
         try:
             with readable(folder):
                 Journal.open(run.folder).close()

@@ -13,7 +13,7 @@ from typing import Any
 from ray import tune
 from ray.exceptions import RayActorError
 
-from launch.ranks import Rank, Team
+from launch.ray.replicas import Rank, Team
 from nas.search import EpochRecord, Job, JobReport, Outcome
 from trainers import Diverged, OutOfMemory, TrainerConfig
 

@@ -1,0 +1,5 @@
+"""`python -m launch.cli` is `nas`."""
+
+from launch.cli.app import main
+
+main()

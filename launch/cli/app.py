@@ -1,0 +1,133 @@
+"""The command `nas`: its table of commands, and what becomes of an error.
+
+Exit codes: 0 success, 1 the work failed, 2 the user must change something (a file, an option), 130 interrupted.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any, NamedTuple, cast
+
+import typer
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
+
+from launch.errors import Failure, Interrupted, UserError
+from search_spaces import FileError
+
+SUCCESS, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
+
+
+class Command(NamedTuple):
+    """A command: its function, or the Typer application of its own commands; and its line in `nas --help`."""
+
+    module: str
+    attribute: str
+    summary: str
+
+
+COMMANDS: Mapping[str, Command] = {
+    "show": Command(
+        "launch.cli.spaces", "show", "A space's or an architecture's blocks, and what can be chosen there."
+    ),
+    "schema": Command("launch.cli.schema", "schema", "The JSON Schema of space files or run files, for editors."),
+    "cost": Command("launch.cli.costs", "cost", "What an architecture costs: parameters, multiply-adds, memory, time."),
+    "calibrate": Command("launch.cli.costs", "calibrate", "Times what a space's options add on this device."),
+    "proxies": Command("launch.cli.costs", "proxies", "Zero-cost proxies, beside what they agree with."),
+    "zoo": Command("launch.cli.zoo", "zoo", "The papers' networks by name; a paper's figures beside ours."),
+    "search": Command("launch.cli.search", "search", "Searches for placements under the budget."),
+    "resume": Command("launch.cli.search", "resume", "Goes on with a run after Ctrl-C, a crash or a loss of power."),
+    "status": Command("launch.cli.report", "status", "Where a run stands, also from another machine."),
+    "report": Command("launch.cli.report", "report", "Draws a run's report from its journal and prints the front."),
+    "export": Command("launch.cli.report", "export", "Writes a trial's config, with its figures as comments."),
+    "train": Command("launch.cli.train", "train", "Trains exactly one network in full."),
+    "launch": Command("launch.cli.launch", "app", "Writes what starts a search on a cluster."),
+}
+"""Every command. Its module is imported when it is called: `nas --help` answers without torch or Ray."""
+
+
+class _Loaded(Mapping[str, Any]):
+    """Name -> command, imported when it is looked up."""
+
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401  # Typer keeps its own copy of click, which has no public name
+        row = COMMANDS[name]
+        found = getattr(import_module(row.module), row.attribute)
+        if isinstance(found, typer.Typer):
+            return typer.main.get_command(found)
+        single = typer.Typer(add_completion=False, rich_markup_mode=None)
+        single.command(name)(found)
+        return typer.main.get_command(single)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+class _Group(TyperGroup):
+    """Looks commands up in `COMMANDS`; lists them without importing them."""
+
+    def __init__(self, **settings: Any) -> None:  # noqa: ANN401  # Typer's own settings
+        super().__init__(**settings)
+        self.commands = cast("dict[str, Any]", _Loaded())
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401, ARG002  # Typer's signature
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, row.summary) for name, row in COMMANDS.items()])
+
+
+app = typer.Typer(
+    cls=_Group,
+    name="nas",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+@app.callback()
+def nas() -> None:
+    """Finds where attention pays in a convolutional network, of which kind and how much, under a budget."""
+
+
+def main() -> None:
+    """Runs the command line and exits with its code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Runs one command line; every error a user can cause becomes a line or two on standard error."""
+    try:
+        code = app(arguments, standalone_mode=False)
+    except TyperException as error:
+        return _say(f"nas: {error.format_message()} (nas --help says what there is)", USER_ERROR)
+    except (FileError, UserError) as error:
+        return _say(str(error), USER_ERROR)
+    except Failure as error:
+        return _say(f"nas: {error}", FAILED)
+    except Interrupted as error:
+        return _say(str(error), INTERRUPTED)
+    except (KeyboardInterrupt, typer.Abort):
+        return _say("nas: interrupted", INTERRUPTED)
+    except BrokenPipeError:  # `nas zoo | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return SUCCESS
+    except Exception as error:
+        if isinstance(error, _worded_for_users()):
+            return _say(f"nas: {error}", USER_ERROR)
+        raise
+    return code if isinstance(code, int) else SUCCESS
+
+
+def _worded_for_users() -> tuple[type[Exception], ...]:
+    """Errors of the layers below that name value, place and remedy themselves. Imported when something failed."""
+    search, trainers = import_module("nas.search"), import_module("trainers")
+    return (search.JournalError, trainers.DataError, trainers.CheckpointError)
+
+
+def _say(message: str, code: int) -> int:
+    print(message, file=sys.stderr)
+    return code

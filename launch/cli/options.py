@@ -1,0 +1,35 @@
+"""Options and a console that several commands share."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Set = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Set a key of the run file; repeat at will.")
+]
+RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]
+
+
+def new_console(*, stderr: bool = False) -> Console:
+    """A console on standard output, or on standard error where JSON goes to the output."""
+    console = Console(highlight=False, stderr=stderr)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 200  # a file or a pipe has no edge: nothing is to be folded
+    return console
+
+
+@contextmanager
+def patience(text: str, *, json: bool) -> Iterator[None]:
+    """A spinner on a terminal while something takes seconds."""
+    console = new_console()
+    if json or not console.is_terminal:
+        yield
+    else:
+        with console.status(text):
+            yield

@@ -1,0 +1,68 @@
+"""`nas search`, `nas resume`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from launch import session
+from launch.cli.options import Json, RunDir, Set, new_console
+from launch.errors import Failure, Interrupted
+from launch.ray.connection import address_of
+from launch.reports.facts import facts_of
+from launch.reports.report import print_report
+from launch.rundir.config import load_run, space_of
+from launch.rundir.run import Run, begin, open_run
+from launch.session import cost_model, load_fitting
+from trainers import Dataset
+
+
+def search(
+    file: Annotated[
+        str, typer.Argument(metavar="RUN.yaml", help="A run file, or the name of one that ships.")
+    ] = "shapes",
+    overrides: Set = [],  # noqa: B006  # typer reads it
+    run: Annotated[Path | None, typer.Option(metavar="DIR", help="The run's folder; by default runs/<name>.")] = None,
+    address: Annotated[str | None, typer.Option(help="A Ray cluster: auto, or host:port.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw away a run that the folder holds.")] = False,
+    json: Json = False,
+) -> None:
+    """Searches for placements: trains architectures under the budget, keeps the front, reports."""
+
+    assignments = [*overrides, *([f"resources.address={address}"] if address else [])]
+    config = load_run(file, assignments)
+    space = space_of(file, config)
+
+    # All that can be wrong is found before the run's folder is made.
+    dataset = load_fitting(config, space)
+    cost_model(config)
+    folder = run or Path("runs") / Path(file).stem
+    begun = begin(folder, config, space, overwrite=overwrite)
+    _work(begun, dataset, folder, address_of(None, config.resources.address), json=json)
+
+
+def resume(
+    run: RunDir,
+    address: Annotated[
+        str | None, typer.Option(help="A Ray cluster: auto, or host:port; local: this machine alone.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Goes on with a run after Ctrl-C, a crash or a loss of power; nothing finished is done again."""
+
+    opened, _ = open_run(run)
+    address = address_of(opened.config.resources.address, address)
+    _work(opened, load_fitting(opened.config, opened.space), run, address, json=json)
+
+
+def _work(run: Run, dataset: Dataset, shown: Path, address: str | None, *, json: bool) -> None:
+    console = new_console(stderr=json)
+    console.print(f"run {shown}  (Ctrl-C stops; nas resume {shown} goes on; tensorboard --logdir {shown}/tensorboard)")
+    try:
+        summary = session.search(run.folder, dataset, console, address)
+    except Interrupted:
+        raise Interrupted(f"\nstopped; what is finished is kept. Go on with: nas resume {shown}") from None
+    if not summary.complete:
+        reason = summary.exhausted or f"{summary.failed} failed, {sum(summary.rejected.values())} over budget"
+        raise Failure(f"no trial was trained to the end ({reason}); nas report {shown} says why")
+    print_report(new_console(), facts_of(*open_run(run.folder)), shown, json=json)

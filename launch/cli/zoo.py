@@ -1,0 +1,73 @@
+"""`nas zoo`."""
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from launch.cli.options import Json, new_console
+from launch.errors import UserError
+from launch.reports.tables import print_json, print_table
+from nas import paper_tables
+from nas.costs import count
+from search_spaces import Architecture, load_architecture, zoo_names
+
+
+def zoo(
+    table: Annotated[
+        str | None, typer.Option(help="A table of the papers, such as 'AA T3'; 'all' for every one.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """The papers' networks by name; with --table, a paper's figures beside ours."""
+    if table is None:
+        rows = [_zoo_row(name, load_architecture(name)) for name in zoo_names()]
+        if json:
+            print_json(rows)
+        else:
+            print_table(new_console(), rows)
+        return
+
+    names = paper_tables.tables()
+    if table != "all" and table not in names:
+        raise UserError(f"nas: there is no table {table!r}; choose one of {', '.join(names)}, or all")
+    found = [row for name in (names if table == "all" else [table]) for row in paper_tables.rows(name)]
+    if json:
+        print_json([asdict(row) for row in found])
+        return
+    notes: dict[str, int] = {}
+    console = new_console()
+    print_table(console, [_paper_row(row, notes) for row in found])
+    for note, number in notes.items():
+        console.print(f"[{number}] {note}", style="dim", markup=False, soft_wrap=True)
+
+
+def _zoo_row(name: str, architecture: Architecture) -> dict[str, Any]:
+    placed = sorted({choice.option for slots in architecture.placements.values() for choice in slots.values()})
+    figures = count(architecture)
+    return {
+        "name": name,
+        "skeleton": architecture.skeleton.family,
+        "attention": ", ".join(placed) or "none",
+        "params": figures.params,
+        "macs": figures.macs,
+    }
+
+
+def _paper_row(row: Any, notes: dict[str, int]) -> dict[str, Any]:  # noqa: ANN401  # nas.paper_tables.Row, imported late
+    """A row; how it is counted, and why it does not fit, go to `notes`, numbered as they come."""
+    numbers = [notes.setdefault(note, len(notes) + 1) for note in (row.convention, row.reason) if note]
+    cells: dict[str, Any] = {"row": row.row, "zoo": row.zoo}
+    figures = (
+        ("params, M", row.printed_params_m, row.params_m, row.params_match),
+        ("GFLOPs", row.printed_gflops, row.gflops, row.gflops_match),
+    )
+    for pad, (name, printed, own, match) in zip(("", " "), figures, strict=True):  # two columns of a name, told apart
+        compared = printed is not None and own is not None
+        cells |= {
+            name: printed,
+            f"ours{pad}": None if own is None else f"{own:.5f}",
+            f"off by{pad}": f"{own - printed:+.5f}" if compared else None,
+            f"match{pad}": match,
+        }
+    return cells | {"notes": ", ".join(map(str, numbers))}

@@ -1,0 +1,108 @@
+"""What the connected Ray cluster has: nodes, resources, an autoscaler."""
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+from ray._private.accelerators import get_accelerator_manager_for_resource
+from ray._private.state import available_resources_per_node
+from ray.autoscaler.v2.sdk import get_cluster_status
+from ray.autoscaler.v2.utils import is_autoscaler_v2
+from ray.experimental.internal_kv import _internal_kv_get
+from ray.tune import PlacementGroupFactory
+
+from launch.ray.capacity import KIND, Node, kinds_of, room, room_on
+from launch.ray.note import ClusterNote, NodeNote
+from launch.rundir.config import Resources
+
+_KIND_SHARE = 0.001
+"""What Ray itself takes of the mark that says a node's kind; it is there once a node, for any number of trials."""
+
+_REPORT_WITHIN_S = 15.0
+"""Ray's autoscaler reports every five seconds; a cluster that was started just now may have none yet."""
+
+
+def request(resources: Resources) -> Any:  # noqa: ANN401  # what Tune takes
+    """What a trial takes of its node, as Tune wants it said: for each of several ranks a bundle, all on one node."""
+
+    ranks = resources.ranks
+    rank = {"CPU": resources.cpus_per_trial / ranks, "GPU": resources.gpus_per_trial / ranks}
+    if resources.accelerator is not None:
+        rank[f"{KIND}{resources.accelerator}"] = _KIND_SHARE
+    return rank if ranks == 1 else PlacementGroupFactory([{}, *[rank] * ranks], strategy="STRICT_PACK")
+
+
+def nodes() -> list[Node]:
+    """The nodes of the connected cluster that are alive."""
+    return [node["Resources"] for node in _alive()]
+
+
+def node_ids() -> frozenset[str]:
+    """Who they are: Ray's ids, of which none is given twice."""
+    return frozenset(node["NodeID"] for node in _alive())
+
+
+def worker_count(resources: Resources) -> int:
+    """How many trials are to run at once on the connected cluster, as it is now.
+
+    A number that the run file gives stands, whether or not there is room: what waits is what makes an autoscaler grow.
+    """
+    return _wanted(resources, nodes())
+
+
+def grows() -> bool:
+    """Whether an autoscaler may add nodes to the connected cluster.
+
+    Ray's monitor reports on every cluster. One that has a configuration names its node types; one that can start
+    nothing makes up a type for each node that it finds, which is named after it.
+    """
+    deadline = time.monotonic() + _REPORT_WITHIN_S
+    while not (types := _node_types()) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return any(not name.startswith("node_") for name in types)
+
+
+def kind_here() -> str | None:
+    """The kind of this machine's GPU, as a Ray node on it would say it; None without one."""
+    manager = get_accelerator_manager_for_resource("GPU")
+    kind = None if manager is None else manager.get_current_node_accelerator_type()
+    return None if kind is None else str(kind)
+
+
+def _node_types() -> set[str]:
+    if is_autoscaler_v2(fetch_from_server=True):
+        status = get_cluster_status(ray.get_runtime_context().gcs_address)
+        seen = (*status.active_nodes, *status.idle_nodes, *status.pending_nodes)
+        return {node.ray_node_type_name for node in seen}
+    report = json.loads(_internal_kv_get("__autoscaling_status") or "{}").get("autoscaler_report") or {}
+    return {*(report.get("active_nodes") or ()), *(report.get("idle_nodes") or ())}
+
+
+def _alive() -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def _wanted(resources: Resources, nodes: Sequence[Node]) -> int:
+    return resources.workers if resources.workers != "auto" else max(1, room(resources, nodes))
+
+
+def look(resources: Resources, running: int, waiting: int) -> ClusterNote:
+    """The connected cluster as it is now, with so many jobs on it and so many that wait for a place."""
+    alive, free = _alive(), available_resources_per_node()
+    notes = []
+    for node in alive:
+        has, left = node["Resources"], free.get(node["NodeID"], {})
+        note = NodeNote(
+            host=node["NodeManagerHostname"],
+            kind=kinds_of(has).removeprefix(" of kind "),
+            cpus=has.get("CPU", 0.0),
+            free_cpus=left.get("CPU", 0.0),
+            gpus=has.get("GPU", 0.0),
+            free_gpus=left.get("GPU", 0.0),
+            room=room_on(resources, has),
+        )
+        notes.append(note)
+    wanted = _wanted(resources, [node["Resources"] for node in alive])
+    return ClusterNote(at=time.time(), wanted=wanted, running=running, waiting=waiting, nodes=tuple(notes))

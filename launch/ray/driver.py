@@ -1,0 +1,121 @@
+"""Runs an `Engine`'s jobs as Ray Tune trials.
+
+Tune schedules and keeps the workers alive; what is tried, continued and stopped is the engine's, and all that must last
+is in its journal. So Tune's own state is disposable: no snapshots, no restore, no checkpoints of its own. A resumed run
+is a fresh Tune session over the same journal.
+"""
+
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import ray
+from ray import tune
+
+from launch.errors import Interrupted
+from launch.ray import cluster
+from launch.ray import note as notes
+from launch.ray.adapter import Adapter, Scheduler, Ticker
+from launch.ray.worker import Worker
+from launch.rundir import names
+from launch.rundir.checkpoints import remove_except
+from launch.rundir.config import Resources
+from nas.search import Engine
+from trainers import Dataset, TrainerConfig
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a Tune session needs besides the engine."""
+
+    run_dir: Path
+    dataset: Dataset
+    trainer: TrainerConfig
+    resources: Resources
+
+
+def run(engine: Engine, plan: Plan, on_tick: Callable[[], None]) -> None:
+    """Works the engine's jobs off until it is done.
+
+    Args:
+        engine: Says what to train next and takes the results.
+        plan: What the workers share.
+        on_tick: Called several times a second, whether or not anything happened; for the display.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM came. Raised between two events, never within a write.
+    """
+    resources = plan.resources
+    trainable = tune.with_resources(
+        tune.with_parameters(
+            Worker,
+            # For several ranks the reference itself, which the worker hands on: each reads the one copy of its node.
+            dataset=plan.dataset if resources.ranks == 1 else ray.put(plan.dataset),
+            trainer=plan.trainer,
+            checkpoints=str(plan.run_dir / names.CHECKPOINTS),
+            ranks=resources.ranks,
+            device="cuda" if resources.gpus_per_trial else "cpu",
+            threads=resources.threads,
+            memory_fraction=resources.gpus_per_trial if 0 < resources.gpus_per_trial < 1 else None,
+        ),
+        cluster.request(resources),
+    )
+    with _signals() as stopping:
+
+        def turn() -> None:
+            on_tick()
+            if stopping.is_set():
+                raise Interrupted
+
+        def note(trials: Sequence[Any]) -> None:
+            states = Counter(trial.status for trial in trials if trial.trial_id in adapter.jobs)
+            notes.leave(plan.run_dir, cluster.look(resources, states["RUNNING"], states["PENDING"]))
+
+        adapter = Adapter(
+            engine, lambda: cluster.worker_count(resources), cluster.node_ids, plan.run_dir / names.CHECKPOINTS, turn
+        )
+        # Not `Tuner.fit`: it pickles the searcher for a restore that the journal replaces.
+        tune.run(
+            trainable,
+            name="tune",
+            storage_path=str(plan.run_dir / names.TUNE),
+            search_alg=adapter,
+            scheduler=Scheduler(),
+            num_samples=-1,
+            reuse_actors=True,
+            trial_name_creator=_job_name,
+            trial_dirname_creator=_job_name,
+            callbacks=[Ticker(turn, note)],
+            raise_on_failed_trial=False,
+            verbose=0,
+        )
+    remove_except(plan.run_dir / names.CHECKPOINTS, engine.live())
+
+
+def _job_name(trial: Any) -> str:  # noqa: ANN401  # ray's Trial
+    return f"job-{trial.trial_id}"
+
+
+@contextmanager
+def _signals() -> Iterator[threading.Event]:
+    """An event that SIGINT or SIGTERM sets; a second signal has its usual, immediate effect."""
+    event = threading.Event()
+    before: dict[int, Any] = {}
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        event.set()
+        signal.signal(number, before[number])
+
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,133 @@
+"""What a report says, computed once from a run and its trials; text, HTML, plots and JSON are made of it."""
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from launch.rundir.run import Run
+from nas.analysis import account, early_ranks, finalists, front_of
+from nas.search import ACCURACY, TrialRecord, records
+from search_spaces import Architecture
+from search_spaces.sites import Slot
+
+HAND = records.HAND
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One run, summed up.
+
+    ``front``: its members, cheapest first. ``rows``: the front and the baselines, a row each .
+    ``finalists``: a row each. ``spent``: where proposals and epochs went.
+    """
+
+    run: Run
+    trials: Sequence[TrialRecord]
+    front: Sequence[TrialRecord]
+    rows: Sequence[Mapping[str, Any]]
+    finalists: Sequence[Mapping[str, Any]]
+    spent: Mapping[str, Any]
+
+
+def facts_of(run: Run, trials: Sequence[TrialRecord]) -> Facts:
+    """Sums a run up."""
+    front = front_of(trials, run.objectives)
+    return Facts(run, trials, front, _rows(run, trials, front), _finalist_rows(run, trials), _spent(run, trials))
+
+
+def _rows(run: Run, trials: Sequence[TrialRecord], front: Sequence[TrialRecord]) -> list[dict[str, Any]]:
+    """The front and the hand placements, a row each: figures as numbers in base units, and who beats whom.
+
+    ``beaten_by`` of a hand placement: the searched members of the front that are nowhere worse and somewhere better.
+    """
+    members = {trial.number for trial in front}
+    beside = [t for t in trials if t.origin.startswith(HAND) and t.number not in members]
+    found = []
+    by_hand = {f"{HAND}{name}": architecture for name, architecture in run.space.hand_placements().items()}
+    for trial in [*front, *beside]:
+        row: dict[str, Any] = {
+            "trial": trial.number,
+            "front": trial.number in members,
+            "origin": origin_of(trial),
+            "status": trial.status,
+            ACCURACY: trial.epochs[trial.last_epoch].metrics[ACCURACY] if trial.epochs else None,
+            "epochs": trial.last_epoch,
+        }
+        for measure in run.measures:
+            row[measure] = trial.costs.get(measure, {}).get("value")
+            row[f"{measure}_measured"] = run.measured.get(trial.number, {}).get(measure, {}).get("value")
+        # A hand placement that was over budget was never launched, and is known all the same.
+        architecture = by_hand[trial.origin] if trial.plan is None else trial.architecture
+        row["placements"] = {
+            f"{block}.{slot}": choice.option
+            for block, slots in architecture.placements.items()
+            for slot, choice in slots.items()
+        }
+        row["summary"] = placed(architecture)
+        found.append(row)
+    return found
+
+
+def _finalist_rows(run: Run, trials: Sequence[TrialRecord]) -> list[dict[str, Any]]:
+    """The finalists, most accurate first, a row each; accuracies and probabilities are shares.
+
+    ``groups``: letters; finalists that share one cannot be told apart in accuracy, and each with an ``a`` may be best.
+    """
+    return [
+        {
+            "trial": finalist.trial.number,
+            "origin": origin_of(finalist.trial),
+            "seeds": len(finalist.accuracies),
+            "mean": finalist.mean,
+            "low": finalist.low,
+            "high": finalist.high,
+            "searched": finalist.trial.epochs[finalist.trial.last_epoch].metrics[ACCURACY],
+            "on_front": finalist.on_front,
+            "groups": "".join(group_letter(group) for group in finalist.groups),
+            "accuracies": list(finalist.accuracies),
+        }
+        for finalist in finalists(trials, run.objectives)
+    ]
+
+
+def _spent(run: Run, trials: Sequence[TrialRecord]) -> dict[str, Any]:
+    """Where proposals and epochs went: `nas.analysis.Account`, the share of training that was saved, `early_ranks`."""
+    found = account(trials, run.config.trainer.epochs)
+    saved = 1 - found.epochs / found.full_epochs if found.full_epochs else 0.0
+    return {**asdict(found), "rejected": dict(found.rejected), "saved": saved, "early_ranks": early_ranks(trials)}
+
+
+def placed(architecture: Architecture) -> str:
+    """What stands where, in few words: ``se everywhere, aa in layer2 layer3.0``; ``plain`` where nothing does."""
+    where: dict[tuple[str, Slot], set[str]] = {}
+    for block, slots in architecture.placements.items():
+        for slot, choice in slots.items():
+            where.setdefault((choice.option, slot), set()).add(block)
+    return (
+        ", ".join(f"{option} {_places(architecture, slot, found)}" for (option, slot), found in where.items())
+        or "plain"
+    )
+
+
+def _places(architecture: Architecture, slot: Slot, found: Set[str]) -> str:
+    """Blocks by name, a stage of them by its own name, all that have the slot as ``everywhere``."""
+    stages: dict[str, list[str]] = {}
+    for block in architecture.blocks:
+        if slot in block.sites:
+            stages.setdefault(block.name.partition(".")[0], []).append(block.name)
+    if found >= {block for blocks in stages.values() for block in blocks}:
+        return "everywhere"
+    names = []
+    for stage, blocks in stages.items():
+        names += [stage] if found >= set(blocks) else [block for block in blocks if block in found]
+    return f"in {' '.join(names)}"
+
+
+def origin_of(trial: TrialRecord) -> str:
+    """Who proposed it, as people read it."""
+    return f"{trial.origin.removeprefix(HAND)} (by hand)" if trial.origin.startswith(HAND) else "searched"
+
+
+def group_letter(group: int) -> str:
+    """``a`` for the group of the best."""
+    return chr(ord("a") + group)

@@ -1,0 +1,163 @@
+"""The report of a run, drawn from its journal into `RUN/report/`; and the same on a terminal.
+
+report.html, report.md   what was found, for reading; the HTML holds its pictures
+*.png                    the pictures
+front.json               the front with its figures, for programs
+front-<trial>.yaml       every member of the front, ready for `nas train`
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from launch.reports import html, plots
+from launch.reports.facts import HAND, Facts
+from launch.reports.prose import (
+    FINALISTS_TITLE,
+    LABELS,
+    finalist_cells,
+    markdown,
+    measure_amount,
+    probability,
+    spent_text,
+    verdict,
+)
+from launch.reports.tables import amount, print_json, print_table
+from launch.reports.tensorboard import png
+from launch.rundir import names
+from launch.rundir.run import Run
+from nas.analysis import effects, progress
+from nas.analysis.effects import as_table
+from nas.costs import UNITS
+from nas.export import export
+from nas.search import ACCURACY, TrialRecord, records
+
+_SCALES: Mapping[str, float] = {"bytes": 2**20, "": 1e6, "ms": 1.0}
+
+
+def write(facts: Facts) -> Path:
+    """Writes the report; returns its HTML file."""
+    folder = facts.run.folder / names.REPORT
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in folder.glob("front-*.yaml"):
+        stale.unlink()
+    images = {name: png(figure) for name, figure in figures(facts).items()}
+    for name, data in images.items():
+        (folder / f"{name}.png").write_bytes(data)
+    (folder / "front.json").write_text(json.dumps([row for row in facts.rows if row["front"]], indent=2) + "\n")
+    for trial in facts.front:
+        (folder / f"front-{trial.number}.yaml").write_text(exported(facts.run, trial))
+    text = markdown(facts, images)
+    (folder / "report.md").write_text(text)
+    page = folder / "report.html"
+    page.write_text(html.page(facts, text, images))
+    return page
+
+
+def figures(facts: Facts) -> dict[str, Figure]:
+    """The pictures by name: one front for each cost, progress, and where which attention pays."""
+    members = {trial.number for trial in facts.front}
+    made: dict[str, Figure] = {}
+    for measure in facts.run.measures:
+        points = [
+            plots.Point(
+                x=_scaled(trial.costs[measure]["value"], measure),
+                y=100 * trial.epochs[trial.last_epoch].metrics[ACCURACY],
+                on_front=trial.number in members,
+                hand=trial.origin.removeprefix(HAND) if trial.origin.startswith(HAND) else "",
+                complete=trial.status == "complete",
+            )
+            for trial in facts.trials
+            if trial.epochs and measure in trial.costs and not trial.origin.startswith(records.FINALIST)
+        ]
+        limit = facts.run.limits.get(measure)
+        made[f"front-{measure}"] = plots.front(
+            points,
+            x_label=LABELS[measure],
+            y_label="validation top-1, %",
+            limit=None if limit is None else _scaled(limit, measure),
+        )
+    again = facts.finalists
+    if again:
+        made["finalists"] = plots.finalists(
+            [
+                plots.Repeated(
+                    name=f"{row['trial']} {row['origin']}",
+                    values=[100 * accuracy for accuracy in row["accuracies"]],
+                    mean=100 * row["mean"],
+                    low=100 * row["low"],
+                    high=100 * row["high"],
+                    note=f"on the front: {probability(row['on_front'])}   {row['groups']}",
+                )
+                for row in again
+            ],
+            label="validation top-1, %",
+        )
+    series = progress(facts.trials, facts.run.objectives, facts.run.reference)
+    if series:
+        made["progress"] = plots.progress([p.hypervolume for p in series], [p.front for p in series])
+    table = as_table(effects(facts.trials, facts.run.config.trainer.epochs))
+    if table:
+        made["effects"] = plots.effects(table, unit="points of top-1 against leaving it empty")
+    return made
+
+
+def exported(run: Run, trial: TrialRecord) -> str:
+    """A trial's config with its figures as comments."""
+    figures_of = {
+        measure: f"{measure_amount(estimate['value'], measure)} ({estimate['source']})"
+        for measure, estimate in {**trial.costs, **run.measured.get(trial.number, {})}.items()
+    }
+    if trial.epochs:
+        last = trial.last_epoch
+        figures_of = {
+            ACCURACY: f"{100 * trial.epochs[last].metrics[ACCURACY]:.2f} % on validation after {last} epochs of proxy training",
+            **figures_of,
+        }
+    return export(trial.architecture, {"run": run.folder.name, "trial": str(trial.number), **figures_of})
+
+
+def _scaled(value: float, measure: str) -> float:
+    return value / _SCALES[UNITS[measure]]
+
+
+def print_report(console: Console, facts: Facts, shown: Path, *, json: bool) -> None:
+    """Prints the front, the finalists and the verdict, as tables or as JSON.
+
+    `shown`: the run's folder as the user named it.
+    """
+    run = facts.run
+    if json:
+        print_json(
+            {
+                "run": str(shown),
+                "objectives": list(run.config.objectives),
+                "limits": dict(run.limits),
+                "trials": len(facts.trials),
+                "statuses": dict(Counter(trial.status for trial in facts.trials)),
+                "verdict": verdict(facts),
+                "rows": facts.rows,
+                "finalists": facts.finalists,
+                "account": facts.spent,
+            }
+        )
+        return
+    lines = []
+    for row in facts.rows:
+        line = {"trial": row["trial"], "front": "*" if row["front"] else "", "from": row["origin"]}
+        line["top-1"] = "-" if row[ACCURACY] is None else f"{100 * row[ACCURACY]:.1f} %"
+        for name in run.measures:
+            measured = row[f"{name}_measured"]
+            value = row[name] if measured is None else measured
+            line[name] = "-" if value is None else amount(value, UNITS[name])
+        line["placements"] = row["summary"]
+        lines.append(line)
+    print_table(console, lines)
+    if facts.finalists:
+        print_table(console, [finalist_cells(row) for row in facts.finalists], title=f"\n{FINALISTS_TITLE}")
+    console.print(f"\n{spent_text(facts)}\n\n{verdict(facts)}")
+    console.print(f"report {shown}/report/report.html   export: nas export {shown} --select knee -o best.yaml")

@@ -1,0 +1,5 @@
+"""What leaves the project: a network as a config file."""
+
+from nas.export.config import export
+
+__all__ = ["export"]
