@@ -114,8 +114,9 @@ def exported(run: Run, trial: TrialRecord) -> str:
     }
     if trial.epochs:
         last = trial.last_epoch
+        top1 = 100 * trial.epochs[last].metrics[ACCURACY]
         figures_of = {
-            ACCURACY: f"{100 * trial.epochs[last].metrics[ACCURACY]:.2f} % on validation after {last} epochs of proxy training",
+            ACCURACY: f"{top1:.2f} % on validation after {last} epochs of proxy training",
             **figures_of,
         }
     return export(trial.architecture, {"run": run.folder.name, "trial": str(trial.number), **figures_of})
