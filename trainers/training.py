@@ -198,7 +198,7 @@ class Training:
         self.model.train(was_training)
         return found
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, *, before: Path | None = None) -> None:
         """Writes a checkpoint, the same on every rank; as `checkpoint.save`."""
         state = {
             "architecture": self.architecture.dump(),
@@ -209,13 +209,13 @@ class Training:
             "model": self.model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
         }
-        checkpoint.save(path, self._identity(), state)
+        checkpoint.save(path, self._identity(), state, before=before)
 
     def restore(self, path: Path) -> None:
         """Takes up the training that `save` wrote. Nothing in the file is executed.
 
         Raises:
-            CheckpointError: the file is damaged, or of another architecture, seed, schedule or recipe.
+            CheckpointError: the file is damaged, or of another architecture, data set, seed, schedule or recipe.
             FileNotFoundError: there is no such file.
         """
         state = checkpoint.restore(path, self._identity(), self._device)
@@ -230,6 +230,7 @@ class Training:
             "architecture": self.architecture.fingerprint,
             "data": self._dataset.name,
             "training images": len(self._dataset.train),
+            "classes": self._dataset.classes,  # a class of another name moves the others' numbers
             "mean": self._dataset.mean,  # other images of the same number have another one
             "epochs": self.epochs,
             "seed": self._seed,
@@ -291,15 +292,18 @@ def precision(config: TrainerConfig, device: torch.device) -> tuple[bool, bool]:
 def fit(training: Training, path: Path, progress: Progress | None = None) -> Iterator[EpochResult]:
     """Trains to the end of the schedule, with a checkpoint after every epoch; goes on from `path` if it is there.
 
+    The checkpoint before the last is kept beside it (``checkpoint.before.pt``): training goes on from there, with a
+    warning, where the last one is damaged.
+
     Yields the results of the epochs that were trained now; those before are in `training.history`.
 
     Raises:
         CheckpointError: the file at `path` is another training's.
         Diverged, OutOfMemory, DataError: as `Training.run_epoch`.
     """
-    if path.exists():
-        training.restore(path)
+    before = path.with_name(f"{path.stem}.before{path.suffix}")
+    checkpoint.restore_newest([path, before], training.restore)
     while training.epoch < training.epochs:
         result = training.run_epoch(progress)
-        training.save(path)
+        training.save(path, before=before)
         yield result

@@ -4,6 +4,7 @@ The several are Ray actors in the trial's own placement group: Tune reserves a n
 and they end with the trial. Each takes its share of every batch; `Training` averages the gradients.
 """
 
+import logging
 import os
 import socket
 import tempfile
@@ -23,6 +24,8 @@ from nas.search import EpochRecord, Job
 from trainers import ALONE, CheckpointError, Dataset, EpochResult, Share, TrainerConfig, Training
 
 KEPT_CHECKPOINTS = 2
+
+_log = logging.getLogger(__name__)
 
 
 class Rank:
@@ -86,7 +89,8 @@ class Rank:
                 self._training.restore(checkpoint)
             except FileNotFoundError:
                 pass  # another rank found it damaged
-            except CheckpointError:  # damaged, or of other settings: an older one, or the start, will do
+            except CheckpointError as error:  # damaged, or of other settings: an older one, or the start, will do
+                _log.warning("trial %d goes on from an older checkpoint, or from the start: %s", job.number, error)
                 checkpoint.unlink(missing_ok=True)
             else:
                 return [_record(result) for result in self._training.history if result.epoch > job.start_epoch]

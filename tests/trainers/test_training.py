@@ -1,10 +1,8 @@
 import math
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces import Architecture
-from trainers import CheckpointError, Dataset, Diverged, EpochResult, OutOfMemory, TrainerConfig, Training, fit
+from trainers import Dataset, Diverged, EpochResult, OutOfMemory, TrainerConfig, Training, fit
 from trainers.datasets import Arrays
 
 CONFIG = TrainerConfig(epochs=3, batch_size=32, warmup_epochs=1)
@@ -295,100 +293,3 @@ class TestEnds:
         key = "num_classes" if name == "classes" else name
         with pytest.raises(ValueError, match=f"skeleton.{key} is .*, and shapes has .*; set skeleton.{key}: "):
             Training(small_network, replace(small_shapes, **{name: value}), CONFIG)
-
-
-class TestCheckpoint:
-    @pytest.fixture
-    def trained(self, small_network: Architecture, small_shapes: Dataset) -> Training:
-        training = Training(small_network, small_shapes, CONFIG, build=with_dropout)
-        training.run_epoch()
-        return training
-
-    def test_holds_what_inference_needs(self, trained: Training, small_shapes: Dataset, tmp_path: Path) -> None:
-        trained.save(tmp_path / "new" / "checkpoint.pt")
-        state = torch.load(tmp_path / "new" / "checkpoint.pt", weights_only=True)
-        assert (state["mean"], state["std"], state["classes"]) == (
-            small_shapes.mean,
-            small_shapes.std,
-            small_shapes.classes,
-        )
-        assert state["model"].keys() == trained.model.state_dict().keys()
-        assert "schema: 1" in state["architecture"]
-
-    @pytest.mark.parametrize("failing", ["torch.save", "os.fsync"])
-    def test_a_failed_write_leaves_the_old_file_and_no_other(
-        self, trained: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
-    ) -> None:
-        path = tmp_path / "checkpoint.pt"
-        trained.save(path)
-        before = path.read_bytes()
-
-        def full_disk(*_: object, **__: object) -> None:
-            raise OSError(28, "No space left on device")
-
-        monkeypatch.setattr(failing, full_disk)
-        with pytest.raises(OSError, match="No space left"):
-            trained.save(path)
-        monkeypatch.undo()
-        assert path.read_bytes() == before
-        assert list(tmp_path.iterdir()) == [path]
-
-    @pytest.mark.parametrize(
-        ("changes", "told"),
-        [
-            ({"seed": 3}, "seed 0, and this one has 3"),
-            ({"epochs": 9}, "epochs 3, and this one has 9"),
-            ({"config": replace_config(lr=0.2)}, "lr 0.1, and this one has 0.2"),
-        ],
-    )
-    def test_another_trainings_is_refused(
-        self,
-        trained: Training,
-        small_network: Architecture,
-        small_shapes: Dataset,
-        tmp_path: Path,
-        changes: dict[str, Any],
-        told: str,
-    ) -> None:
-        trained.save(tmp_path / "checkpoint.pt")
-        arguments = {"config": CONFIG, **changes}
-        other = Training(small_network, small_shapes, arguments.pop("config"), build=with_dropout, **arguments)
-        with pytest.raises(CheckpointError, match=re.escape(told)):
-            other.restore(tmp_path / "checkpoint.pt")
-
-    def test_that_of_other_images_is_refused(
-        self, trained: Training, small_network: Architecture, small_shapes: Dataset, tmp_path: Path
-    ) -> None:
-        trained.save(tmp_path / "checkpoint.pt")
-        fewer = replace(small_shapes, train=small_shapes.train.take(np.arange(100)))
-        with pytest.raises(CheckpointError, match="training images 150, and this one has 100"):
-            Training(small_network, fewer, CONFIG, build=with_dropout).restore(tmp_path / "checkpoint.pt")
-
-    @pytest.mark.parametrize("content", [b"", b"no checkpoint", "truncated", "pickle"])
-    def test_a_damaged_or_hostile_file_is_refused(
-        self, trained: Training, tmp_path: Path, content: bytes | str
-    ) -> None:
-        path = tmp_path / "checkpoint.pt"
-        trained.save(path)
-        if content == "truncated":
-            path.write_bytes(path.read_bytes()[:-1000])
-        elif content == "pickle":
-            torch.save({"training": Hostile(tmp_path / "executed")}, path)
-        else:
-            path.write_bytes(content)
-        with pytest.raises(CheckpointError, match="not a readable checkpoint"):
-            trained.restore(path)
-        assert trained.epoch == 1
-        assert not (tmp_path / "executed").exists()
-
-    def test_an_absent_file_is_no_damaged_one(self, trained: Training, tmp_path: Path) -> None:
-        with pytest.raises(FileNotFoundError):
-            trained.restore(tmp_path / "absent.pt")
-
-
-class Hostile:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, tuple[Path]]:
-        return Path.touch, (self.path,)
