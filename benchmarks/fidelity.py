@@ -402,11 +402,17 @@ def report(runs: Mapping[str, Sequence[Mapping[str, Found]]], sampler: str) -> l
     return lines
 
 
-def told_early(table: str, kind: str) -> str:
-    """A sentence: how well early epochs tell the end, on a problem of the kind."""
-    agreement = Problem(TABLES[table](0), kind, 0).agreement()
-    ranks = ", ".join(f"{figure:.2f} at epoch {rung}" for rung, figure in agreement.items())
-    return f"Rank correlation with the final accuracy, first problem of {table}, {kind}: {ranks}."
+def early_ranks_table(tables: Sequence[str], kinds: Sequence[str]) -> list[str]:
+    """How well early epochs tell the end, on the first problem of each kind."""
+    agreements = {
+        f"{table}, {kind}": Problem(TABLES[table](0), kind, 0).agreement() for table, kind in product(tables, kinds)
+    }
+    rungs = list(next(iter(agreements.values())))
+    return [
+        f"| rank correlation with the final accuracy, first problem | {' | '.join(f'epoch {r}' for r in rungs)} |",
+        "|---|" + "---:|" * len(rungs),
+        *(f"| {name} | {' | '.join(f'{ranks[r]:.2f}' for r in rungs)} |" for name, ranks in agreements.items()),
+    ]
 
 
 def picture(path: Path, runs: Mapping[str, Sequence[Mapping[str, Found]]]) -> None:
@@ -463,8 +469,7 @@ def main() -> None:
             of_problem.append(compared(table, kind, trials, seed, arguments.sampler, arguments.schemes, kept))
             if keep is not None:
                 keep.write_text(json.dumps(kept))
-    agreements = [told_early(table, kind) for table, kind in product(arguments.tables, arguments.kinds)]
-    lines = [*report(runs, arguments.sampler), "", *agreements]
+    lines = [*report(runs, arguments.sampler), "", *early_ranks_table(arguments.tables, arguments.kinds)]
     print(*lines, sep="\n")
     if arguments.write is not None:
         write_between("\n".join(lines), "benchmarks/fidelity.py", arguments.write)
