@@ -140,9 +140,10 @@ def _learn_constraints(rows: Sequence[Row], likeness: Likeness) -> Callable[[Lik
     """The probability [n] that candidates, by their likeness to the rows, keep all constraints that some has broken."""
     models = []
     for name in sorted({name for row in rows for name, value in row.constraints.items() if value > 0}):
-        values = np.array([row.constraints.get(name, np.nan) for row in rows])
+        # Some are told of those alone that break them (out of memory): whoever breaks nothing holds these, too.
+        values = np.array([row.constraints.get(name, np.nan if _breaks(row) else -1.0) for row in rows])
         told = np.flatnonzero(~np.isnan(values))
-        if len(told) >= _FEWEST_TOLD:
+        if len(told) >= _FEWEST_TOLD and np.ptp(values[told]) > 0:
             # Broken without measure is broken as far as the most that was told.
             most = np.abs(values[np.isfinite(values)]).max(initial=0.0) or 1.0
             models.append(fit(likeness, told, np.clip(values[told], -most, most)))
@@ -154,6 +155,10 @@ def _learn_constraints(rows: Sequence[Row], likeness: Likeness) -> Callable[[Lik
         return likely
 
     return probability
+
+
+def _breaks(row: Row) -> bool:
+    return any(value > 0 for value in row.constraints.values())
 
 
 def _expect(models: Sequence[Surrogate], likeness: Likeness, optimism: float) -> Points:

@@ -14,7 +14,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -29,28 +29,32 @@ from nas.search.journal import Journal
 from nas.search.ledger import Entry, Estimate, Ledger, Verdict
 from nas.search.parameters import Axes
 from nas.search.pareto import Points, hypervolume, is_front, minimised, spread_order
-from nas.search.records import ACCURACY, EpochRecord, Job, Objective, Outcome
+from nas.search.records import ACCURACY, BY_ESTIMATE, EpochRecord, Job, Objective, Outcome
 from nas.search.rungs import choose_bracket, in_better_half, ladders, promotable
 from nas.search.samplers import learns_from_complete_only, make_sampler
 from search_spaces import Architecture, SearchSpace, Value
 
-_PROPOSALS_PER_CALL = 20
+_PROPOSALS_PER_CALL = 100
 _PROPOSING_S = 0.5
-"""A call looks at no further proposal after this long: where each has to be measured, twenty take a while."""
+"""A call looks at no further proposal after this long: its caller has signals to hear and a display to draw."""
 
 _REPEATS_BEFORE_FALLBACK = 3
 _REJECTIONS_IN_A_ROW = 500
 _LOSSES_IN_A_ROW = {"lost": 3, "node_lost": 10}
 """Without an epoch between them. Nodes of a cluster that lends what is idle may go often; one that each of ten nodes in
 a row died of is not tried on an eleventh."""
+_NEAR_MISS_AFTER = 24
 _TRIES_AT_RANDOM = 100
 _REFERENCE = "reference"
+_FAULTS_OF_THE_MACHINE = (OSError, MemoryError)
+"""These end the run, which can be resumed; no proposal is to blame for them."""
 
 
 class Costs(Protocol):
     """Where costs come from; `nas.costs.CostModel`."""
 
     def estimate(self, architecture: Architecture, measure: str) -> Estimate: ...  # noqa: D102
+    def must_measure(self, architecture: Architecture, measure: str) -> bool: ...  # noqa: D102
     def record(self, architecture: Architecture, measure: str, value: float) -> Estimate: ...  # noqa: D102
 
 
@@ -63,13 +67,26 @@ class Limits(Protocol):
 
 
 @dataclass(frozen=True)
+class _NoEstimate:
+    """The verdict on a proposal that no cost could be estimated of: it is rejected, and the search goes on."""
+
+    reason: str
+    feasible: bool = False
+    stage: str = BY_ESTIMATE
+    estimates: Mapping[str, Estimate] = field(default_factory=dict)
+    violations: Mapping[str, float] = field(default_factory=lambda: {BY_ESTIMATE: 1.0})
+
+
+@dataclass(frozen=True)
 class Summary:
     """Where a run stands.
 
     ``target``: trials asked for; ``waiting``: at a rung, or due to go on; ``stopped``: early; ``rejected``: by the
     stage that did it; ``finalists``: repetitions, launched or to come; ``epochs``: trained in all; ``best``: the
     highest accuracy of a complete trial; ``hypervolume``: of the front, as a share of the box below
-    `Engine.reference`; ``exhausted``: why proposals ended before the target.
+    `Engine.reference`; ``exhausted``: why proposals ended before the target. ``rejected_in_a_row``: proposals since the
+    last launch; ``nearest``: of them, the one least over budget, as measure -> figure over limit - 1, only what is
+    over; empty until they are two dozen.
     """
 
     target: int
@@ -88,6 +105,8 @@ class Summary:
     front: int
     hypervolume: float
     exhausted: str | None
+    rejected_in_a_row: int = 0
+    nearest: Mapping[str, float] = field(default_factory=dict)
 
 
 class Engine:
@@ -140,6 +159,7 @@ class Engine:
 
         self._repeats = 0
         self._rejections = 0
+        self._nearest: dict[str, float] = {}
         self._exhausted: str | None = None
         self._finalists: list[tuple[Entry, int]] | None = None
         self._unexplored = space.architectures()
@@ -241,6 +261,8 @@ class Engine:
             front=int(is_front(points).sum()) if complete else 0,
             hypervolume=relative_hypervolume(points, self.reference, self._objectives) if complete else 0.0,
             exhausted=self._exhausted,
+            rejected_in_a_row=self._rejections,
+            nearest=self._nearest if self._rejections >= _NEAR_MISS_AFTER else {},
         )
 
     # --- what is due
@@ -345,7 +367,9 @@ class Engine:
             return None
         entry, seed = self._finalists.pop(0)
         with self._journal.group():
-            return self._launch(self._ledger.ask(), entry.architecture, f"{records.FINALIST}{entry.number}", seed, None)
+            estimates = self._estimates(entry.architecture, None)
+            origin = f"{records.FINALIST}{entry.number}"
+            return self._launch(self._ledger.ask(), entry.architecture, origin, seed, estimates, None)
 
     def _choose_finalists(self) -> list[tuple[Entry, int]]:
         """The members of the front, or those that cover it best, and the best by hand, each with every new seed.
@@ -378,25 +402,19 @@ class Engine:
             if not self._proposing or (number and time.monotonic() > until):
                 return None
             with self._journal.group():
-                entry = self._propose_hand() or self._propose_new()
+                hand = next((name for name in self._hand if name not in self._ledger.hand), None)
+                entry = self._propose_new() if hand is None else self._propose_hand(hand)
             if entry is not None:
                 return entry
         return None
 
-    def _propose_hand(self) -> Entry | None:
-        for name, architecture in self._hand.items():
-            if name not in self._ledger.hand:
-                inside = self._space.contains(architecture)
-                params = self._space.encode(architecture) if inside else None
-                trial, asked = self._ask(params) if params else (self._ledger.ask(), architecture)
-                entry = self._judge(trial, asked, records.HAND + name)
-                if entry is not None:
-                    return entry
-        return None
+    def _propose_hand(self, name: str) -> Entry | None:
+        architecture = self._hand[name]
+        params = self._space.encode(architecture) if self._space.contains(architecture) else None
+        trial, asked = self._ask(params) if params else (self._ledger.ask(), architecture)
+        return self._judge(trial, asked, records.HAND + name)
 
     def _propose_new(self) -> Entry | None:
-        if not self._proposing:
-            return None
         if self._config.repeat or self._repeats < _REPEATS_BEFORE_FALLBACK:
             return self._judge(*self._ask(), records.SAMPLER)
         unseen = self._unseen()
@@ -419,11 +437,15 @@ class Engine:
             if not launches:
                 self._count_rejection()
             return None
-        verdict = None if self._budget is None else self._budget.check(architecture)
+        verdict, estimates = self._check(architecture)
         if verdict is None or verdict.feasible:
             self._repeats = self._rejections = 0
-            return self._launch(trial, architecture, origin, self._config.seed + launches, verdict)
-        estimates = self._estimates(architecture, verdict)
+            self._nearest = {}
+            return self._launch(trial, architecture, origin, self._config.seed + launches, estimates, verdict)
+        if isinstance(verdict, _NoEstimate):
+            trial.set_user_attr(records.REASON, verdict.reason)
+        elif over := {measure: excess for measure, excess in verdict.violations.items() if excess > 0}:
+            self._nearest = min(self._nearest or over, over, key=lambda found: max(found.values()))
         values = self._infeasible_values({measure: estimate.value for measure, estimate in estimates.items()})
         ledger.reject(trial, architecture, origin=origin, estimates=estimates, verdict=verdict, values=values)
         if origin == records.FALLBACK:
@@ -435,10 +457,26 @@ class Engine:
     def _count_rejection(self) -> None:
         self._rejections += 1
         if self._rejections >= _REJECTIONS_IN_A_ROW:
-            self._exhausted = f"{self._rejections} proposals in a row were over the budget"
+            self._exhausted = f"{self._rejections} proposals in a row were rejected"
+
+    def _check(self, architecture: Architecture) -> tuple[Verdict | None, dict[str, Estimate]]:
+        """What the budget says of a proposal, and its costs. Of what is over budget, nothing more is measured."""
+        try:
+            verdict = None if self._budget is None else self._budget.check(architecture)
+            return verdict, self._estimates(architecture, verdict)
+        except _FAULTS_OF_THE_MACHINE:
+            raise
+        except Exception as error:  # operators are anyone's code; a single proposal must not end the search
+            return _NoEstimate(f"its costs cannot be estimated: {type(error).__name__}: {error}"), {}
 
     def _launch(
-        self, trial: optuna.Trial, architecture: Architecture, origin: str, seed: int, verdict: Verdict | None
+        self,
+        trial: optuna.Trial,
+        architecture: Architecture,
+        origin: str,
+        seed: int,
+        estimates: Mapping[str, Estimate],
+        verdict: Verdict | None,
     ) -> Entry:
         if origin.startswith((records.HAND, records.FINALIST)):
             bracket, stop_epoch = len(self._brackets), self._epochs
@@ -453,7 +491,7 @@ class Engine:
             seed=seed,
             bracket=bracket,
             stop_epoch=stop_epoch,
-            estimates=self._estimates(architecture, verdict),
+            estimates=estimates,
             verdict=verdict,
         )
 
@@ -497,17 +535,23 @@ class Engine:
 
     def _estimates(self, architecture: Architecture, verdict: Verdict | None) -> dict[str, Estimate]:
         estimates = dict(verdict.estimates) if verdict is not None else {}
-        for objective in self._objectives:
-            if objective.metric != ACCURACY and objective.metric not in estimates:
-                estimates[objective.metric] = self._costs.estimate(architecture, objective.metric)
+        rejected = verdict is not None and not verdict.feasible
+        for measure in (objective.metric for objective in self._objectives if objective.metric != ACCURACY):
+            if measure not in estimates and not (rejected and self._costs.must_measure(architecture, measure)):
+                estimates[measure] = self._costs.estimate(architecture, measure)
         return estimates
 
     def _known(self, architecture: Architecture) -> Known:
-        """What the sampler may know of an architecture before it is trained."""
+        """What the sampler may know of an architecture before it is trained: no cost, if any cannot be estimated."""
+        try:
+            known = self._estimates(architecture, None)
+        except _FAULTS_OF_THE_MACHINE:
+            raise
+        except Exception:  # it may be proposed, and is rejected then, with the reason
+            known = {}
         return Known(
             values=tuple(
-                None if objective.metric == ACCURACY else self._costs.estimate(architecture, objective.metric).value
-                for objective in self._objectives
+                known[objective.metric].value if objective.metric in known else None for objective in self._objectives
             ),
             seen=not self._config.repeat and architecture.fingerprint in self._ledger.first,
         )
@@ -515,14 +559,17 @@ class Engine:
     def _infeasible_values(self, costs: Mapping[str, float]) -> list[float] | None:
         """What is told of an architecture over budget: None if the sampler learns from its constraints alone.
 
-        NSGA-II and GP look at complete trials only. They get the costs as they are, and an accuracy that says nothing:
-        the mean of those known.
+        NSGA-II and GP look at complete trials only. They get the costs as they are, the worst where one was not
+        estimated, and an accuracy that says nothing: the mean of those known.
         """
         if not learns_from_complete_only(self._config.sampler):
             return None
         accuracies = [entry.epochs[self._epochs].metrics[ACCURACY] for entry in self._complete()]
         neutral = sum(accuracies) / len(accuracies) if accuracies else 0.0
-        return [costs.get(objective.metric, neutral) for objective in self._objectives]
+        return [
+            neutral if objective.metric == ACCURACY else costs.get(objective.metric, self.reference[objective.metric])
+            for objective in self._objectives
+        ]
 
     def _load_reference(self) -> dict[str, float]:
         """The corner that hypervolumes are taken from: accuracy 0; a cost at its limit, or twice the plain network's.

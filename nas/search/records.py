@@ -42,6 +42,8 @@ SEED = "seed"
 STOP_EPOCH = "stop_epoch"
 BY_TRAINING = "training"
 """The stage at which an architecture is rejected that ran out of memory."""
+BY_ESTIMATE = "estimate"
+"""The stage at which one is rejected whose costs cannot be estimated; its reason says why."""
 
 _EPOCH = "epoch:"
 _VALIDATION, _TRAINING = "val_", "train_"

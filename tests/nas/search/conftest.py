@@ -54,6 +54,9 @@ class Costs:
     def __init__(self) -> None:
         self.seen: dict[tuple[str, str], float] = {}
 
+    def must_measure(self, architecture: Architecture, measure: str) -> bool:
+        return False
+
     def record(self, architecture: Architecture, measure: str, value: float) -> Estimate:
         self.seen[architecture.fingerprint, measure] = value
         return Estimate(value)
@@ -90,6 +93,7 @@ class Lab:
     epochs: int = 9
     trained: list[tuple[int, int]] = field(default_factory=list)
     costs: Costs = field(default_factory=Costs)
+    objectives: tuple[Objective, ...] = OBJECTIVES
 
     def config(self, **settings: object) -> SearchConfig:
         return SearchConfig.model_validate({"trials": 20, "sampler": "random", "finalist_seeds": 0, **settings})
@@ -98,7 +102,9 @@ class Lab:
         try:
             return Journal.open(self.run)
         except JournalError:  # no run yet, or its driver died while it began
-            return Journal.create(self.run, [o.direction for o in OBJECTIVES], [o.metric for o in OBJECTIVES], {})
+            return Journal.create(
+                self.run, [o.direction for o in self.objectives], [o.metric for o in self.objectives], {}
+            )
 
     def engine(
         self,
@@ -111,7 +117,7 @@ class Lab:
             journal,
             self.space,
             self.config(**settings),
-            objectives=OBJECTIVES,
+            objectives=self.objectives,
             epochs=self.epochs,
             costs=self.costs,
             budget=None if limit is None else Limits(limit),

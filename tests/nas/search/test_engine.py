@@ -75,7 +75,74 @@ def test_an_impossible_budget_ends_the_search_with_its_reason(lab: Lab) -> None:
         lab.work(engine)
         summary = engine.summary()
     assert summary.launched == 0
-    assert summary.exhausted == "500 proposals in a row were over the budget"
+    assert summary.exhausted == "500 proposals in a row were rejected"
+    assert summary.rejected_in_a_row == 500
+    assert summary.nearest == {"params": pytest.approx(99.0)}  # the plain network: 100 where 1 is allowed
+
+
+def test_a_call_looks_at_few_proposals(lab: Lab) -> None:
+    with lab.journal() as journal:
+        engine = lab.engine(journal, limit=1.0, trials=5)
+        assert engine.next() is None
+        assert not engine.done
+        assert 0 < sum(engine.summary().rejected.values()) <= 100
+        assert engine.summary().nearest == {} or engine.summary().rejected_in_a_row >= 24
+
+
+def fail_on_se(lab: Lab, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """The cost model raises `error` for networks with SE."""
+    estimate = lab.costs.estimate
+
+    def fails(architecture: Architecture, measure: str) -> object:
+        if any(choice.option == "se" for slots in architecture.placements.values() for choice in slots.values()):
+            raise error
+        return estimate(architecture, measure)
+
+    monkeypatch.setattr(lab.costs, "estimate", fails)
+
+
+@pytest.mark.parametrize("sampler", ["default", "random", "nsga2"])
+def test_an_estimate_that_fails_costs_its_proposal_alone(
+    lab: Lab, sampler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_on_se(lab, monkeypatch, ValueError("no kernel for SE"))
+    with lab.journal() as journal:
+        engine = lab.engine(journal, trials=30, sampler=sampler)
+        lab.work(engine)
+        summary = engine.summary()
+    rejected = [t for t in read_trials(read_study(lab.run)) if t.status == "rejected"]
+    assert summary.launched == 30
+    assert summary.rejected == {"estimate": len(rejected)}
+    assert {t.reason for t in rejected} == {"its costs cannot be estimated: ValueError: no kernel for SE"}
+    assert "hand:se" in {t.origin for t in rejected}
+    with lab.journal() as journal:
+        assert lab.engine(journal, trials=30, sampler=sampler).summary().rejected == summary.rejected
+
+
+@pytest.mark.parametrize("error", [OSError("no space left"), MemoryError(), KeyboardInterrupt()])
+def test_a_fault_of_the_machine_ends_the_run(lab: Lab, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_on_se(lab, monkeypatch, error)
+    with lab.journal() as journal, pytest.raises(type(error)):
+        lab.work(lab.engine(journal))
+
+
+@pytest.mark.parametrize("sampler", ["default", "nsga2"])
+def test_nothing_is_measured_of_what_counting_rejects(lab: Lab, sampler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured, estimate = [], lab.costs.estimate
+
+    def by_running(architecture: Architecture, measure: str) -> object:
+        assert measure == "latency_ms"
+        measured.append(architecture)
+        return estimate(architecture, "params")
+
+    monkeypatch.setattr(lab.costs, "estimate", by_running)
+    monkeypatch.setattr(lab.costs, "must_measure", lambda architecture, measure: True)
+    lab.objectives = (Objective("top1", "maximize"), Objective("latency_ms", "minimize"))
+    with lab.journal() as journal:
+        engine = lab.engine(journal, limit=1.0, trials=5, sampler=sampler)
+        while not engine.done:
+            engine.next()
+    assert measured == [lab.space.plain()]  # for the hypervolume's reference
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2"])
