@@ -25,7 +25,7 @@ Multiply-adds: those of the formula. Relative logits are counted for every row o
 reaches the 4.215 G known for AA-ResNet-50; one-hot codes and recomputation, which the form that runs may add, are not.
 
 Shapes: [N, C_in, H, W] -> [N, C_out, ceil(H / stride), ceil(W / stride)], any H and W. Raises: nothing of its own;
-`search_spaces.options` refuses heads that do not divide d_k or d_v, and a pool of a 1x1 map. No second derivative.
+`search_spaces.options` refuses heads that do not divide d_k or d_v, and a pool of a 1x1 map.
 """
 
 import torch

@@ -17,10 +17,11 @@ No tensor of (HW)^2 logits outlives a step. One rule, in `attend`, says what run
   does not need this package.
 
 FLOP counters see the formula's products in the first form (content, relative, mixing; `products`), not how it is run.
-Neither form has a second derivative.
+Derivatives beyond the first are those of the folded form with logits written out (`nas.operators.derivatives`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -29,6 +30,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
 from nas.operators.base import without_autocast
+from nas.operators.derivatives import by_formula, formula_gradients, transformed
 
 _BLOCK = 1 << 18
 """Logits of a block for each thread: 1 MiB of float32, about a core's second-level cache."""
@@ -62,11 +64,45 @@ def attend(qkv: Tensor, heads: int, d_k: int, tables: tuple[Tensor, Tensor] | No
     Returns:
         [N, d_v, H, W] in the dtype of ``qkv``.
     """
-    if qkv.device.type in {"cpu", "meta"} and not torch.compiler.is_exporting():
+    if qkv.device.type in {"cpu", "meta"} and not torch.compiler.is_exporting() and not transformed():
         rel = qkv.new_empty(0, d_k // heads) if tables is None else torch.cat([tables[1], tables[0]])
         out: Tensor = _attention(qkv, rel, heads, d_k)[0]
         return out
     return _folded(qkv, heads, d_k, tables)
+
+
+def mixed(query: Tensor, key: Tensor, value: Tensor, *, operator: str) -> Tensor:
+    """softmax(query key') value by fused kernels, which keep no logits. Shapes: [..., L, d], [..., S, d], [..., S, e].
+
+    Raises:
+        RuntimeError: a second derivative is wanted of fused kernels, which have none; it names ``operator``.
+    """
+    if transformed():
+        return _mixed_plainly(query, key, value)
+    out = F.scaled_dot_product_attention(query, key, value, scale=1.0)
+    if out.requires_grad and not torch.compiler.is_compiling() and any(asked() for asked in _FUSED):
+        out.register_hook(partial(_refuse_second, operator))  # type: ignore[no-untyped-call]
+    return out
+
+
+_fused = partial(mixed, operator="aa")
+
+_FUSED = torch._C._get_flash_sdp_enabled, torch._C._get_mem_efficient_sdp_enabled, torch._C._get_cudnn_sdp_enabled
+"""Whether a fused kernel may run, the CPU's among them."""
+
+
+def _refuse_second(operator: str, _grad: Tensor) -> None:
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            f"{operator}: fused attention has no second derivative; run the forward pass within "
+            "torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)"
+        )
+
+
+def _mixed_plainly(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    logits = torch.matmul(query, key.mT)
+    weights = logits.softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
+    return torch.matmul(weights.to(value.dtype), value)
 
 
 # Folded: for fused kernels -------------------------------------------------------------------------------------------
@@ -85,7 +121,21 @@ def _codes(height: int, width: int, like: Tensor) -> Tensor:
     return torch.cat([x, y])
 
 
-def _folded(qkv: Tensor, heads: int, d_k: int, tables: tuple[Tensor, Tensor] | None) -> Tensor:
+def _formula(qkv: Tensor, rel: Tensor, heads: int, d_k: int) -> Tensor:
+    """What the blocks compute, by public operators: `_attention`'s first output."""
+    columns = 2 * qkv.shape[3] - 1
+    tables = (rel[columns:], rel[:columns]) if rel.shape[0] else None
+    dtype = torch.float64 if qkv.dtype == torch.float64 else torch.float32
+    return _folded(qkv.to(dtype), heads, d_k, tables, _mixed_plainly).to(qkv.dtype)
+
+
+def _folded(
+    qkv: Tensor,
+    heads: int,
+    d_k: int,
+    tables: tuple[Tensor, Tensor] | None,
+    mix: Callable[[Tensor, Tensor, Tensor], Tensor] = _fused,
+) -> Tensor:
     n, channels, h, w = qkv.shape
     q, k, v = torch.functional.split(qkv, [d_k, d_k, channels - 2 * d_k], 1)
     d = d_k // heads
@@ -105,7 +155,7 @@ def _folded(qkv: Tensor, heads: int, d_k: int, tables: tuple[Tensor, Tensor] | N
         queries.append(q.new_zeros(n, heads, h, w, pad))
         keys.append(k.new_zeros(n, heads, h * w, pad))
     query, key = torch.cat(queries, -1).flatten(2, 3), torch.cat(keys, -1)
-    out = F.scaled_dot_product_attention(query, key, v.contiguous(), scale=1.0)  # [N, heads, HW, d_v / heads]
+    out = mix(query, key, v.contiguous())  # [N, heads, HW, d_v / heads]
     return out.transpose(2, 3).reshape(n, -1, h, w)
 
 
@@ -311,7 +361,10 @@ def _remember(ctx: _Context, inputs: tuple[Tensor, Tensor, int, int], output: tu
     ctx.save_for_backward(qkv, rel, *output)
 
 
-def _differentiate(ctx: _Context, grad: Tensor, _grad_lse: Tensor) -> tuple[Tensor, Tensor, None, None]:
+def _differentiate(ctx: _Context, grad: Tensor, _grad_lse: Tensor) -> tuple[Tensor | None, ...]:
+    if by_formula(grad):
+        formula = partial(_formula, heads=ctx.heads, d_k=ctx.d_k)
+        return *formula_gradients(formula, ctx.saved_tensors[:2], grad), None, None
     grad_qkv, grad_rel = _attention_backward(grad, *ctx.saved_tensors, ctx.heads, ctx.d_k)
     return grad_qkv, grad_rel, None, None
 

@@ -19,8 +19,9 @@ have k^2 C_in C_out weights each, or k^2 C_out maps of H' W' positions:
   training keeps them if they are few (`_keeps_maps`); else every image's own gradient of the kernel gives it.
 
 On the CPU both are one operator, ``attention_nas::aw_conv``, with its gradient written by hand; elsewhere and in
-`torch.export` they are public ATen operators (all kernels in one grouped convolution). A 1x1 kernel has a single tap: a
-plain convolution, then a product. There is no second derivative on the CPU. FLOP counters see one convolution.
+`torch.export` they are public ATen operators (all kernels in one grouped convolution), which also serve as the formula
+for derivatives beyond the first (`nas.operators.derivatives`). A 1x1 kernel has a single tap: a plain convolution, then
+a product. FLOP counters see one convolution.
 """
 
 import math
@@ -34,6 +35,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
 from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost, norm_cost, without_autocast
+from nas.operators.derivatives import by_formula, formula_gradients, transformed
 from nas.operators.gating import pooled
 from search_spaces.sites import Site
 
@@ -65,11 +67,18 @@ def scaled_conv(x: Tensor, weight: Tensor, scale: Tensor, stride: int = 1) -> Te
     kernel = weight.shape[-1]
     if kernel == 1:
         return F.conv2d(x, weight, stride=stride) * scale
-    if x.device.type in {"cpu", "meta"} and not torch.compiler.is_exporting():
+    if x.device.type in {"cpu", "meta"} and not torch.compiler.is_exporting() and not transformed():
         training = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad or scale.requires_grad)
         mixed: Tensor = _aw_conv(x, weight, scale, stride, training)[0]
         return mixed
+    return _formula(x, weight, scale, stride)
+
+
+def _formula(x: Tensor, weight: Tensor, scale: Tensor, stride: int) -> Tensor:
+    """`scaled_conv` for k > 1 by public operators."""
+    weight, scale = weight.to(x.dtype), scale.to(x.dtype)
     n, c_in, h, w = x.shape
+    kernel = weight.shape[-1]
     rows, columns = _out_size(x.shape, stride)
     if _by_kernels(rows * columns, c_in) and not torch.compiler.is_exporting():
         kernels = (weight * scale.unsqueeze(2)).flatten(0, 1)
@@ -145,8 +154,11 @@ def _group(x: Tensor, weight: Tensor, stride: int) -> int:
 
 
 def _joined(parts: Sequence[Tensor], x: Tensor) -> Tensor:
-    """The parts of a batch in the memory format of ``x``; a single part is not copied."""
-    whole = parts[0] if len(parts) == 1 else torch.cat(list(parts))
+    """The parts of a batch in the memory format of ``x``; a single part is not copied.
+
+    Nor is it a view, which an operator must not return: whoever writes to the result would be refused.
+    """
+    whole = torch.ops.aten._unsafe_view(parts[0], parts[0].shape) if len(parts) == 1 else torch.cat(list(parts))
     return whole.contiguous(memory_format=_memory_format(x))
 
 
@@ -357,6 +369,8 @@ def _remember(ctx: _Context, inputs: tuple[Tensor, Tensor, Tensor, int, bool], o
 def _differentiate(ctx: _Context, grad: Tensor | None, _grad_maps: None) -> tuple[Tensor | None, ...]:
     if grad is None:
         return (None,) * 5
+    if by_formula(grad):
+        return *formula_gradients(partial(_formula, stride=ctx.stride), ctx.saved_tensors[:3], grad), None, None
     return *_aw_conv_backward(grad, *ctx.saved_tensors, ctx.stride), None, None
 
 

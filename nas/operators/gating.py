@@ -8,7 +8,7 @@ Three habits of such operators cost more than their arithmetic, because they pas
 - The product is written out, and read again by the sum with a block's shortcut. A `Merging` operator takes the shortcut
   along and makes product and sum at once.
 
-`torch.compile` and `torch.export` see the plain formulas.
+`torch.compile`, `torch.export` and derivatives beyond the first see the plain formulas (`nas.operators.derivatives`).
 """
 
 from abc import abstractmethod
@@ -17,9 +17,9 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from nas.operators.base import without_autocast
+from nas.operators.derivatives import by_formula, differentiates, transformed
 
 _SINGLE = {torch.float32, torch.float64}
 """Types whose sums over a map stay in range, and whose reciprocals of counts are exact enough to multiply by."""
@@ -90,7 +90,7 @@ def pooled(x: Tensor, line: Linear, plane: Linear) -> tuple[Tensor, Tensor]:
         line: a linear function of lines, [B, 1, L] -> [B, 1, L'].
         plane: the same along rows and columns, [N, C, H, W] -> [N, C, H', W']: what runs where products are no faster.
     """
-    if x.device.type not in _CPU or x.dtype not in _SINGLE or torch.compiler.is_compiling():
+    if x.device.type not in _CPU or x.dtype not in _SINGLE or torch.compiler.is_compiling() or transformed():
         return plane(x), x
     matrices = {side: line(torch.eye(side, dtype=x.dtype, device=x.device)[:, None])[:, 0] for side in {*x.shape[2:]}}
     rows, columns = (matrices[side] for side in x.shape[2:])
@@ -98,11 +98,6 @@ def pooled(x: Tensor, line: Linear, plane: Linear) -> tuple[Tensor, Tensor]:
         return _resample(x, rows, columns), x
     small, passed = _Pool.apply(x, rows, columns)
     return small, passed
-
-
-def differentiates(x: Tensor) -> bool:
-    """Whether a gradient of ``x`` is to be written by hand: one is wanted, and no compiler looks on."""
-    return torch.is_grad_enabled() and x.requires_grad and not torch.compiler.is_compiling()
 
 
 class _Context(Protocol):
@@ -138,7 +133,7 @@ def _summed_product(grad: Tensor, x: Tensor, factor: Tensor) -> Tensor:
     """grad * x, summed to the shape of ``factor``."""
     by_channel = factor.shape == (*x.shape[:2], 1, 1)
     by_parts = by_channel and grad.dtype == x.dtype and x.device.type in _CPU
-    if not by_parts or torch.is_grad_enabled():
+    if not by_parts or by_formula(grad):
         return (grad * x).sum_to_size(factor.shape)
     # Some images at a time: the product is not written out, but stays near the cores.
     images = min(len(x), max(1, _CHUNK // x.shape[1:].numel()))
@@ -175,14 +170,14 @@ class _Squeeze(torch.autograd.Function):
         share = by_mean / (ctx.shape[2] * ctx.shape[3])
         if grad is None:
             return share.expand(ctx.shape)
-        return grad + share if torch.is_grad_enabled() else grad.add_(share)
+        return grad + share if by_formula(by_mean, grad) else grad.add_(share)
 
 
 # Pooling by products -------------------------------------------------------------------------------------------------
 
 
 class _Pool(torch.autograd.Function):
-    """(x, rows, columns) -> (rows' x columns of every channel, x). There is no second derivative."""
+    """(x, rows, columns) -> (rows' x columns of every channel, x)."""
 
     @staticmethod
     def forward(ctx: _Context, x: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
@@ -192,11 +187,13 @@ class _Pool(torch.autograd.Function):
         return _resample(x, rows, columns), x
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: _Context, by_small: Tensor | None, grad: Tensor | None) -> tuple[Tensor | None, None, None]:
         if by_small is None:
             return grad, None, None
         rows, columns = ctx.saved_tensors
+        if by_formula(by_small, grad):
+            by_x = torch.matmul(torch.matmul(rows, by_small), columns.t())
+            return by_x if grad is None else grad + by_x, None, None
         if grad is None:
             return _resample(by_small, rows.t(), columns.t()), None, None
         _add_resampled(grad, by_small, rows, columns)

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from nas.operators.base import Cost, Operator, Resolved, conv
-from nas.operators.gating import Merging, differentiates
+from nas.operators.derivatives import by_formula, differentiates, formula_gradients, transformed
+from nas.operators.gating import Merging
 from search_spaces.sites import Site
 
 
@@ -41,7 +42,9 @@ class Context(Merging):
         else:
             context = _context(x, weight)[0]
         added: Tensor = self.transform(context)[:, :, None, None]
-        return x + added if shortcut is None else (x + shortcut).add_(added)
+        if shortcut is None:
+            return x + added
+        return x + shortcut + added if transformed() else (x + shortcut).add_(added)
 
 
 def _columns(x: Tensor) -> Tensor:
@@ -81,9 +84,9 @@ class _Context(torch.autograd.Function):
         if grad_context is None:
             return grad, None
         x, weight, weights = ctx.saved_tensors
-        if torch.is_grad_enabled():  # a second derivative is wanted
-            by_x, by_weight = torch.autograd.grad(_context(x, weight)[0], (x, weight), grad_context, create_graph=True)
-            return by_x if grad is None else grad + by_x, by_weight
+        if by_formula(grad_context, grad):
+            by_x, by_weight = formula_gradients(lambda *inputs: _context(*inputs)[0], (x, weight), grad_context)
+            return by_x if grad is None or by_x is None else grad + by_x, by_weight
         columns, by_context = _columns(x), grad_context.to(x.dtype).unsqueeze(2)  # [N, C, HW], [N, C, 1]
         by_weights = torch.bmm(columns.transpose(1, 2), by_context)  # [N, HW, 1]
         by_logits = weights * (by_weights - (weights * by_weights).sum(1, keepdim=True))

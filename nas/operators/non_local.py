@@ -17,8 +17,8 @@ Deviations: none; w of ``concatenation`` has no bias.
 
 The dot product has no nonlinearity between its two products, so they are taken in the cheaper order (`_pairs_first`):
 (theta phi^T) g over pairs of positions, or theta (phi^T g) over pairs of channels. The two softmax forms go through
-`scaled_dot_product_attention`, which keeps no logits, where those are many (`_FEW`). The multiply-adds counted are
-those of the order taken.
+`scaled_dot_product_attention`, which keeps no logits and has no second derivative, where those are many (`_FEW`). The
+multiply-adds counted are those of the order taken.
 
 Shapes: [N, C, H, W] -> [N, C, H, W], any H and W (at least 2 with ``sub_sample``). Raises: nothing of its own.
 """
@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nas.operators.attention import mixed
 from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost, norm_cost
 from search_spaces.sites import Site
 
@@ -84,7 +85,7 @@ class NonLocal(nn.Module):
             weights = logits.softmax(2, dtype=torch.promote_types(logits.dtype, torch.float32)).to(g.dtype)
             return torch.bmm(g, weights.mT)
         query, key, value = (part.mT.unsqueeze(1).contiguous() for part in (theta, phi, g))
-        return F.scaled_dot_product_attention(query, key, value, scale=1.0).squeeze(1).mT
+        return mixed(query, key, value, operator="non_local").squeeze(1).mT
 
 
 def _build(site: Site, resolved: Resolved) -> nn.Module:

@@ -16,7 +16,7 @@ breaks the contract. Small sites will do; a check takes well under a second, tho
 
 import io
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 import torch
@@ -49,6 +49,26 @@ def _images(site: Site, *, batch: int = 2, size: tuple[int, int] | None = None) 
     generator = torch.Generator().manual_seed(_SEED)
     shape = (batch, site.in_channels, *(size or (site.size, site.size)))
     return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def _function(module: nn.Module) -> Callable[..., Tensor]:
+    """The module as a function of its maps and, behind them, all its parameters."""
+    names = [name for name, _ in module.named_parameters()]
+
+    def call(*args: Tensor) -> Tensor:
+        maps = args[: len(args) - len(names)]
+        values = dict(zip(names, args[len(maps) :], strict=True))
+        out: Tensor = torch.func.functional_call(module, values, maps)
+        return out
+
+    return call
+
+
+def _gradients(call: Callable[..., Tensor], inputs: Sequence[Tensor], weights: Tensor) -> tuple[Tensor, ...]:
+    """Of a weighted sum of what ``call`` returns; differentiable where the inputs require a gradient."""
+    leaves = [x if x.requires_grad else x.detach().requires_grad_() for x in inputs]
+    total = (call(*leaves).sin() * weights).sum()
+    return torch.autograd.grad(total, leaves, create_graph=inputs[0].requires_grad)
 
 
 def check_shapes(operator: Operator, site: Site, resolved: Resolved) -> None:
@@ -100,14 +120,7 @@ def check_gradients(operator: Operator, site: Site, resolved: Resolved) -> None:
     where the operator takes one along. Give it a site of one pixel too, where a map and its mean have the same shape.
     """
     module = _built(operator, site, resolved)
-    names = [name for name, _ in module.named_parameters()]
-
-    def call(*args: Tensor) -> Tensor:
-        maps = args[: len(args) - len(names)]
-        values = dict(zip(names, args[len(maps) :], strict=True))
-        out: Tensor = torch.func.functional_call(module, values, maps)
-        return out
-
+    call = _function(module)
     square, low = (site.size, site.size), (min(2, site.size), site.size)
     for batch, size, memory_format, merges in (
         (2, square, torch.contiguous_format, False),
@@ -122,6 +135,65 @@ def check_gradients(operator: Operator, site: Site, resolved: Resolved) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert torch.autograd.gradcheck(call, inputs, fast_mode=True)
+
+
+def check_derivatives(operator: Operator, site: Site, resolved: Resolved) -> None:
+    """Forward mode, second derivatives and `torch.func`'s transforms are right for the input and all parameters."""
+    module = _built(operator, site, resolved)
+    call = _function(module)
+    inputs = [x.detach() for x in (_images(site), *module.parameters())]
+    directions = [torch.randn_like(x) for x in inputs]
+    weights = torch.randn_like(call(*inputs))
+    step = 1e-6
+
+    def differences(function: Callable[..., tuple[Tensor, ...]]) -> list[Tensor]:
+        ahead, behind = (
+            function(*(x + sign * step * by for x, by in zip(inputs, directions, strict=True))) for sign in (1, -1)
+        )
+        return [(a - b) / (2 * step) for a, b in zip(ahead, behind, strict=True)]
+
+    def close(found: Sequence[Tensor | None], wanted: Sequence[Tensor], what: str) -> None:
+        for one, other in zip(found, wanted, strict=True):
+            torch.testing.assert_close(
+                torch.zeros_like(other) if one is None else one, other, rtol=1e-5, atol=1e-6,
+                msg=lambda message: f"{what}: {message}",
+            )  # fmt: skip
+
+    with warnings.catch_warnings():  # PyTorch's own, at the first use of forward mode
+        warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
+        tangent = torch.func.jvp(call, tuple(inputs), tuple(directions))[1]
+    close([tangent], differences(lambda *args: (call(*args),)), "torch.func.jvp")
+
+    leaves = [x.clone().requires_grad_() for x in inputs]
+    first = _gradients(call, leaves, weights)
+    turned = [(gradient * by).sum() for gradient, by in zip(first, directions, strict=True)]
+    second = torch.autograd.grad(torch.stack(turned).sum(), leaves, allow_unused=True)
+    close(second, differences(lambda *args: _gradients(call, args, weights)), "second derivative")
+
+    wanted = _gradients(call, inputs, weights)
+    every = tuple(range(len(inputs)))
+    found = torch.func.grad(lambda *args: (call(*args).sin() * weights).sum(), every)(*inputs)
+    close(found, wanted, "torch.func.grad")
+    rows = torch.func.jacrev(lambda x: torch.stack([module(x).sum(), (module(x).sin() * weights).sum()]))(inputs[0])
+    close([rows[1]], wanted[:1], "torch.func.jacrev")
+
+    several = torch.stack([inputs[0], directions[0]])
+    close([torch.func.vmap(module)(several)], [torch.stack([module(x) for x in several])], "torch.func.vmap")
+    out, many = call(*leaves), torch.stack([weights, torch.ones_like(weights)])
+    found = torch.autograd.grad(out, leaves, many, is_grads_batched=True, retain_graph=True)
+    each = [torch.autograd.grad(out, leaves, one, retain_graph=True) for one in many]
+    close(found, [torch.stack(parts) for parts in zip(*each, strict=True)], "is_grads_batched")
+
+
+def check_in_place(operator: Operator, site: Site, resolved: Resolved) -> None:
+    """What writes to the output leaves results and gradients right."""
+    module = _built(operator, site, resolved)
+    results = []
+    for write in (torch.relu, torch.relu_):
+        leaves = [_images(site).requires_grad_(), *module.parameters()]
+        out = write(module(leaves[0] * 1))  # not the leaf itself, which an identity would hand out
+        results.append((out.detach().clone(), *torch.autograd.grad(out.square().sum(), leaves)))
+    torch.testing.assert_close(results[1], results[0], rtol=1e-12, atol=1e-12)
 
 
 def check_training(operator: Operator, site: Site, resolved: Resolved) -> None:
@@ -214,6 +286,8 @@ CHECKS: Mapping[str, Callable[[Operator, Site, Resolved], None]] = MappingProxyT
             check_independence,
             check_layouts,
             check_gradients,
+            check_derivatives,
+            check_in_place,
             check_training,
             check_autocast,
             check_state,

@@ -69,13 +69,6 @@ def test_counters_see_the_formula_whatever_form_runs() -> None:
             assert counter.get_total_flops() == 2 * 2 * 2 * macs
 
 
-def test_no_second_derivative() -> None:
-    qkv, rel_h, rel_w = inputs(3, 3)
-    first = torch.autograd.grad(attend(qkv, HEADS, D_K, (rel_h, rel_w)).square().sum(), qkv, create_graph=True)[0]
-    with pytest.raises(RuntimeError):
-        torch.autograd.grad(first.sum(), qkv)
-
-
 def test_relative_attention_follows_a_shift() -> None:
     """An object on an empty ground, moved: attention inside it moves along.
 

@@ -69,14 +69,6 @@ def test_the_operator_is_registered_as_pytorch_asks(c_in: int) -> None:
     torch.library.opcheck(torch.ops.attention_nas.aw_conv.default, (*inputs(c_in, 3, 4, 3, 3), 1, True))
 
 
-@pytest.mark.parametrize("c_in", [4, 48], ids=["kernels", "maps"])
-def test_no_second_derivative(c_in: int) -> None:
-    x, weight, scale = inputs(c_in, 3, 4, 3, 3)
-    first = torch.autograd.grad(scaled_conv(x, weight, scale).square().sum(), x, create_graph=True)[0]
-    with pytest.raises(RuntimeError):
-        torch.autograd.grad(first.sum(), x)
-
-
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("c_in", [4, 48], ids=["kernels", "maps"])
 def test_counters_see_one_convolution_and_its_gradients(c_in: int, stride: int) -> None:
