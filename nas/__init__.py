@@ -1,5 +1,6 @@
 """Networks, their costs, and the search among them."""
 
 from nas.builder import build_model
+from nas.decay import split_by_decay
 
-__all__ = ["build_model"]
+__all__ = ["build_model", "split_by_decay"]

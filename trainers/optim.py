@@ -1,21 +1,22 @@
 """The optimizer with its groups of parameters, and the learning rate of every step."""
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
 
+from nas import split_by_decay
 from trainers.config import TrainerConfig
 
 
 def make_optimizer(network: nn.Module, config: TrainerConfig) -> torch.optim.Optimizer:
-    """Decays what has more than one dimension; biases and norms go free."""
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
+    """Decays weights; scales and biases go free (`nas.split_by_decay`)."""
+    groups: list[dict[str, Any]] = []
+    for parameters, decay in zip(split_by_decay(network), (config.weight_decay, 0.0), strict=True):
+        trained = [p for p in parameters if p.requires_grad]
+        if trained:
+            groups.append({"params": trained, "weight_decay": decay})
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, config.lr, config.momentum, nesterov=config.nesterov, fused=True)
     return torch.optim.AdamW(groups, config.lr, (config.momentum, 0.999), fused=True)

@@ -7,7 +7,8 @@ convolution. The skeleton's BatchNorm follows, as in the paper. Positions (secti
 
 - ``relative``: tables of 2 H - 1 and 2 W - 1 rows of width d_k / heads, shared by heads (Eq. 3). On a map of another
   size than the operator was built for, offsets that the tables do not reach take their outermost row: near offsets keep
-  the meaning they were trained with, which interpolation would change;
+  the meaning they were trained with, which interpolation would change. They decay like weights: the paper names no
+  exemption;
 - ``sine``: sinusoids of y and x added to the input, a quarter of the channels each (what 4 does not divide stays bare);
 - ``coordconv``: channels x, y in [-1, 1] and r, the distance from the middle, appended to the input;
 - ``none``.

@@ -29,6 +29,8 @@ from search_spaces.sites import Site
 class BAM(Gate):
     """Scale by 1 + sigmoid of a channel and a position map: [N, C, H, W] -> [N, C, H, W]."""
 
+    undecayed = ("weight", "bias")
+
     def __init__(self, channels: int, hidden: int, dilation: int, *, as_code: bool) -> None:
         super().__init__()
         self.as_code = as_code

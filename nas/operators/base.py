@@ -39,7 +39,8 @@ class Operator:
 
     ``build(site, resolved)`` makes the module, initialised and in training mode: [N, in_channels, H, W] ->
     [N, out_channels, H', W'] with H' = ceil(H / stride). H and W are ``site.size`` in training, but need not be.
-    ``cost(site, resolved)`` is its exact cost on one image of ``site.size``, in plain integers.
+    ``cost(site, resolved)`` is its exact cost on one image of ``site.size``, in plain integers. A module whose own
+    parameters are scales names them in a class attribute ``undecayed``: weight decay spares them (`nas.decay`).
     """
 
     build: Callable[[Site, Resolved], nn.Module]

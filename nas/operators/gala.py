@@ -21,6 +21,8 @@ from search_spaces.sites import Site
 class GALA(Gate):
     """Scale by a gate of a global and a local map: [N, C, H, W] -> [N, C, H, W]."""
 
+    undecayed = ("alpha", "beta")
+
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
         self.reduce = conv(channels, hidden, 1, bias=True)
