@@ -42,10 +42,9 @@ from search_spaces.sites import Site
 
 def _fitted(table: Tensor, size: int) -> Tensor:
     """The rows of a map of ``size``: [2 R - 1, d] -> [2 S - 1, d]. Offsets beyond the table take its outermost row."""
-    extra = size - (table.shape[0] + 1) // 2
-    if extra <= 0:
-        return table[-extra : table.shape[0] + extra]
-    return torch.cat([table[:1].expand(extra, -1), table, table[-1:].expand(extra, -1)])
+    reach = table.shape[0] // 2
+    offsets = torch.arange(1 - size, size, device=table.device)
+    return table[offsets.clamp(-reach, reach) + reach]
 
 
 class AAConv2d(nn.Module):
@@ -56,7 +55,8 @@ class AAConv2d(nn.Module):
         self.d_k, self.d_v, self.heads = (int(resolved[name]) for name in ("d_k", "d_v", "heads"))
         self.position = str(resolved["position"])
         self.stride = site.stride
-        self.pools = [site.stride] * (site.stride > 1) + [2] * int(resolved["poolings"])  # their strides
+        self.poolings = int(resolved["poolings"])
+        self.pools = [site.stride] * (site.stride > 1) + [2] * self.poolings  # their strides
         inner = str(resolved["aw"])
         hidden = int(resolved.get("aw_hidden", 0))
 
@@ -107,7 +107,7 @@ class AAConv2d(nn.Module):
         if self.rel_h is not None and self.rel_w is not None:
             tables = _fitted(self.rel_h, h), _fitted(self.rel_w, w)
         out = self.projection(attend(self.qkv(small), self.heads, self.d_k, tables))
-        if out.shape[2:] != torch.Size(size):
+        if self.poolings:
             out = F.interpolate(out, size, mode="bilinear", align_corners=False)
         return out if self.conv is None else torch.cat([self.conv(x), out], 1)
 
@@ -130,7 +130,7 @@ def _coordinates(x: Tensor) -> Tensor:
     dtype = torch.promote_types(x.dtype, torch.float32)
     ys = torch.linspace(-1, 1, h, device=x.device, dtype=dtype)[:, None].expand(h, w)
     xs = torch.linspace(-1, 1, w, device=x.device, dtype=dtype)[None, :].expand(h, w)
-    return torch.stack([xs, ys, torch.hypot(xs, ys)])[None].to(x.dtype)
+    return torch.stack([xs, ys, (xs.square() + ys.square()).sqrt()])[None].to(x.dtype)
 
 
 def _attended(site: Site, resolved: Resolved) -> int:

@@ -11,10 +11,10 @@ No tensor of (HW)^2 logits outlives a step. One rule, in `attend`, says what run
   weights. The relative logits enter a small map through the product (queries extended by q . rel_w and q . rel_h, keys
   by one-hot codes of x and y) and a large one by a broadcast sum (`_FOLDED`). The backward pass recomputes the blocks
   from the saved log-sum-exp. Half types are computed in float32.
-- **On other devices, and in `torch.export`: folded.** The extended queries and keys satisfy q' . k' = logit exactly,
-  so `scaled_dot_product_attention` and its fused kernels serve. They want a last dimension of stride 1 (else they fall
-  back to (HW)^2 memory in silence) and widths that are multiples of 8. Only public ATen operators: an exported program
-  does not need this package.
+- **On other devices, and in what is recorded (`torch.export`, ONNX, `torch.jit.trace`): folded.** The extended queries
+  and keys satisfy q' . k' = logit exactly, so `scaled_dot_product_attention` and its fused kernels serve. They want a
+  last dimension of stride 1 (else they fall back to (HW)^2 memory in silence) and widths that are multiples of 8. Only
+  public ATen operators: a recorded program does not need this package.
 
 FLOP counters see the formula's products in the first form (content, relative, mixing; `products`), not how it is run.
 Derivatives beyond the first are those of the folded form with logits written out (`nas.operators.derivatives`).
@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
-from nas.operators.base import without_autocast
+from nas.operators.base import fixed, recording, without_autocast
 from nas.operators.derivatives import by_formula, formula_gradients, transformed
 
 _BLOCK = 1 << 18
@@ -64,7 +64,7 @@ def attend(qkv: Tensor, heads: int, d_k: int, tables: tuple[Tensor, Tensor] | No
     Returns:
         [N, d_v, H, W] in the dtype of ``qkv``.
     """
-    if qkv.device.type in {"cpu", "meta"} and not torch.compiler.is_exporting() and not transformed():
+    if qkv.device.type in {"cpu", "meta"} and not recording() and not transformed():
         rel = qkv.new_empty(0, d_k // heads) if tables is None else torch.cat([tables[1], tables[0]])
         out: Tensor = _attention(qkv, rel, heads, d_k)[0]
         return out
@@ -138,10 +138,10 @@ def _folded(
 ) -> Tensor:
     n, channels, h, w = qkv.shape
     q, k, v = torch.functional.split(qkv, [d_k, d_k, channels - 2 * d_k], 1)
-    d = d_k // heads
+    d, e = d_k // heads, (channels - 2 * d_k) // heads
     q = q.reshape(n, heads, d, h, w).permute(0, 1, 3, 4, 2) * d**-0.5  # [N, heads, H, W, d]
     k = k.reshape(n, heads, d, h * w).transpose(2, 3)
-    v = v.reshape(n, heads, -1, h * w).transpose(2, 3)
+    v = v.reshape(n, heads, e, h * w).transpose(2, 3)
     queries, keys = [q], [k]
     if tables is not None:
         rel_h, rel_w = (table.to(q.dtype) for table in tables)
@@ -150,13 +150,14 @@ def _folded(
             torch.einsum("nhyxd,yid->nhyxi", q, _toeplitz(rel_h, h)),
         ]
         keys.append(_codes(h, w, k).t().expand(n, heads, -1, -1))
-    pad = -sum(part.shape[-1] for part in queries) % 8
+    width = sum(part.shape[-1] for part in queries)
+    pad = -width % 8 if fixed(width) else 0  # without, the result is the same, but a fused kernel may not serve
     if pad:
         queries.append(q.new_zeros(n, heads, h, w, pad))
         keys.append(k.new_zeros(n, heads, h * w, pad))
     query, key = torch.cat(queries, -1).flatten(2, 3), torch.cat(keys, -1)
     out = mix(query, key, v.contiguous())  # [N, heads, HW, d_v / heads]
-    return out.transpose(2, 3).reshape(n, -1, h, w)
+    return out.transpose(2, 3).reshape(n, heads * e, h, w)
 
 
 # Blocks: for the CPU -------------------------------------------------------------------------------------------------
@@ -252,7 +253,10 @@ def _attention(qkv: Tensor, rel: Tensor, heads: int, d_k: int) -> tuple[Tensor, 
 
     ``rel`` is rel_w above rel_h, [2 W - 1 + 2 H - 1, d], or has no rows.
     """
-    n, _, h, w = qkv.shape
+    n, channels, h, w = qkv.shape
+    if n == 0:
+        dtype = torch.float64 if qkv.dtype == torch.float64 else torch.float32
+        return qkv.new_empty(0, channels - 2 * d_k, h, w), qkv.new_empty(0, h * w, 1, dtype=dtype)
     parts = _Parts(qkv, rel, heads, d_k)
     safe = parts.safe()
     batch, values, length = parts.v.shape
@@ -283,6 +287,8 @@ def _attention_backward(
 ) -> tuple[Tensor, Tensor]:
     """Gradients of ``qkv`` and ``rel``."""
     n, _, h, w = qkv.shape
+    if n == 0:
+        return torch.empty_like(qkv), torch.zeros_like(rel)
     parts = _Parts(qkv, rel, heads, d_k)
     batch, values, length = parts.v.shape
     d, e, q, k = parts.depth, values - 1, parts.q, parts.k

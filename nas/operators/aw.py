@@ -18,10 +18,13 @@ have k^2 C_in C_out weights each, or k^2 C_out maps of H' W' positions:
 - **maps** (otherwise): one 1x1 convolution a tap, scaled, shifted and summed. A's gradient wants the maps again, and
   training keeps them if they are few (`_keeps_maps`); else every image's own gradient of the kernel gives it.
 
-On the CPU both are one operator, ``attention_nas::aw_conv``, with its gradient written by hand; elsewhere and in
-`torch.export` they are public ATen operators (all kernels in one grouped convolution), which also serve as the formula
-for derivatives beyond the first (`nas.operators.derivatives`). A 1x1 kernel has a single tap: a plain convolution, then
-a product. FLOP counters see one convolution.
+On the CPU both are one operator, ``attention_nas::aw_conv``, with its gradient written by hand; elsewhere, in
+what is recorded (`torch.export`, ONNX, `torch.jit.trace`) and for derivatives beyond the first
+(`nas.operators.derivatives`) they are public ATen operators. A 1x1 kernel has a single tap: a plain convolution, then a
+product. FLOP counters see one convolution.
+
+Raises: a 1x1 kernel's attention has one value a channel and image, so training on a batch of one image raises
+ValueError.
 """
 
 import math
@@ -34,7 +37,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
-from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost, norm_cost, without_autocast
+from nas.operators.base import (
+    BatchNorm,
+    Cost,
+    Operator,
+    Resolved,
+    conv,
+    conv_cost,
+    norm_cost,
+    recording,
+    without_autocast,
+)
 from nas.operators.derivatives import by_formula, formula_gradients, transformed
 from nas.operators.gating import pooled
 from search_spaces.sites import Site
@@ -67,7 +80,7 @@ def scaled_conv(x: Tensor, weight: Tensor, scale: Tensor, stride: int = 1) -> Te
     kernel = weight.shape[-1]
     if kernel == 1:
         return F.conv2d(x, weight, stride=stride) * scale
-    if x.device.type in {"cpu", "meta"} and not torch.compiler.is_exporting() and not transformed():
+    if x.device.type in {"cpu", "meta"} and not recording() and not transformed():
         training = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad or scale.requires_grad)
         mixed: Tensor = _aw_conv(x, weight, scale, stride, training)[0]
         return mixed
@@ -80,7 +93,7 @@ def _formula(x: Tensor, weight: Tensor, scale: Tensor, stride: int) -> Tensor:
     n, c_in, h, w = x.shape
     kernel = weight.shape[-1]
     rows, columns = _out_size(x.shape, stride)
-    if _by_kernels(rows * columns, c_in) and not torch.compiler.is_exporting():
+    if not recording() and _by_kernels(rows * columns, c_in):
         kernels = (weight * scale.unsqueeze(2)).flatten(0, 1)
         out = F.conv2d(x.reshape(1, n * c_in, h, w), kernels, stride=stride, padding=kernel // 2, groups=n)
         return out.reshape(n, -1, *out.shape[2:])
@@ -102,6 +115,11 @@ def _by_kernels(positions: int, in_channels: int) -> bool:
 def _keeps_maps(positions: int, in_channels: int) -> bool:
     # Never where `_by_kernels` holds, which makes none.
     return 4 * positions <= in_channels
+
+
+def _maps_shape(weight: Tensor, images: int, size: tuple[int, int]) -> tuple[int, ...]:
+    """[k^2, N, H', W', C_out]."""
+    return weight.shape[2] * weight.shape[3], images, *size, weight.shape[0]
 
 
 def _cut(n: int, size: int) -> Iterator[slice]:
@@ -239,7 +257,7 @@ def _maps_forward(x: Tensor, weight: Tensor, scale: Tensor, stride: int, keep: b
     c_out, c_in, kernel, _ = weight.shape
     taps, scales = _by_tap(weight, scale)
     result = torch.empty(n, c_out, h, w, dtype=x.dtype, memory_format=_memory_format(x))
-    maps = x.new_empty((kernel**2, n, h, w, c_out) if keep else (0,))
+    maps = x.new_empty(_maps_shape(weight, n, (h, w)) if keep else (0,))
     for part in _cut(n, max(1, _ROWS // (h * w))):
         images = _phases(x[part], stride)
         out = x.new_empty(*images.shape[1:4], c_out)
@@ -308,10 +326,14 @@ def _aw_conv(x: Tensor, weight: Tensor, scale: Tensor, stride: int, training: bo
     """The output of `scaled_conv` and the maps that the backward pass wants, or nothing."""
     weight, scale = weight.to(x.dtype), scale.to(x.dtype)
     x = x.contiguous(memory_format=_memory_format(x))
-    positions, c_in = math.prod(_out_size(x.shape, stride)), x.shape[1]
+    size, c_in = _out_size(x.shape, stride), x.shape[1]
+    positions = math.prod(size)
+    kept = training and _keeps_maps(positions, c_in)
+    if len(x) == 0:
+        return x.new_empty(0, len(weight), *size), x.new_empty(_maps_shape(weight, 0, size) if kept else (0,))
     if _by_kernels(positions, c_in):
         return _kernels_forward(x, weight, scale, stride), x.new_empty(0)
-    return _maps_forward(x, weight, scale, stride, training and _keeps_maps(positions, c_in))
+    return _maps_forward(x, weight, scale, stride, kept)
 
 
 @torch.library.custom_op("attention_nas::aw_conv_backward", mutates_args=(), device_types="cpu")
@@ -323,7 +345,9 @@ def _aw_conv_backward(
     dtypes = weight.dtype, scale.dtype
     weight, scale, grad = weight.to(x.dtype), scale.to(x.dtype), grad.to(x.dtype)
     x = x.contiguous(memory_format=_memory_format(x))
-    if _by_kernels(math.prod(grad.shape[2:]), x.shape[1]):
+    if len(x) == 0:
+        grads = torch.empty_like(x), torch.zeros_like(weight), torch.empty_like(scale)
+    elif _by_kernels(math.prod(grad.shape[2:]), x.shape[1]):
         grads = _kernels_backward(grad, x, weight, scale, stride)
     else:
         grads = _maps_backward(grad, x, weight, scale, maps, stride)
@@ -334,12 +358,11 @@ def _aw_conv_backward(
 def _(x: Tensor, weight: Tensor, scale: Tensor, stride: int, training: bool) -> tuple[Tensor, Tensor]:
     del scale
     n, c_in, _, _ = x.shape
-    c_out, _, kernel, _ = weight.shape
     size = _out_size(x.shape, stride)
-    out = x.new_empty(n, c_out, *size).contiguous(memory_format=_memory_format(x))
+    out = x.new_empty(n, len(weight), *size).contiguous(memory_format=_memory_format(x))
     positions = math.prod(size)
     kept = training and _keeps_maps(positions, c_in)
-    return out, x.new_empty((kernel**2, n, *size, c_out) if kept else (0,))
+    return out, x.new_empty(_maps_shape(weight, n, size) if kept else (0,))
 
 
 @_aw_conv_backward.register_fake
@@ -398,9 +421,9 @@ class AWConv2d(nn.Module):
         super().__init__()
         self.conv = conv(in_channels, out_channels, kernel_size, stride, bias=bias)
         self.reduce = conv(in_channels, hidden, 1)
-        self.reduce_norm = nn.BatchNorm2d(hidden)
+        self.reduce_norm = BatchNorm(hidden)
         self.expand = conv(hidden, out_channels, 1)
-        self.expand_norm = nn.BatchNorm2d(out_channels)
+        self.expand_norm = BatchNorm(out_channels)
         self.kernel_size = kernel_size
         self.stride = stride
 

@@ -15,13 +15,13 @@ in place of the sum and no BN closing the branches. The printed parameters need 
 channel, which equals a BN of its copies.
 
 Shapes: [N, C, H, W] -> [N, C, H, W], any H and W. Raises: M_c normalises over the batch alone, so training on a batch
-of one image raises ValueError (from BatchNorm).
+of one image raises ValueError.
 """
 
 import torch
 from torch import Tensor, nn
 
-from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost, norm_cost
+from nas.operators.base import BatchNorm, Cost, Operator, Resolved, conv, conv_cost, norm_cost
 from nas.operators.gating import Gate, squeeze
 from search_spaces.sites import Site
 
@@ -36,7 +36,7 @@ class BAM(Gate):
         self.as_code = as_code
         self.channel = nn.Sequential(
             conv(channels, hidden, 1, bias=True),
-            nn.BatchNorm2d(hidden),
+            BatchNorm(hidden),
             nn.ReLU(),
             conv(hidden, channels, 1, bias=True),
         )
@@ -46,11 +46,11 @@ class BAM(Gate):
 
         layers: list[nn.Module] = []
         for layer in (conv(channels, hidden, 1, bias=True), dilated(), dilated()):
-            layers += [layer, nn.BatchNorm2d(hidden), nn.ReLU()]
+            layers += [layer, BatchNorm(hidden), nn.ReLU()]
         self.spatial = nn.Sequential(*layers, conv(hidden, 1, 1, bias=True))
         if not as_code:
-            self.channel.append(nn.BatchNorm2d(channels))
-            self.spatial.append(nn.BatchNorm2d(1, affine=False))
+            self.channel.append(BatchNorm(channels))
+            self.spatial.append(BatchNorm(1, affine=False))
             self.weight = nn.Parameter(torch.ones(channels, 1, 1))
             self.bias = nn.Parameter(torch.zeros(channels, 1, 1))
 

@@ -47,6 +47,37 @@ class Operator:
     cost: Callable[[Site, Resolved], Cost]
 
 
+def recording() -> bool:
+    """Whether the program is being written down, by `torch.export`, ONNX or `torch.jit.trace`.
+
+    What is written down has to run without this package, so it is made of ATen operators alone; and it should hold for
+    other sizes too, so it must not ask what a size is.
+    """
+    return torch.compiler.is_exporting() or torch._C._is_tracing()
+
+
+def fixed(*sizes: object) -> bool:
+    """Whether sizes are plain integers. A program that is being recorded may leave them open."""
+    return all(type(size) is int for size in sizes)
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """BN in an operator, whose maps can be means over positions: there a batch of one image has no spread.
+
+    Raises ValueError for that batch in training, where PyTorch's own error names neither the reason nor the remedy.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, C, H, W]."""
+        if self.training and fixed(*x.shape) and x.shape[0] == x.shape[2] == x.shape[3] == 1:
+            raise ValueError(
+                "training with a batch of 1 image: BN has a single value a channel here, [1, "
+                f"{x.shape[1]}, 1, 1], and no spread to normalise by; take 2 images or more (drop the last batch if "
+                "it is smaller), or call eval()"
+            )
+        return super().forward(x)
+
+
 class _Pointwise(nn.Conv2d):
     """A 1x1 convolution, which over a single position is a product with a matrix.
 
@@ -56,7 +87,7 @@ class _Pointwise(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, C', H, W]."""
-        if x.shape[2:] == (1, 1):
+        if not recording() and x.shape[2:] == (1, 1):
             return F.linear(x.flatten(1), self.weight.flatten(1), self.bias)[:, :, None, None]
         return super().forward(x)
 

@@ -12,7 +12,7 @@ in the paper, but in the papers' parameter figures), the order [max; mean], no b
 import torch
 from torch import Tensor, nn
 
-from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost, norm_cost
+from nas.operators.base import BatchNorm, Cost, Operator, Resolved, conv, conv_cost, norm_cost
 from nas.operators.gating import Gate, squeeze
 from search_spaces.sites import Site
 
@@ -28,7 +28,7 @@ class CBAM(Gate):
         self.expand = conv(hidden, channels, 1, bias=True)
         self.use_max = variant != "spatial"
         self.spatial = None if variant == "max_pool" else conv(2 if self.use_max else 1, 1, _KERNEL)
-        self.norm = None if variant == "max_pool" else nn.BatchNorm2d(1)
+        self.norm = None if variant == "max_pool" else BatchNorm(1)
 
     def _mlp(self, pooled: Tensor) -> Tensor:
         out: Tensor = self.expand(torch.relu(self.reduce(pooled)))

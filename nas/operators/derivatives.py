@@ -16,6 +16,8 @@ from torch import Tensor
 from torch._C._functorch import is_legacy_batchedtensor
 from torch.autograd import forward_ad
 
+from nas.operators.base import recording
+
 
 def transformed() -> bool:
     """Whether forward mode or a transform of `torch.func` is active."""
@@ -24,8 +26,9 @@ def transformed() -> bool:
 
 
 def differentiates(x: Tensor) -> bool:
-    """Whether a gradient of ``x`` is to be written by hand: one is wanted, and neither compiler nor transform is on."""
-    return torch.is_grad_enabled() and x.requires_grad and not torch.compiler.is_compiling() and not transformed()
+    """Whether a gradient of ``x`` is to be written by hand: one is wanted, and no compiler or transform looks on."""
+    looked_on = torch.compiler.is_compiling() or recording() or transformed()
+    return torch.is_grad_enabled() and x.requires_grad and not looked_on
 
 
 def by_formula(*grads: Tensor | None) -> bool:

@@ -8,9 +8,11 @@ Three habits of such operators cost more than their arithmetic, because they pas
 - The product is written out, and read again by the sum with a block's shortcut. A `Merging` operator takes the shortcut
   along and makes product and sum at once.
 
-`torch.compile`, `torch.export` and derivatives beyond the first see the plain formulas (`nas.operators.derivatives`).
+`torch.compile`, what is recorded (`nas.operators.base.recording`) and derivatives beyond the first
+(`nas.operators.derivatives`) see the plain formulas.
 """
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Protocol
@@ -18,7 +20,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from nas.operators.base import without_autocast
+from nas.operators.base import recording, without_autocast
 from nas.operators.derivatives import by_formula, differentiates, transformed
 
 _SINGLE = {torch.float32, torch.float64}
@@ -90,7 +92,8 @@ def pooled(x: Tensor, line: Linear, plane: Linear) -> tuple[Tensor, Tensor]:
         line: a linear function of lines, [B, 1, L] -> [B, 1, L'].
         plane: the same along rows and columns, [N, C, H, W] -> [N, C, H', W']: what runs where products are no faster.
     """
-    if x.device.type not in _CPU or x.dtype not in _SINGLE or torch.compiler.is_compiling() or transformed():
+    looked_on = torch.compiler.is_compiling() or recording() or transformed()
+    if x.device.type not in _CPU or x.dtype not in _SINGLE or looked_on:
         return plane(x), x
     matrices = {side: line(torch.eye(side, dtype=x.dtype, device=x.device)[:, None])[:, 0] for side in {*x.shape[2:]}}
     rows, columns = (matrices[side] for side in x.shape[2:])
@@ -133,7 +136,7 @@ def _summed_product(grad: Tensor, x: Tensor, factor: Tensor) -> Tensor:
     """grad * x, summed to the shape of ``factor``."""
     by_channel = factor.shape == (*x.shape[:2], 1, 1)
     by_parts = by_channel and grad.dtype == x.dtype and x.device.type in _CPU
-    if not by_parts or by_formula(grad):
+    if not by_parts or by_formula(grad) or len(x) == 0:
         return (grad * x).sum_to_size(factor.shape)
     # Some images at a time: the product is not written out, but stays near the cores.
     images = min(len(x), max(1, _CHUNK // x.shape[1:].numel()))
@@ -232,7 +235,8 @@ def _add_resampled(grad: Tensor, small: Tensor, rows: Tensor, columns: Tensor) -
     """Add rows small columns' of every channel to ``grad``: [N, C, H', W'] to [N, C, H, W]."""
     n, c, h, w = grad.shape
     if grad.is_contiguous() and _at_once(rows, columns):
-        grad.view(n * c, h * w).addmm_(small.reshape(n * c, -1), torch.kron(rows, columns).t())
+        flat = small.reshape(n * c, math.prod(small.shape[2:]))
+        grad.view(n * c, h * w).addmm_(flat, torch.kron(rows, columns).t())
     elif grad.is_contiguous():
         lines = torch.matmul(rows, small.reshape(n * c, *small.shape[2:]))  # [N C, H, W']
         grad.view(n * c, h, w).baddbmm_(lines, columns.t().expand(n * c, -1, -1))

@@ -56,7 +56,7 @@ def _context(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """The weighted mean over positions, [N, C], and the weights of positions, [N, HW, 1], in the dtype of ``x``."""
     columns = _columns(x)
     # Not matmul, which makes one product of the batch and copies x for that.
-    logits = torch.bmm(weight.to(x.dtype).expand(len(x), 1, -1), columns)  # [N, 1, HW]
+    logits = torch.bmm(weight.to(x.dtype).expand(x.shape[0], 1, -1), columns)  # [N, 1, HW]
     weights = logits.softmax(2, dtype=torch.promote_types(x.dtype, torch.float32)).to(x.dtype).transpose(1, 2)
     return torch.bmm(columns, weights).squeeze(2), weights
 

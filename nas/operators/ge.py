@@ -10,14 +10,14 @@ Consulted: the authors' Caffe models (hujie-frank/GENet). Deviations: the global
 operator was built for; a map of another size is first averaged to that size (adaptive average pool).
 
 Shapes: [N, C, H, W] -> [N, C, H, W]. Raises: theta and theta_plus normalise over the batch alone, so training on a
-batch of one image raises ValueError (from BatchNorm).
+batch of one image raises ValueError.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost, norm_cost
+from nas.operators.base import BatchNorm, Cost, Operator, Resolved, conv, conv_cost, fixed, norm_cost
 from nas.operators.gating import Gate, squeeze
 from search_spaces.sites import Site
 
@@ -32,7 +32,7 @@ class GE(Gate):
         self.excite: nn.Module | None = None
         if variant != "theta_minus":
             depthwise = nn.Conv2d(channels, channels, size, groups=channels, bias=False)
-            self.gather = nn.Sequential(depthwise, nn.BatchNorm2d(channels))
+            self.gather = nn.Sequential(depthwise, BatchNorm(channels))
         if variant == "theta_plus":
             self.excite = nn.Sequential(
                 nn.ReLU(), conv(channels, hidden, 1, bias=True), nn.ReLU(), conv(hidden, channels, 1, bias=True)
@@ -43,7 +43,7 @@ class GE(Gate):
         if self.gather is None:
             gathered, x = squeeze(x)
         else:
-            built_for = x.shape[2:] == (self.size, self.size)
+            built_for = fixed(*x.shape[2:]) and x.shape[2:] == (self.size, self.size)
             gathered = self.gather(x if built_for else F.adaptive_avg_pool2d(x, self.size))
         if self.excite is not None:
             gathered = self.excite(gathered)

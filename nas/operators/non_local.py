@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas.operators.attention import mixed
-from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost, norm_cost
+from nas.operators.base import BatchNorm, Cost, Operator, Resolved, conv, conv_cost, fixed, norm_cost
 from search_spaces.sites import Site
 
 _FEW = 1 << 18
@@ -55,7 +55,7 @@ class NonLocal(nn.Module):
         self.from_theta = nn.Linear(inner, 1, bias=False) if concatenated else None
         self.from_phi = nn.Linear(inner, 1, bias=False) if concatenated else None
         self.out = conv(inner, channels, 1, bias=True)
-        self.norm = nn.BatchNorm2d(channels)
+        self.norm = BatchNorm(channels)
         for layer in (self.theta, self.phi, self.g, self.out):
             if layer is not None:
                 nn.init.normal_(layer.weight, std=0.01)
@@ -67,7 +67,7 @@ class NonLocal(nn.Module):
         theta = (x if self.theta is None else self.theta(x)).flatten(2)  # [N, inner, HW] (gaussian: C)
         phi = (source if self.phi is None else self.phi(source)).flatten(2)  # [N, inner, positions] (gaussian: C)
         y = self._mix(theta, phi, self.g(source).flatten(2))  # [N, inner, HW]
-        mixed: Tensor = self.norm(self.out(y.reshape(x.shape[0], -1, *x.shape[2:])))
+        mixed: Tensor = self.norm(self.out(y.reshape(x.shape[0], y.shape[1], *x.shape[2:])))
         return x + mixed
 
     def _mix(self, theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
@@ -77,10 +77,10 @@ class NonLocal(nn.Module):
             return torch.bmm(g, (pairs / keys).mT)
         if self.pairwise == "dot_product":
             phi = phi / keys
-            if _pairs_first(theta.shape[2], keys, g.shape[1]):
+            if fixed(theta.shape[2], keys) and _pairs_first(theta.shape[2], keys, g.shape[1]):
                 return torch.bmm(g, torch.bmm(phi.mT, theta))
             return torch.bmm(torch.bmm(g, phi.mT), theta)
-        if theta.shape[2] * keys <= _FEW:
+        if fixed(theta.shape[2], keys) and theta.shape[2] * keys <= _FEW:
             logits = torch.bmm(theta.mT, phi)  # [N, HW, positions]
             weights = logits.softmax(2, dtype=torch.promote_types(logits.dtype, torch.float32)).to(g.dtype)
             return torch.bmm(g, weights.mT)

@@ -1,89 +1,69 @@
-"""Every operator passes every check of `nas.operators.testing`."""
-
-from dataclasses import replace
+"""Every operator passes every check of `nas.operators.testing`, wherever its option says that it can stand."""
 
 import pytest
 
 from nas.operators import OPERATORS
-from nas.operators.testing import CHECKS
-from search_spaces.options import OPTIONS, resolve
+from nas.operators.testing import CHECKS, Case, cases, values
+from search_spaces.options import OPTIONS, Option, Param
 from search_spaces.sites import Site
 
-_MAP = Site("refine", 16, 16, size=5)
-_CONV = Site("conv", 6, 16, size=5, kernel_size=3)
-_STRIDED = Site("conv", 6, 16, size=5, kernel_size=3, stride=2)
-_DEEP = Site("conv", 20, 16, size=3, kernel_size=3)  # more channels than positions
-_BIASED = Site("conv", 6, 16, size=5, kernel_size=3, bias=True)
-_POINTWISE = Site("conv", 6, 16, size=5)
-_GROUPED = Site("conv", 8, 16, size=5, kernel_size=3, groups=4)
-_AA = {"kappa": 0.5, "upsilon": 0.5, "heads": 2, "multiple": 4, "min_key_width": 3}
-_AW = {"aw_reduction": 4}
+CASES = [(name, case) for name, option in OPTIONS.items() for case in cases(option)]
 
-CASES = {
-    "plain": ("plain", {}, _STRIDED),
-    "plain grouped, biased": ("plain", {}, Site("conv", 8, 16, size=5, kernel_size=3, groups=4, bias=True)),
-    "none": ("none", {}, _MAP),
-    "se": ("se", {"reduction": 4}, _MAP),
-    "se without biases": ("se", {"reduction": 4, "bias": False}, _MAP),
-    "no_squeeze": ("no_squeeze", {"reduction": 4}, _MAP),
-    "ge theta_minus": ("ge", {"variant": "theta_minus"}, _MAP),
-    "ge theta": ("ge", {"variant": "theta"}, _MAP),
-    "ge theta_plus": ("ge", {"variant": "theta_plus", "reduction": 4}, _MAP),
-    "bam": ("bam", {"reduction": 4, "dilation": 2}, _MAP),
-    "bam as code": ("bam", {"reduction": 4, "dilation": 2, "form": "code"}, _MAP),
-    "cbam": ("cbam", {"reduction": 4}, _MAP),
-    "cbam max_pool": ("cbam", {"reduction": 4, "variant": "max_pool"}, _MAP),
-    "cbam spatial": ("cbam", {"reduction": 4, "variant": "spatial"}, _MAP),
-    "gala": ("gala", {"reduction": 4}, _MAP),
-    "gc": ("gc", {"reduction": 4}, _MAP),
-    "snl": ("snl", {}, _MAP),
-    "non_local gaussian": ("non_local", {"pairwise": "gaussian"}, _MAP),
-    "non_local": ("non_local", {}, _MAP),
-    "non_local sub-sampled": ("non_local", {"sub_sample": True}, _MAP),
-    "non_local dot_product": ("non_local", {"pairwise": "dot_product"}, _MAP),
-    "non_local dot_product, few positions": ("non_local", {"pairwise": "dot_product"}, Site("refine", 16, 16, size=2)),
-    "non_local concatenation": ("non_local", {"pairwise": "concatenation", "sub_sample": True}, _MAP),
-    "aa": ("aa", _AA, _CONV),
-    "aa without positions": ("aa", _AA | {"position": "none"}, _CONV),
-    "aa sine": ("aa", _AA | {"position": "sine"}, _CONV),
-    "aa coordconv": ("aa", _AA | {"position": "coordconv"}, _CONV),
-    "aa strided": ("aa", _AA, _STRIDED),
-    "aa strided, downsampled twice": ("aa", _AA | {"downsample": True, "downsample_steps": 2}, _STRIDED),
-    "aa full": ("aa", _AA | {"upsilon": 1.0}, _CONV),
-    "aa pointwise, biased": ("aa", _AA, Site("conv", 6, 16, size=5, bias=True)),
-    "aa grouped": ("aa", _AA, _GROUPED),
-    "aa wide map": ("aa", _AA, Site("conv", 3, 16, size=17)),
-    "aa 3x3 queries, aw conv": ("aa", _AA | _AW | {"qkv_kernel": 3, "aw": "conv"}, _BIASED),
-    "aa aw qkv": ("aa", _AA | _AW | {"aw": "qkv"}, _CONV),
-    "aa aw projection": ("aa", _AA | _AW | {"aw": "projection"}, _CONV),
-    "aw kernels": ("aw", {"reduction": 4}, _CONV),
-    "aw maps": ("aw", {"reduction": 4}, _DEEP),
-    "aw strided, biased": ("aw", {"reduction": 4}, Site("conv", 6, 16, size=5, kernel_size=3, stride=2, bias=True)),
-    "aw pointwise": ("aw", {"reduction": 4}, _POINTWISE),
-}
-
-# One pixel, where a map and its mean have the same shape.
-CASES |= {
-    f"{case}, one pixel": (name, params, replace(site, size=1))
-    for case, (name, params, site) in CASES.items()
-    if site.size == 5 and not {"sub_sample", "downsample"} & params.keys()  # which halve the map
-}
-
-# Compiling and exporting take seconds each: one case for every path through the code.
-_SLOW = {"compile", "export"}
-_TRACED = {
-    "se", "ge theta_plus", "bam", "cbam", "gala", "gc", "non_local", "non_local dot_product", "aa",
-    "aa strided, downsampled twice", "aa coordconv", "aw kernels", "aw maps", "aw pointwise",
-}  # fmt: skip
+# These take seconds each: where the option has its defaults, and at each of its named alternatives. What is compiled
+# takes other paths at other places; what is recorded does not.
+_SLOW = {"compile", "export", "trace"}
 
 
-@pytest.mark.parametrize(
-    ("case", "check"), [(case, check) for case in CASES for check in CHECKS if check not in _SLOW or case in _TRACED]
-)
-def test_contract(case: str, check: str) -> None:
-    name, params, site = CASES[case]
-    CHECKS[check](OPERATORS[name], site, resolve(OPTIONS[name], params, site))
+def _runs(option: Option, case: Case, check: str) -> bool:
+    if check not in _SLOW or case.name == "defaults":
+        return True
+    if case.name.startswith("site"):
+        return check == "compile"
+    first = next(iter(case.params), None)
+    named = first is not None and isinstance(option.params[first].default, bool | str)
+    return named and case.site.size > 1 and not case.name.startswith("mixture")
 
 
-def test_every_operator_has_a_case() -> None:
-    assert {name for name, _, _ in CASES.values()} == set(OPERATORS)
+PAIRS = [
+    pytest.param(
+        name,
+        case,
+        check,
+        id=f"{name} {case}-{check}",
+        marks=[pytest.mark.slow] * (check == "compile" and case.name != "defaults"),
+    )
+    for name, case in CASES
+    for check in CHECKS
+    if _runs(OPTIONS[name], case, check)
+]
+
+
+@pytest.mark.parametrize(("name", "case", "check"), PAIRS)
+def test_contract(name: str, case: Case, check: str) -> None:
+    CHECKS[check](OPERATORS[name], case.site, case.resolved)
+
+
+@pytest.mark.parametrize("option", OPTIONS.values(), ids=OPTIONS)
+def test_cases_cover_what_an_option_declares(option: Option) -> None:
+    found = cases(option)
+    assert {case.site.slot for case in found} == option.slots
+    for name, param in option.params.items():
+        if isinstance(param.default, bool | str):
+            assert {case.params.get(name, param.default) for case in found} == set(values(param)), name
+
+
+def test_values_of_a_parameter() -> None:
+    assert values(Param(True)) == [False, True]
+    assert values(Param("b", choices=("a", "b"))) == ["a", "b"]
+    assert values(Param(16, low=1, high=4096)) == [1, 2, 16, 4096]
+    assert values(Param(1, low=1, high=3)) == [1, 2, 3]
+    assert values(Param(0.25, low=0, high=1, above_low=True)) == [0.25, 0.5, 1]
+    assert values(Param(2.0, low=0)) == [0, 2.0, 4.0]
+
+
+def test_an_option_that_stands_nowhere_says_why() -> None:
+    def refuse(params: object, site: Site) -> dict[str, int]:
+        raise ValueError("never")
+
+    with pytest.raises(ValueError, match="never"):
+        cases(Option("refused", frozenset({"refine"}), "", refuse))

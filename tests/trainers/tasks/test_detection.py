@@ -52,7 +52,7 @@ def options(detector: str, size: int = 96) -> dict[str, int]:
         ("bn_inception", {8: "layer3.1", 16: "layer4.3", 32: "layer5.1"}),
     ],
 )
-@pytest.mark.parametrize("image_size", [64, 100, 224])
+@pytest.mark.parametrize("image_size", [1, 33, 40, 47, 64, 100, 224])
 def test_the_last_block_of_every_stride(family: str, image_size: int, expected: dict[int, str]) -> None:
     assert {stride: name for stride, (name, _) in strided_blocks(small(family, image_size)).items()} == expected
 

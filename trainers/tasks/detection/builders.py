@@ -33,6 +33,9 @@ PYRAMID = 256
 
 _RATIOS = (0.5, 1.0, 2.0)
 
+_LARGE = 4096
+"""Side of an image whose maps show their strides, those of convolutions without padding too."""
+
 
 def retinanet(
     architecture: Architecture,
@@ -156,12 +159,14 @@ def _normalised(architecture: Architecture, options: Mapping[str, Any]) -> dict[
 
 
 def strided_blocks(architecture: Architecture) -> dict[int, tuple[str, int]]:
-    """Stride -> (name, channels) of the last block whose output has it, from fine to coarse."""
-    skeleton = architecture.skeleton
+    """Stride -> (name, channels) of the last block whose output has it, from fine to coarse.
+
+    Strides are read from the blocks of a large image: a map of one or two pixels fits several.
+    """
     found = {}
-    for block in architecture.blocks:
+    for block in architecture.skeleton.model_copy(update={"image_size": _LARGE}).blocks():
         site = block.sites["after"]
-        found[2 ** round(math.log2(skeleton.image_size / site.size))] = (block.name, site.out_channels)
+        found[2 ** round(math.log2(_LARGE / site.size))] = (block.name, site.out_channels)
     return found
 
 
