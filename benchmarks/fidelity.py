@@ -52,7 +52,6 @@ from nas.analysis.ranks import rank_correlation
 from nas.costs import CostEstimate
 from nas.search import ACCURACY, Engine, EpochRecord, Job, Journal, Objective, Outcome, SearchConfig, TrialRecord
 from nas.search.pareto import hypervolume
-from nas.search.records import FINALIST
 from search_spaces import Architecture, SearchSpace, parse_space
 
 SCHEMES = ("mo_asha", "hyperband", "median")
@@ -317,7 +316,7 @@ def compared(
 
 def found_in(run: Run, trials: Sequence[TrialRecord], reference: Mapping[str, float]) -> Found:
     """What a run found, accuracies and costs as its journal has them; by the hosts' clocks."""
-    launched = [trial for trial in trials if trial.plan is not None and not trial.origin.startswith(FINALIST)]
+    launched = [trial for trial in trials if trial.plan is not None and not trial.origin.is_finalist]
     ends = sorted(record.ended or 0.0 for trial in launched for record in trial.epochs.values())
     complete = sorted(searched(trials), key=lambda trial: trial.epochs[trial.last_epoch].ended or 0.0)
     spent = [bisect_right(ends, trial.epochs[trial.last_epoch].ended or 0.0) for trial in complete]

@@ -13,7 +13,7 @@ from launch.errors import UserError
 from launch.ray import capacity, cluster, connection, driver, note
 from launch.reports import report
 from launch.reports.display import Display
-from launch.reports.facts import HAND, facts_of
+from launch.reports.facts import facts_of
 from launch.reports.tensorboard import Board
 from launch.rundir import names
 from launch.rundir.config import RunConfig
@@ -170,7 +170,7 @@ def _measure_front(run: Run, journal: Journal, costs: CostModel, console: Consol
     wanted = [
         trial
         for trial in trials
-        if (trial.number in members or (trial.origin.startswith(HAND) and trial.status == "complete"))
+        if (trial.number in members or (trial.origin.is_baseline and trial.status == "complete"))
         and f"{MEASURED}{trial.number}" not in journal.study.user_attrs
     ]
     for index, trial in enumerate(wanted, 1):

@@ -117,7 +117,7 @@ def proxies(
     accuracies: list[float] | None = None
     if Path(file).is_dir():
         opened, trials = open_run(Path(file))
-        done = [trial for trial in trials if trial.status == "complete" and not trial.origin.startswith("finalist")]
+        done = [trial for trial in trials if trial.status == "complete" and not trial.origin.is_finalist]
         if len(done) < 3:
             raise UserError(f"{file}: {len(done)} trials are trained in full; a rank correlation needs 3")
         dataset = load_fitting(opened.config, opened.space)

@@ -12,8 +12,9 @@ from launch.ray.connection import address_of
 from launch.reports.facts import facts_of
 from launch.reports.report import print_report
 from launch.rundir.config import load_run, space_of
-from launch.rundir.run import Run, begin, open_run
+from launch.rundir.run import Run, begin, foreign, open_run
 from launch.session import cost_model, load_fitting
+from nas.search import printable
 from trainers import Dataset
 
 
@@ -38,6 +39,10 @@ def search(
     cost_model(config)
     folder = run or Path("runs") / Path(file).stem
     begun = begin(folder, config, space, overwrite=overwrite)
+    if overwrite and (left := foreign(folder)):
+        new_console(stderr=json).print(
+            printable(f"{folder}: left as they are, for no run wrote them: {', '.join(left)}"), markup=False
+        )
     _work(begun, dataset, folder, address_of(None, config.resources.address), json=json)
 
 

@@ -10,7 +10,7 @@ import ray
 
 from launch.errors import UserError
 from launch.rundir.config import Resources
-from launch.rundir.guard import printable
+from nas.search import printable
 
 LOCAL = "local"
 """The address that stands for a private Ray session on this machine."""

@@ -6,11 +6,9 @@ from typing import Any
 
 from launch.rundir.run import Run
 from nas.analysis import account, early_ranks, finalists, front_of
-from nas.search import ACCURACY, TrialRecord, records
+from nas.search import ACCURACY, Figure, TrialRecord
 from search_spaces import Architecture
 from search_spaces.sites import Slot
-
-HAND = records.HAND
 
 
 @dataclass(frozen=True)
@@ -41,23 +39,23 @@ def _rows(run: Run, trials: Sequence[TrialRecord], front: Sequence[TrialRecord])
     ``beaten_by`` of a hand placement: the searched members of the front that are nowhere worse and somewhere better.
     """
     members = {trial.number for trial in front}
-    beside = [t for t in trials if t.origin.startswith(HAND) and t.number not in members]
+    beside = [t for t in trials if t.origin.is_baseline and t.number not in members]
     found = []
-    by_hand = {f"{HAND}{name}": architecture for name, architecture in run.space.hand_placements().items()}
+    by_hand = run.space.hand_placements()
     for trial in [*front, *beside]:
         row: dict[str, Any] = {
             "trial": trial.number,
             "front": trial.number in members,
             "origin": origin_of(trial),
             "status": trial.status,
-            ACCURACY: trial.epochs[trial.last_epoch].metrics[ACCURACY] if trial.epochs else None,
+            ACCURACY: trial.accuracy,
             "epochs": trial.last_epoch,
         }
         for measure in run.measures:
-            row[measure] = trial.costs.get(measure, {}).get("value")
-            row[f"{measure}_measured"] = run.measured.get(trial.number, {}).get(measure, {}).get("value")
+            row[measure] = _value(trial.costs.get(measure))
+            row[f"{measure}_measured"] = _value(run.measured.get(trial.number, {}).get(measure))
         # A hand placement that was over budget was never launched, and is known all the same.
-        architecture = by_hand[trial.origin] if trial.plan is None else trial.architecture
+        architecture = by_hand[trial.origin.name] if trial.plan is None else trial.architecture
         row["placements"] = {
             f"{block}.{slot}": choice.option
             for block, slots in architecture.placements.items()
@@ -81,7 +79,7 @@ def _finalist_rows(run: Run, trials: Sequence[TrialRecord]) -> list[dict[str, An
             "mean": finalist.mean,
             "low": finalist.low,
             "high": finalist.high,
-            "searched": finalist.trial.epochs[finalist.trial.last_epoch].metrics[ACCURACY],
+            "searched": finalist.trial.accuracy,
             "on_front": finalist.on_front,
             "groups": "".join(group_letter(group) for group in finalist.groups),
             "accuracies": list(finalist.accuracies),
@@ -125,7 +123,11 @@ def _places(architecture: Architecture, slot: Slot, found: Set[str]) -> str:
 
 def origin_of(trial: TrialRecord) -> str:
     """Who proposed it, as people read it."""
-    return f"{trial.origin.removeprefix(HAND)} (by hand)" if trial.origin.startswith(HAND) else "searched"
+    return f"{trial.origin.name} (baseline)" if trial.origin.is_baseline else "searched"
+
+
+def _value(figure: Figure | None) -> float | None:
+    return None if figure is None else figure.value
 
 
 def group_letter(group: int) -> str:

@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from launch.reports.facts import HAND, Facts, group_letter
+from launch.reports.facts import Facts, group_letter
 from launch.reports.tables import amount
 from launch.rundir.run import Run
 from nas.analysis import searched
 from nas.costs import UNITS
-from nas.search import ACCURACY, TrialRecord, records
+from nas.search import ACCURACY, TrialRecord
 
 FRONT_TITLE = "The front, and what was placed by hand"
 FINALISTS_TITLE = "Finalists, trained again with other seeds"
@@ -76,16 +76,16 @@ def markdown(facts: Facts, plots: Iterable[str]) -> str:
 def verdict(facts: Facts) -> str:
     """In a few sentences, whether the search beat the hand placements, and what of it other seeds bear out."""
     complete = searched(facts.trials)
-    by_hand = [t for t in complete if t.origin.startswith(HAND)]
-    found = [t for t in complete if not t.origin.startswith(HAND)]
+    by_hand = [t for t in complete if t.origin.is_baseline]
+    found = [t for t in complete if not t.origin.is_baseline]
     if not by_hand or not found:
         return "There is nothing to compare yet."
     best_hand = max(by_hand, key=_top1)
     best_found = max(found, key=_top1)
     gain = 100 * (_top1(best_found) - _top1(best_hand))
-    name = best_hand.origin.removeprefix(HAND)
+    name = best_hand.origin.name
     members = facts.front
-    share = sum(not t.origin.startswith(HAND) for t in members)
+    share = sum(not t.origin.is_baseline for t in members)
     standing = "level with" if abs(gain) < 0.05 else f"{abs(gain):.1f} points {'above' if gain > 0 else 'below'}"
     compared = (
         f"On one seed each, the most accurate placement of the search (trial {best_found.number}, "
@@ -144,7 +144,7 @@ def finalist_cells(row: Mapping[str, Any]) -> dict[str, str]:
 
 def reading(facts: Facts) -> str:
     """How the finalists' table is to be read."""
-    repeated = [t.origin for t in facts.trials if t.origin.startswith(records.FINALIST) and t.status == "complete"]
+    repeated = [t.origin for t in facts.trials if t.origin.is_finalist and t.status == "complete"]
     counted = _SEARCH_COUNTED if len(repeated) == len(set(repeated)) else _REPETITIONS_ALONE
     return f"{counted} {_HOW_TO_READ}"
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from launch.reports import html, plots
-from launch.reports.facts import HAND, Facts
+from launch.reports.facts import Facts
 from launch.reports.prose import (
     FINALISTS_TITLE,
     LABELS,
@@ -34,7 +34,7 @@ from nas.analysis import effects, progress
 from nas.analysis.effects import as_table
 from nas.costs import UNITS
 from nas.export import export
-from nas.search import ACCURACY, TrialRecord, records
+from nas.search import ACCURACY, TrialRecord
 
 _SCALES: Mapping[str, float] = {"bytes": 2**20, "": 1e6, "ms": 1.0}
 
@@ -65,14 +65,14 @@ def figures(facts: Facts) -> dict[str, Figure]:
     for measure in facts.run.measures:
         points = [
             plots.Point(
-                x=_scaled(trial.costs[measure]["value"], measure),
+                x=_scaled(trial.costs[measure].value, measure),
                 y=100 * trial.epochs[trial.last_epoch].metrics[ACCURACY],
                 on_front=trial.number in members,
-                hand=trial.origin.removeprefix(HAND) if trial.origin.startswith(HAND) else "",
+                hand=trial.origin.name,
                 complete=trial.status == "complete",
             )
             for trial in facts.trials
-            if trial.epochs and measure in trial.costs and not trial.origin.startswith(records.FINALIST)
+            if trial.epochs and measure in trial.costs and not trial.origin.is_finalist
         ]
         limit = facts.run.limits.get(measure)
         made[f"front-{measure}"] = plots.front(
@@ -109,8 +109,8 @@ def figures(facts: Facts) -> dict[str, Figure]:
 def exported(run: Run, trial: TrialRecord) -> str:
     """A trial's config with its figures as comments."""
     figures_of = {
-        measure: f"{measure_amount(estimate['value'], measure)} ({estimate['source']})"
-        for measure, estimate in {**trial.costs, **run.measured.get(trial.number, {})}.items()
+        measure: f"{measure_amount(figure.value, measure)} ({figure.source})"
+        for measure, figure in {**trial.costs, **run.measured.get(trial.number, {})}.items()
     }
     if trial.epochs:
         last = trial.last_epoch

@@ -20,9 +20,8 @@ from launch.ray.note import ClusterNote, idle_gpus, left
 from launch.reports.display import duration
 from launch.reports.tables import print_table
 from launch.rundir import names
-from launch.rundir.guard import printable
 from launch.rundir.run import Run
-from nas.search import EpochRecord, TrialRecord
+from nas.search import EpochRecord, TrialRecord, printable
 
 _PACE_OVER = 64
 """Epochs, the latest, that the pace is taken over."""
@@ -45,8 +44,8 @@ def status(run: Run, trials: Sequence[TrialRecord], now: float | None = None) ->
     now = time.time() if now is None else now
     driver = _driver(run.folder)
     search, epochs = run.config.search, run.config.trainer.epochs
-    searched = [trial for trial in trials if trial.plan is not None and not _finalist(trial)]
-    finalists = [trial for trial in trials if trial.plan is not None and _finalist(trial)]
+    searched = [trial for trial in trials if trial.plan is not None and not trial.origin.is_finalist]
+    finalists = [trial for trial in trials if trial.plan is not None and trial.origin.is_finalist]
     counts = Counter(trial.status for trial in searched)
     under_way = [trial for trial in trials if trial.status == "active" and trial.last_epoch < trial.stop_epoch]
     waiting = [trial for trial in trials if trial.status == "active" and trial.last_epoch >= trial.stop_epoch]
@@ -80,9 +79,7 @@ def status(run: Run, trials: Sequence[TrialRecord], now: float | None = None) ->
             "finalists_complete": sum(trial.status == "complete" for trial in finalists),
             "known_already": sum(trial.status == "duplicate" for trial in trials),
         },
-        "rejected": dict(
-            Counter(str(trial.budget.get("stage") or "training") for trial in trials if trial.status == "rejected")
-        ),
+        "rejected": dict(Counter(trial.rejected_by for trial in trials if trial.rejected_by is not None)),
         "epochs": sum(len(trial.epochs) for trial in trials),
         "pace": None if pace is None else 60 * pace,
         "left_s": None,
@@ -156,10 +153,6 @@ def _driver(folder: Path) -> dict[str, Any] | None:
     return {"pid": pid, "host": host}
 
 
-def _finalist(trial: TrialRecord) -> bool:
-    return trial.origin.startswith("finalist")
-
-
 def _pace(told: Sequence[tuple[float, EpochRecord]]) -> float | None:
     """Epochs a second, all workers together, over the last stretch without a pause (a driver that was not there)."""
     if len(told) < 3:
@@ -174,7 +167,7 @@ def _pace(told: Sequence[tuple[float, EpochRecord]]) -> float | None:
 
 def _epochs_left(searched: Sequence[TrialRecord], under_way: Sequence[TrialRecord], to_come: int, epochs: int) -> float:
     """Epochs still to be trained: those under way to their next stop, those to come as long as the others were."""
-    ended = [len(trial.epochs) for trial in searched if trial.ended and not trial.origin.startswith("hand")]
+    ended = [len(trial.epochs) for trial in searched if trial.ended and not trial.origin.is_baseline]
     mean = statistics.fmean(ended) if ended else float(epochs)
     return sum(trial.stop_epoch - trial.last_epoch for trial in under_way) + to_come * mean
 
@@ -188,7 +181,7 @@ def _training(
     here = last is not None and last.ended is not None and newest.get((last.node, last.worker)) == last
     return {
         "trial": trial.number,
-        "from": trial.origin,
+        "from": str(trial.origin),
         "epoch": trial.last_epoch,
         "to": trial.stop_epoch,
         "node": last.node if here and driving and last else None,

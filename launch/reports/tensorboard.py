@@ -20,7 +20,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 from torch.utils.tensorboard import SummaryWriter
 
-from nas.analysis import Progress
+from nas.analysis import FrontGrowth
 from nas.search import ACCURACY, TrialRecord
 from search_spaces import SearchSpace
 
@@ -44,7 +44,7 @@ class Board:
         self._search = _writer(folder / "search")
         self._add(self._search, self._experiment())
 
-    def draw(self, trials: Iterable[TrialRecord], series: Sequence[Progress]) -> None:
+    def draw(self, trials: Iterable[TrialRecord], series: Sequence[FrontGrowth]) -> None:
         """Adds what is new: epochs to the curves, ended trials to the HPARAMS tab, the search's own progress.
 
         Args:
@@ -97,7 +97,7 @@ class Board:
         writer.add_scalar("final/top1", trial.epochs[last].metrics[ACCURACY], last)
         for measure in self._measures:
             if measure in trial.costs:
-                writer.add_scalar(f"final/{measure}", trial.costs[measure]["value"], last)
+                writer.add_scalar(f"final/{measure}", trial.costs[measure].value, last)
         ended = plugin_data_pb2.SessionEndInfo(status=_STATUS[trial.status])
         self._add(writer, _hparams(metadata.SESSION_END_INFO_TAG, session_end_info=ended))
         writer.close()
@@ -115,7 +115,7 @@ class Board:
 
     def _session(self, trial: TrialRecord) -> Summary:
         info = plugin_data_pb2.SessionStartInfo(group_name=str(trial.number))
-        info.hparams["origin"].string_value = trial.origin
+        info.hparams["origin"].string_value = str(trial.origin)
         for name, value in trial.params.items():
             if _is_number(value):
                 info.hparams[name].number_value = float(value)

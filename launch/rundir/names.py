@@ -20,3 +20,6 @@ TENSORBOARD = "tensorboard"
 """TensorBoard's files, redrawn at will."""
 TUNE = "ray"
 """What Ray Tune writes; never read again."""
+
+WRITTEN = (JOURNAL, f"{JOURNAL}.lock", LOCK, DRIVER, COSTS, CLUSTER, CHECKPOINTS, REPORT, TENSORBOARD, TUNE)
+"""All that a run writes: what is removed when another takes its place, and nothing else."""

@@ -4,27 +4,23 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import optuna
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from launch.rundir import names
 from launch.rundir.config import RunConfig
-from launch.rundir.guard import check_figures, check_files, check_trials, readable
-from nas.search import (
-    ACCURACY,
-    Journal,
-    JournalError,
-    Objective,
-    RunLockedError,
-    TrialRecord,
-    read_study,
-    read_trials,
-    settings_of,
-)
+from launch.rundir.guard import check_files
+from nas.search import ACCURACY, Figure, Journal, JournalError, Objective, TrialRecord, is_journal, locked, printable
+from nas.search.lines import damaged
+from nas.search.reading import StudyRecord, read_run
+from nas.search.records import RecordError, check_plan
 from search_spaces import SearchSpace, parse_space
 
+VERSION = metadata.version("attention-nas")
 MEASURED = "measured:"
 """Prefix of the study's attributes that hold what was measured of the front after the search, one a trial."""
 LIMITS = "limits"
@@ -44,7 +40,7 @@ class Run:
     space: SearchSpace
     limits: Mapping[str, float] = field(default_factory=dict)
     reference: Mapping[str, float] = field(default_factory=dict)
-    measured: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    measured: Mapping[int, Mapping[str, Figure]] = field(default_factory=dict)
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -60,23 +56,22 @@ class Run:
 def begin(folder: Path, config: RunConfig, space: SearchSpace, *, overwrite: bool = False) -> Run:
     """Creates the run's folder and journal.
 
+    Args:
+        folder: Where to; made if need be.
+        config: What to search, on what, by what means. Paths in it are kept absolute.
+        space: What it searches.
+        overwrite: Remove what a run that the folder holds has written; files of others stay.
+
     Raises:
         JournalError: the folder holds a run already and `overwrite` is not set, a driver is at work on it, or it cannot
-            be written.
+            be written; or its journal is not one of this program.
     """
-    run = Run(folder.resolve(), config, space)
+    run = Run(folder.resolve(), _with_absolute_paths(config), space)
     check_files(folder)
-    if overwrite and (run.folder / names.JOURNAL).is_file():
-        try:
-            with readable(folder):
-                Journal.open(run.folder).close()
-        except RunLockedError:
-            raise  # a run that is under way is not thrown away
-        except JournalError:
-            pass  # nor is one kept that nobody can go on with
-        shutil.rmtree(run.folder)
+    if overwrite:
+        _remove(run.folder)
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would announce the study
-    settings = {"config": config.model_dump(mode="json"), "space": space.dump()}
+    settings = {"version": VERSION, "config": run.config.model_dump(mode="json"), "space": space.dump()}
     directions = [objective.direction for objective in run.objectives]
     Journal.create(run.folder, directions, config.objectives, settings).close()
     return run
@@ -85,26 +80,145 @@ def begin(folder: Path, config: RunConfig, space: SearchSpace, *, overwrite: boo
 def open_run(folder: Path) -> tuple[Run, list[TrialRecord]]:
     """A run and its trials for reading, whether or not it is under way.
 
-    The configuration and the space are those it was begun with; files that changed since do not matter.
+    The configuration and the space are those it was begun with; files that changed since do not matter. Data is never
+    downloaded for a run that is opened: its journal may be a stranger's.
 
     Raises:
-        JournalError: there is no run, its journal is damaged or says what no driver wrote, or a file of it leads out of
-            the folder.
+        JournalError: there is no run, its journal is damaged or says what no driver wrote, another version began it, or
+            a file of it leads out of the folder.
         SpaceError: its journal holds a space that cannot be used.
     """
     check_files(folder)
-    with readable(folder):
-        study = read_study(folder.resolve())
-        settings, attributes = settings_of(study), study.user_attrs
-        run = Run(
-            folder.resolve(),
-            RunConfig.model_validate_json(json.dumps(settings["config"])),
-            parse_space(settings["space"], f"{folder}: space"),
-            attributes.get(LIMITS, {}),
-            attributes.get("reference", {}),
-            {int(key.removeprefix(MEASURED)): value for key, value in attributes.items() if key.startswith(MEASURED)},
+    study = read_run(folder.resolve())
+    settings = _checked(study, "settings", _Settings, study.settings)
+    run = Run(
+        folder.resolve(),
+        _config(study, settings),
+        parse_space(settings.space, f"{folder}: space"),
+        _checked(study, LIMITS, _LIMITS, study.attributes.get(LIMITS, {})),
+        _checked(study, "reference", _LIMITS, study.attributes.get("reference", {})),
+        _measured(study),
+    )
+    objectives = tuple(Objective(*pair) for pair in zip(study.metrics, study.directions, strict=True))
+    if objectives != run.objectives:
+        raise damaged(
+            study.path,
+            "settings.config.objectives",
+            f"{', '.join(run.config.objectives)}; the study is of {', '.join(study.metrics)}",
         )
-        check_figures(run.limits, run.reference, run.measured)
-        trials = read_trials(study)
-        check_trials(trials)
-    return run, trials
+    epochs = run.config.trainer.epochs
+    for trial in study.trials:
+        if trial.stop_epoch > epochs:
+            raise damaged(
+                study.path, f"trial {trial.number}", f"stop_epoch is {trial.stop_epoch}; trainer.epochs is {epochs}"
+            )
+        try:
+            check_plan(trial, run.space)
+        except RecordError as error:
+            raise damaged(study.path, "what it says of", str(error)) from None
+    return run, list(study.trials)
+
+
+def _remove(folder: Path) -> None:
+    """Removes what a run has written, and the folder if nothing else is left in it.
+
+    Raises:
+        RunLockedError: a driver is at work on it.
+        JournalError: the journal in the folder is not one of this program, or something cannot be removed.
+    """
+    journal = folder / names.JOURNAL
+    if not journal.is_file():
+        return
+    if not is_journal(journal):
+        raise JournalError(
+            f"{printable(str(journal))} is not a journal of this program, so --overwrite removes nothing: move it "
+            "away, or choose another folder"
+        )
+    with locked(folder):  # a run that is under way is not thrown away
+        for name in names.WRITTEN:
+            path = folder / name
+            if name == names.LOCK or not (path.exists() or path.is_symlink()):
+                continue
+            try:
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+            except OSError as error:
+                raise JournalError(f"cannot remove {printable(str(path))}: {error.strerror or error}") from error
+
+
+def foreign(folder: Path) -> list[str]:
+    """Names of what lies in a run's folder and no run writes, in alphabetical order."""
+    return sorted(entry.name for entry in folder.iterdir() if entry.name not in names.WRITTEN)
+
+
+def _with_absolute_paths(config: RunConfig) -> RunConfig:
+    """A run can be resumed from any folder."""
+    data = config.data.model_copy(update={"root": str(Path(config.data.root).absolute())})
+    calibration = None if config.calibration is None else str(Path(config.calibration).absolute())
+    return config.model_copy(update={"data": data, "calibration": calibration})
+
+
+class _Settings(BaseModel):
+    """What `begin` kept. Before 0.2 there was no version."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    version: Annotated[str, StringConstraints(pattern=r"^[\w.+-]{1,32}$")] | None = None
+    config: dict[str, Any]
+    space: str
+
+
+_FIGURES = TypeAdapter(dict[str, Figure], config=ConfigDict(strict=True))
+_LIMITS = TypeAdapter(
+    dict[Annotated[str, Field(max_length=64)], Annotated[float, Field(allow_inf_nan=False)]],
+    config=ConfigDict(strict=True),
+)
+
+
+def _config(study: StudyRecord, settings: _Settings) -> RunConfig:
+    """The run's configuration, so that nothing is downloaded.
+
+    Raises:
+        JournalError: it is none of this version; which other one began the run, if the journal says so.
+    """
+    try:
+        config = RunConfig.model_validate_json(json.dumps(settings.config))
+    except ValidationError as error:
+        unknown = [".".join(map(str, one["loc"])) for one in error.errors() if one["type"] == "extra_forbidden"]
+        if settings.version == VERSION or not unknown:
+            raise damaged(study.path, *_first(error, "settings.config")) from None
+        keys = f"unknown key{'s' if len(unknown) > 1 else ''} {', '.join(unknown)}"
+        began = "another version" if settings.version is None else f"version {settings.version}"
+        raise JournalError(
+            f"{printable(str(study.path.parent))} was begun by {began} of nas, and this is {VERSION}: "
+            f"{printable(keys)[:200]}; go on with the version that began it"
+        ) from None
+    return config.model_copy(update={"data": config.data.model_copy(update={"download": False})})
+
+
+def _measured(study: StudyRecord) -> dict[int, dict[str, Figure]]:
+    found = {}
+    for key, value in study.attributes.items():
+        if key.startswith(MEASURED):
+            number = key.removeprefix(MEASURED)
+            if not (number.isdecimal() and int(number) < len(study.trials)):
+                raise damaged(study.path, printable(key), "there is no such trial")
+            found[int(number)] = _checked(study, key, _FIGURES, value)
+    return found
+
+
+def _checked(study: StudyRecord, place: str, model: Any, value: object) -> Any:  # noqa: ANN401  # what the model makes
+    """The value as its model has it; a JournalError that names the field."""
+    validate = model.validate_python if isinstance(model, TypeAdapter) else model.model_validate
+    try:
+        return validate(value)
+    except ValidationError as error:
+        raise damaged(study.path, *_first(error, place)) from None
+
+
+def _first(error: ValidationError, place: str) -> tuple[str, str]:
+    """Where the first problem is, and what it is."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    return ".".join([place, *(str(part) for part in first["loc"])]), first["msg"].removeprefix("Value error, ")

@@ -3,14 +3,14 @@
 from nas.analysis.account import Account, account
 from nas.analysis.effects import Effect, effects
 from nas.analysis.finalists import Finalist, finalists
-from nas.analysis.front import Progress, front_of, progress, searched, select
+from nas.analysis.front import FrontGrowth, front_of, progress, searched, select
 from nas.analysis.ranks import early_ranks
 
 __all__ = [
     "Account",
     "Effect",
     "Finalist",
-    "Progress",
+    "FrontGrowth",
     "account",
     "early_ranks",
     "effects",

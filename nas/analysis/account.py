@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from nas.search.records import BY_TRAINING, FINALIST, TrialRecord
+from nas.search.records import TrialRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Account:
 
 def account(trials: Sequence[TrialRecord], epochs: int) -> Account:
     """Adds up a run's trials; `epochs` is the proxy's full length."""
-    searched = [trial for trial in trials if not trial.origin.startswith(FINALIST)]
+    searched = [trial for trial in trials if not trial.origin.is_finalist]
     launched = [trial for trial in searched if trial.plan is not None]
     status = Counter(trial.status for trial in launched)
     return Account(
@@ -40,12 +40,8 @@ def account(trials: Sequence[TrialRecord], epochs: int) -> Account:
         stopped=status["stopped"],
         failed=status["failed"],
         duplicates=sum(trial.status == "duplicate" for trial in searched),
-        rejected=Counter(
-            BY_TRAINING if trial.plan is not None else str(trial.budget["stage"])
-            for trial in searched
-            if trial.status == "rejected"
-        ),
+        rejected=Counter(trial.rejected_by for trial in searched if trial.rejected_by is not None),
         epochs=sum(len(trial.epochs) for trial in launched),
         full_epochs=epochs * len(launched),
-        finalist_epochs=sum(len(trial.epochs) for trial in trials if trial.origin.startswith(FINALIST)),
+        finalist_epochs=sum(len(trial.epochs) for trial in trials if trial.origin.is_finalist),
     )

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.search.pareto import minimised
-from nas.search.records import ACCURACY, FINALIST, Objective, TrialRecord
+from nas.search.records import Objective, TrialRecord, accuracy_among
 
 _DRAWS = 20_000
 _DRAWS_OF_PAIRS = 5_000
@@ -58,20 +58,19 @@ def finalists(trials: Sequence[TrialRecord], objectives: Sequence[Objective]) ->
     Returns:
         Nothing if accuracy is not an objective, or nothing was repeated.
     """
-    metrics = [objective.metric for objective in objectives]
-    if ACCURACY not in metrics:
+    place = accuracy_among([objective.metric for objective in objectives])
+    if place is None:
         return []
-    place = metrics.index(ACCURACY)
     by_number = {trial.number: trial for trial in trials}
     repeated: dict[int, list[float]] = {}
     for trial in trials:
-        if trial.origin.startswith(FINALIST) and trial.status == "complete" and trial.values is not None:
-            repeated.setdefault(int(trial.origin.removeprefix(FINALIST)), []).append(trial.values[place])
+        if trial.origin.trial is not None and trial.status == "complete":
+            repeated.setdefault(trial.origin.trial, []).append(values_of(trial)[place])
     if not repeated:
         return []
     if all(len(accuracies) == 1 for accuracies in repeated.values()):
         for number, accuracies in repeated.items():
-            accuracies.insert(0, _values(by_number[number])[place])
+            accuracies.insert(0, values_of(by_number[number])[place])
 
     order = sorted(repeated, key=lambda number: (-float(np.mean(repeated[number])), number))
     counts = np.array([len(repeated[number]) for number in order])
@@ -85,7 +84,7 @@ def finalists(trials: Sequence[TrialRecord], objectives: Sequence[Objective]) ->
     draws = means + sigma * rng.normal(size=(_DRAWS, len(order))) / np.sqrt(counts)
     low, high = np.clip(np.quantile(draws, [0.025, 0.975], axis=0), 0.0, 1.0)  # no accuracy lies beyond
     on_front = _front_shares(
-        draws[:_DRAWS_OF_PAIRS], [_values(by_number[number]) for number in order], objectives, place
+        draws[:_DRAWS_OF_PAIRS], [values_of(by_number[number]) for number in order], objectives, place
     )
     groups = _groups(means, counts, variance, draws)
     return [
@@ -102,7 +101,8 @@ def finalists(trials: Sequence[TrialRecord], objectives: Sequence[Objective]) ->
     ]
 
 
-def _values(trial: TrialRecord) -> tuple[float, ...]:
+def values_of(trial: TrialRecord) -> tuple[float, ...]:
+    """The objectives of a trial that is complete."""
     assert trial.values is not None, trial.number
     return trial.values
 

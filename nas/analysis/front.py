@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nas.analysis.finalists import finalists
+from nas.analysis.finalists import finalists, values_of
 from nas.search.engine import relative_hypervolume
 from nas.search.pareto import Points, is_front, knee, minimised
-from nas.search.records import ACCURACY, FINALIST, Objective, TrialRecord
+from nas.search.records import Objective, TrialRecord, accuracy_among
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class FrontGrowth:
     """The search after one more trial was trained in full: share of the reference box, members of the front."""
 
     number: int
@@ -22,7 +22,7 @@ class Progress:
 
 def searched(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
     """The trials that were trained in full to be compared: no repetitions with other seeds, no known results."""
-    return [t for t in trials if t.status == "complete" and not t.origin.startswith(FINALIST)]
+    return [t for t in trials if t.status == "complete" and not t.origin.is_finalist]
 
 
 def front_of(trials: Sequence[TrialRecord], objectives: Sequence[Objective]) -> list[TrialRecord]:
@@ -32,12 +32,12 @@ def front_of(trials: Sequence[TrialRecord], objectives: Sequence[Objective]) -> 
         return []
     members = is_front(_points(complete, objectives))
     found = [trial for trial, member in zip(complete, members, strict=True) if member]
-    return sorted(found, key=lambda trial: (_values(trial)[-1], trial.number))
+    return sorted(found, key=lambda trial: (values_of(trial)[-1], trial.number))
 
 
 def progress(
     trials: Sequence[TrialRecord], objectives: Sequence[Objective], reference: Mapping[str, float]
-) -> list[Progress]:
+) -> list[FrontGrowth]:
     """The search after each trial that was trained in full, in the order of their numbers.
 
     Args:
@@ -47,12 +47,12 @@ def progress(
     """
     complete = searched(trials)
     points = _points(complete, objectives)
-    series: list[Progress] = []
+    series: list[FrontGrowth] = []
     members = points[:0]
     for index, trial in enumerate(complete):
         # Only members of the front so far can matter: the whole stays linear in the trials.
         members = points[[index]] if not len(members) else _front_with(members, points[index])
-        series.append(Progress(trial.number, relative_hypervolume(members, reference, objectives), len(members)))
+        series.append(FrontGrowth(trial.number, relative_hypervolume(members, reference, objectives), len(members)))
     return series
 
 
@@ -70,8 +70,7 @@ def select(trials: Sequence[TrialRecord], objectives: Sequence[Objective], which
         members = [finalist.trial for finalist in again] or front_of(trials, objectives)
         if not members:
             raise ValueError(f"no trial is trained in full yet, so there is no {which}; name a trial by its number")
-        metrics = [objective.metric for objective in objectives]
-        first = metrics.index(ACCURACY) if ACCURACY in metrics else 0
+        first = accuracy_among([objective.metric for objective in objectives]) or 0
         points = _points(members, objectives)
         if again:
             points[:, first] = [-finalist.mean for finalist in again]
@@ -93,9 +92,4 @@ def _front_with(members: Points, point: Points) -> Points:
 
 
 def _points(trials: Sequence[TrialRecord], objectives: Sequence[Objective]) -> Points:
-    return minimised([_values(trial) for trial in trials], [objective.direction for objective in objectives])
-
-
-def _values(trial: TrialRecord) -> tuple[float, ...]:
-    assert trial.values is not None, trial.number
-    return trial.values
+    return minimised([values_of(trial) for trial in trials], [objective.direction for objective in objectives])

@@ -3,11 +3,12 @@
 from nas.search.config import SearchConfig
 from nas.search.default import Known
 from nas.search.engine import Engine, Summary
-from nas.search.journal import Journal, RunLockedError, read_study, settings_of
-from nas.search.lines import JournalError
+from nas.search.journal import Journal, RunLockedError, is_journal, locked, read_study, settings_of
+from nas.search.lines import JournalError, printable
 from nas.search.records import (
     ACCURACY,
     EpochRecord,
+    Figure,
     Job,
     JobReport,
     Objective,
@@ -21,6 +22,7 @@ __all__ = [
     "ACCURACY",
     "Engine",
     "EpochRecord",
+    "Figure",
     "Job",
     "JobReport",
     "Journal",
@@ -32,7 +34,10 @@ __all__ = [
     "SearchConfig",
     "Summary",
     "TrialRecord",
+    "is_journal",
+    "locked",
     "make_sampler",
+    "printable",
     "read_study",
     "read_trials",
     "settings_of",

@@ -5,7 +5,7 @@ For every trial:
 1. Until there are enough trials to tell main effects apart, propose what differs most from all that was tried, rare
    levels first.
 2. Then predict every objective by `nas.search.surrogate`. Trials that were stopped early, or still run, take part with
-   their last value carried to the full length (`nas.search.history.History.targets`).
+   their last value carried to the full length (`nas.search.history.StudyHistory.targets`).
 3. Make candidates from the front by recombination and one to three mutations; drop what was tried or is being tried.
 4. Propose the one whose predicted objectives add most hypervolume to the front of predictions: noise that made a trial
    look good does not hide its neighbours, and trials under way count with what is expected of them, so no two workers
@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.search.gain import Gain, learn
-from nas.search.history import History, Row
+from nas.search.history import Row, StudyHistory
 from nas.search.parameters import CLOSED, Axes
 from nas.search.pareto import Points, is_front
 from nas.search.surrogate import Levels, Likeness, Surrogate, Vector, fit
@@ -64,7 +64,7 @@ class FrontNeighbours:
     space: SearchSpace | None = None
     known: KnownOf | None = None
 
-    def __call__(self, history: History, rng: np.random.Generator) -> tuple[Levels, Mapping[str, Any]]:
+    def __call__(self, history: StudyHistory, rng: np.random.Generator) -> tuple[Levels, Mapping[str, Any]]:
         """Levels [d], and the parameters of the trial that they are neighbours of."""
         axes, rows = history.axes, history.sample()
         levels = np.array([row.levels for row in rows], dtype=np.int64).reshape(len(rows), len(axes.axes))
@@ -105,7 +105,7 @@ class FrontNeighbours:
 
     def _score_with_costs(
         self,
-        history: History,
+        history: StudyHistory,
         candidates: Levels,
         predicted: Points,
         likely: Vector,

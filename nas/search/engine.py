@@ -20,16 +20,26 @@ from typing import Protocol
 import numpy as np
 import optuna
 
-from nas.search import records
 from nas.search.config import SearchConfig
 from nas.search.default import Known
 from nas.search.gain import most_promising
-from nas.search.history import History
+from nas.search.history import StudyHistory
 from nas.search.journal import Journal
-from nas.search.ledger import Entry, Estimate, Ledger, Verdict
+from nas.search.ledger import Entry, Estimate, TrialLedger, Verdict
 from nas.search.parameters import Axes
 from nas.search.pareto import Points, hypervolume, is_front, minimised, spread_order
-from nas.search.records import ACCURACY, BY_ESTIMATE, EpochRecord, Job, Objective, Outcome
+from nas.search.records import (
+    ACCURACY,
+    BY_ESTIMATE,
+    FALLBACK,
+    REASON,
+    SAMPLER,
+    EpochRecord,
+    Job,
+    Objective,
+    Origin,
+    Outcome,
+)
 from nas.search.rungs import choose_bracket, in_better_half, ladders, promotable
 from nas.search.samplers import learns_from_complete_only, make_sampler
 from search_spaces import Architecture, SearchSpace, Value
@@ -153,7 +163,7 @@ class Engine:
         self._budget = budget
         self._hand = dict(space.hand_placements() if hand is None else hand)
         self._brackets = ladders(config.stopping, epochs, config.min_epochs, config.eta)
-        self._ledger = Ledger(journal)
+        self._ledger = TrialLedger(journal)
         self._study = journal.study
         self._study.sampler = make_sampler(config.sampler, config.seed, space=space, known=self._known)
 
@@ -163,7 +173,7 @@ class Engine:
         self._exhausted: str | None = None
         self._finalists: list[tuple[Entry, int]] | None = None
         self._unexplored = space.architectures()
-        self._history = History(self._study, Axes.of_space(space))
+        self._history = StudyHistory(self._study, Axes.of_space(space))
         self._best_at: dict[tuple[int, int], list[int]] = {}
         self.reference = self._load_reference()
         for entry in list(self._ledger.active.values()):
@@ -243,7 +253,7 @@ class Engine:
         states = Counter(entry.state for entry in ledger.entries.values())
         complete = self._complete()
         points = self._points(complete, self._epochs)
-        repetitions = [entry for entry in ledger.entries.values() if entry.finalist]
+        repetitions = [entry for entry in ledger.entries.values() if entry.origin.is_finalist]
         return Summary(
             target=self._config.trials,
             launched=ledger.searched,
@@ -269,7 +279,7 @@ class Engine:
 
     @property
     def _proposing(self) -> bool:
-        hand_left = any(name not in self._ledger.hand for name in self._hand)
+        hand_left = any(name not in self._ledger.baselines for name in self._hand)
         return hand_left or (self._exhausted is None and self._ledger.searched < self._config.trials)
 
     def _due(self) -> Entry | None:
@@ -284,7 +294,7 @@ class Engine:
             return self._propose()
         if hopeful := self._most_promising():
             return hopeful
-        if any(entry.state == "running" and not entry.finalist for entry in active):
+        if any(entry.state == "running" and not entry.origin.is_finalist for entry in active):
             return None
         # No further result can promote those that still wait.
         if waiting := [entry for entry in active if entry.state == "waiting"]:
@@ -311,7 +321,7 @@ class Engine:
 
     def _most_promising(self) -> Entry | None:
         """Who goes on although no rung's share would have it, when nothing is left to propose."""
-        active = [entry for entry in self._ledger.active.values() if not entry.finalist]
+        active = [entry for entry in self._ledger.active.values() if not entry.origin.is_finalist]
         left = {entry.number: self._epochs - entry.last_epoch for entry in active if entry.state == "waiting"}
         if not left:
             return None
@@ -320,7 +330,7 @@ class Engine:
         if running and not bound:
             return None
         self._history.update(self._study.get_trials(deepcopy=False))
-        searched = [entry for entry in self._ledger.entries.values() if not entry.finalist]
+        searched = [entry for entry in self._ledger.entries.values() if not entry.origin.is_finalist]
         spent = sum(entry.stop_epoch if entry.state == "running" else len(entry.epochs) for entry in searched)
         number = most_promising(self._history, left, bound, spent=spent, of_all=self._epochs * len(searched))
         if number is None:
@@ -354,7 +364,7 @@ class Engine:
             for entry in self._ledger.entries.values()
             if rung in entry.epochs
             and entry.state not in ("failed", "rejected")
-            and (entry.hand or (entry.bracket == bracket and not entry.finalist))
+            and (entry.origin.is_baseline or (entry.bracket == bracket and not entry.origin.is_finalist))
         ]
         return dict(zip((entry.number for entry in reached), self._points(reached, rung).tolist(), strict=True))
 
@@ -368,7 +378,7 @@ class Engine:
         entry, seed = self._finalists.pop(0)
         with self._journal.group():
             estimates = self._estimates(entry.architecture, None)
-            origin = f"{records.FINALIST}{entry.number}"
+            origin = Origin("finalist", trial=entry.number)
             return self._launch(self._ledger.ask(), entry.architecture, origin, seed, estimates, None)
 
     def _choose_finalists(self) -> list[tuple[Entry, int]]:
@@ -382,16 +392,16 @@ class Engine:
         points = self._points(complete, self._epochs)
         members = np.flatnonzero(is_front(points))
         chosen = [complete[members[index]] for index in spread_order(points[members])[: self._config.finalists]]
-        by_hand = [entry for entry in complete if entry.hand]
+        by_hand = [entry for entry in complete if entry.origin.is_baseline]
         best = max(by_hand, key=lambda entry: entry.epochs[self._epochs].metrics[ACCURACY], default=chosen[0])
         if best not in chosen:
             chosen.append(best)
-        launched = {(entry.origin, entry.seed) for entry in self._ledger.entries.values()}
+        launched = {(entry.origin.trial, entry.seed) for entry in self._ledger.entries.values()}
         return [
             (entry, self._config.seed + offset)
             for offset in range(1, self._config.finalist_seeds + 1)
             for entry in sorted(chosen, key=lambda entry: entry.number)
-            if (f"{records.FINALIST}{entry.number}", self._config.seed + offset) not in launched
+            if (entry.number, self._config.seed + offset) not in launched
         ]
 
     # --- proposals
@@ -402,7 +412,7 @@ class Engine:
             if not self._proposing or (number and time.monotonic() > until):
                 return None
             with self._journal.group():
-                hand = next((name for name in self._hand if name not in self._ledger.hand), None)
+                hand = next((name for name in self._hand if name not in self._ledger.baselines), None)
                 entry = self._propose_new() if hand is None else self._propose_hand(hand)
             if entry is not None:
                 return entry
@@ -412,22 +422,22 @@ class Engine:
         architecture = self._hand[name]
         params = self._space.encode(architecture) if self._space.contains(architecture) else None
         trial, asked = self._ask(params) if params else (self._ledger.ask(), architecture)
-        return self._judge(trial, asked, records.HAND + name)
+        return self._judge(trial, asked, Origin("baseline", name))
 
     def _propose_new(self) -> Entry | None:
         if self._config.repeat or self._repeats < _REPEATS_BEFORE_FALLBACK:
-            return self._judge(*self._ask(), records.SAMPLER)
+            return self._judge(*self._ask(), SAMPLER)
         unseen = self._unseen()
         if unseen is None:
             self._exhausted = f"all {self._space.size} architectures of the space are known"
             return None
-        return self._judge(*self._ask(self._space.encode(unseen)), records.FALLBACK)
+        return self._judge(*self._ask(self._space.encode(unseen)), FALLBACK)
 
     def _ask(self, params: Mapping[str, Value] | None = None) -> tuple[optuna.Trial, Architecture]:
         trial = self._ledger.ask(params)
         return trial, self._space.suggest(trial)
 
-    def _judge(self, trial: optuna.Trial, architecture: Architecture, origin: str) -> Entry | None:
+    def _judge(self, trial: optuna.Trial, architecture: Architecture, origin: Origin) -> Entry | None:
         """Launches a proposal, or tells the study why not."""
         ledger, fingerprint = self._ledger, architecture.fingerprint
         launches = ledger.launches[fingerprint]
@@ -443,12 +453,12 @@ class Engine:
             self._nearest = {}
             return self._launch(trial, architecture, origin, self._config.seed + launches, estimates, verdict)
         if isinstance(verdict, _NoEstimate):
-            trial.set_user_attr(records.REASON, verdict.reason)
+            trial.set_user_attr(REASON, verdict.reason)
         elif over := {measure: excess for measure, excess in verdict.violations.items() if excess > 0}:
             self._nearest = min(self._nearest or over, over, key=lambda found: max(found.values()))
         values = self._infeasible_values({measure: estimate.value for measure, estimate in estimates.items()})
         ledger.reject(trial, architecture, origin=origin, estimates=estimates, verdict=verdict, values=values)
-        if origin == records.FALLBACK:
+        if origin == FALLBACK:
             # The sampler knows more than chance does; a single repeat brings chance back.
             self._repeats = _REPEATS_BEFORE_FALLBACK - 1
         self._count_rejection()
@@ -473,12 +483,12 @@ class Engine:
         self,
         trial: optuna.Trial,
         architecture: Architecture,
-        origin: str,
+        origin: Origin,
         seed: int,
         estimates: Mapping[str, Estimate],
         verdict: Verdict | None,
     ) -> Entry:
-        if origin.startswith((records.HAND, records.FINALIST)):
+        if origin.is_baseline or origin.is_finalist:
             bracket, stop_epoch = len(self._brackets), self._epochs
         else:
             counts = [self._ledger.brackets[index] for index in range(len(self._brackets))]
@@ -522,7 +532,11 @@ class Engine:
 
     def _complete(self) -> list[Entry]:
         """Trials of the search that were trained to full length, without the finalists' repetitions."""
-        return [entry for entry in self._ledger.entries.values() if entry.state == "complete" and not entry.finalist]
+        return [
+            entry
+            for entry in self._ledger.entries.values()
+            if entry.state == "complete" and not entry.origin.is_finalist
+        ]
 
     def _values(self, entry: Entry, epoch: int) -> list[float]:
         return [

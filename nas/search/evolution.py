@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nas.search.history import History
+from nas.search.history import StudyHistory
 from nas.search.pareto import is_front
 from nas.search.surrogate import Levels
 
@@ -22,7 +22,7 @@ _LOOKED_AT = 50 * _POPULATION
 stopped early and do not count, so more are looked at."""
 
 
-def evolve(history: History, rng: np.random.Generator) -> tuple[Levels, Mapping[str, Any]]:
+def evolve(history: StudyHistory, rng: np.random.Generator) -> tuple[Levels, Mapping[str, Any]]:
     """A proposer of `nas.search.leveled`."""
     rows = history.rows[-_LOOKED_AT:]
     targets = history.targets(rows)

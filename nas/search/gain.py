@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nas.search.history import History, Row, Targets
+from nas.search.history import Row, StudyHistory, Targets
 from nas.search.pareto import Points, hypervolume, hypervolume_gains, is_front, ranking
 from nas.search.surrogate import Likeness, Surrogate, Vector, fit
 
@@ -63,7 +63,7 @@ def learn(likeness: Likeness, targets: Targets, objective: int, *, rough: bool =
 
 
 def most_promising(
-    history: History, left: Mapping[int, int], in_full: AbstractSet[int], *, spent: int, of_all: int
+    history: StudyHistory, left: Mapping[int, int], in_full: AbstractSet[int], *, spent: int, of_all: int
 ) -> int | None:
     """Whom to train on when nothing is left to propose: who is expected to add most to the front for an epoch.
 

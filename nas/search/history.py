@@ -53,7 +53,7 @@ class Targets:
     finished: NDArray[np.bool_]
 
 
-class History:
+class StudyHistory:
     """The trials of one study, each parsed once when it has ended, and again with every epoch until then.
 
     With `axes` None, they are learnt: every parameter that a finished trial was asked for, and what opens it.
@@ -68,7 +68,7 @@ class History:
         self.signs = [-1.0 if d == StudyDirection.MAXIMIZE else 1.0 for d in study.directions]
         metrics = study.metric_names
         self._metrics = metrics or [""] * len(self.signs)
-        self.accuracy = self._metrics.index(records.ACCURACY) if records.ACCURACY in self._metrics else 0
+        self.accuracy = records.accuracy_among(self._metrics) or 0
         self._clear({})
 
     def _clear(self, distributions: dict[str, BaseDistribution]) -> None:
@@ -180,7 +180,7 @@ class History:
                 for sign, metric in zip(self.signs, self._metrics, strict=True)
             ]
         curve = dict(trial.intermediate_values)
-        curve.update((record.epoch, record.metrics[records.ACCURACY]) for record in records.epochs_of(attrs).values())
+        curve.update((record.epoch, record.metrics[records.ACCURACY]) for record in records.epochs_of(trial).values())
         sign = self.signs[self.accuracy]
         return Row(
             number=trial.number,

@@ -41,7 +41,7 @@ STUDY_NAME = "nas"
 LOCK_NAME = "driver.lock"
 DRIVER_NAME = "driver.json"
 _OPTUNA_LOCK_SUFFIX = ".lock"
-_SETTINGS = "settings"
+SETTINGS = "settings"
 
 _CREATE_TRIAL = 4
 """The operation in Optuna's format."""
@@ -98,7 +98,7 @@ class Journal:
                     # Experimental in Optuna 5; the dashboard reads it.
                     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                     study.set_metric_names(list(metrics))
-                study.set_user_attr(_SETTINGS, dict(settings))
+                study.set_user_attr(SETTINGS, dict(settings))
             backend.flush(sync=True)
             _sync_folder(run)
             return cls(run, backend, lock, study)
@@ -114,7 +114,7 @@ class Journal:
             begun = _cut_torn_end(path) > 0
             backend = _Writer(path)
             study = _load(backend, path) if begun else None
-            if study is None or _SETTINGS not in study.user_attrs:
+            if study is None or SETTINGS not in study.user_attrs:
                 raise JournalError(f"{run} holds no run: its driver died while it began; start it again")
             return cls(run, backend, lock, study)
 
@@ -170,7 +170,7 @@ def read_study(run: Path) -> optuna.Study:
 
 def settings_of(study: optuna.Study) -> dict[str, Any]:
     """The settings that the run was created with."""
-    return dict(study.user_attrs[_SETTINGS])
+    return dict(study.user_attrs[SETTINGS])
 
 
 def _load(backend: BaseJournalBackend, path: Path) -> optuna.Study:
@@ -180,13 +180,28 @@ def _load(backend: BaseJournalBackend, path: Path) -> optuna.Study:
         raise JournalError(f"{path} is not a journal of this program: it holds no study named {STUDY_NAME!r}") from None
 
 
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Keeps drivers away from a folder, as a driver does.
+
+    Raises:
+        RunLockedError: One is at work on it.
+        JournalError: The folder cannot be written.
+    """
+    lock = _take(run)
+    try:
+        yield
+    finally:
+        _release(run, lock)
+
+
 def is_journal(path: Path) -> bool:
     """Whether a file is the journal of a run of this program, or what a driver left that died while it began one.
 
     Damage further on does not make it another program's.
     """
     try:
-        return path.is_file() and (_is_beginning(path) or _SETTINGS in _first_attributes(path))
+        return path.is_file() and (_is_beginning(path) or SETTINGS in _first_attributes(path))
     except OSError:
         return False
 

@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 
 from nas.search import records
 from nas.search.journal import Journal
-from nas.search.records import EpochRecord, Status, TrialRecord, read_trials
+from nas.search.records import EpochRecord, Origin, Status, TrialRecord, read_trials
 from search_spaces import Architecture, Value
 
 EntryState: TypeAlias = Literal["queued", "running", "waiting", "complete", "stopped", "failed", "rejected"]
@@ -64,7 +64,7 @@ class Entry:
     number: int
     plan: Mapping[str, Any]
     fingerprint: str
-    origin: str
+    origin: Origin
     seed: int
     bracket: int
     stop_epoch: int
@@ -88,16 +88,6 @@ class Entry:
         return self.state in ("queued", "running", "waiting")
 
     @property
-    def hand(self) -> bool:
-        """Whether it is a hand placement."""
-        return self.origin.startswith(records.HAND)
-
-    @property
-    def finalist(self) -> bool:
-        """Whether it repeats a member of the front with another seed."""
-        return self.origin.startswith(records.FINALIST)
-
-    @property
     def last_epoch(self) -> int:
         """The highest epoch up to which all are recorded."""
         last = 0
@@ -106,7 +96,7 @@ class Entry:
         return last
 
 
-class Ledger:
+class TrialLedger:
     """The trials of a run. Attributes are for reading; `entries` and `active` are by trial number, in its order."""
 
     def __init__(self, journal: Journal) -> None:
@@ -118,7 +108,7 @@ class Ledger:
         """Fingerprint -> the first trial that had it, launched or over budget."""
         self.launches: Counter[str] = Counter()
         self.brackets: Counter[int] = Counter()
-        self.hand: set[str] = set()
+        self.baselines: set[str] = set()
         self.rejected: Counter[str] = Counter()
         self.duplicates = 0
         self.searched = 0
@@ -141,7 +131,7 @@ class Ledger:
         trial: optuna.Trial,
         architecture: Architecture,
         *,
-        origin: str,
+        origin: Origin,
         seed: int,
         bracket: int,
         stop_epoch: int,
@@ -177,7 +167,7 @@ class Ledger:
         trial: optuna.Trial,
         architecture: Architecture,
         *,
-        origin: str,
+        origin: Origin,
         estimates: Mapping[str, Estimate],
         verdict: Verdict,
         values: Sequence[float] | None,
@@ -190,12 +180,12 @@ class Ledger:
         self._count_origin(origin)
         self.rejected[verdict.stage] += 1
 
-    def repeat(self, trial: optuna.Trial, fingerprint: str, *, origin: str) -> None:
+    def repeat(self, trial: optuna.Trial, fingerprint: str, *, origin: Origin) -> None:
         """Records a proposal that is known: its result, if there is one, is told again at no cost."""
         first = self.first[fingerprint]
         known = self.study.get_trials(deepcopy=False)[first]
         trial.set_user_attr(records.FINGERPRINT, fingerprint)
-        trial.set_user_attr(records.ORIGIN, origin)
+        trial.set_user_attr(records.ORIGIN, origin.stored)
         trial.set_user_attr(records.DUPLICATE_OF, first)
         for measure, violation in known.constraints.items():
             trial.set_constraint(measure, violation)
@@ -262,12 +252,12 @@ class Ledger:
         self,
         trial: optuna.Trial,
         fingerprint: str,
-        origin: str,
+        origin: Origin,
         estimates: Mapping[str, Estimate],
         verdict: Verdict | None,
     ) -> None:
         trial.set_user_attr(records.FINGERPRINT, fingerprint)
-        trial.set_user_attr(records.ORIGIN, origin)
+        trial.set_user_attr(records.ORIGIN, origin.stored)
         trial.set_user_attr(records.COSTS, {measure: _plain(estimate) for measure, estimate in estimates.items()})
         if verdict is not None:
             violations = dict(verdict.violations)
@@ -299,16 +289,16 @@ class Ledger:
         self._count_origin(entry.origin)
         self.launches[entry.fingerprint] += 1
         self.brackets[entry.bracket] += 1
-        self.searched += not entry.finalist
+        self.searched += not entry.origin.is_finalist
 
     def _know(self, fingerprint: str, number: int, *, in_space: bool) -> None:
         if fingerprint not in self.first:
             self.first[fingerprint] = number
             self.known_in_space += in_space
 
-    def _count_origin(self, origin: str) -> None:
-        if origin.startswith(records.HAND):
-            self.hand.add(origin.removeprefix(records.HAND))
+    def _count_origin(self, origin: Origin) -> None:
+        if origin.is_baseline:
+            self.baselines.add(origin.name)
 
     def _end(self, entry: Entry, state: EntryState) -> None:
         entry.state = state
@@ -325,8 +315,8 @@ class Ledger:
             self._count_origin(trial.origin)
             self.duplicates += 1
             return
-        if trial.status == "rejected":
-            self.rejected[records.BY_TRAINING if trial.plan else trial.budget["stage"]] += 1
+        if trial.rejected_by is not None:
+            self.rejected[trial.rejected_by] += 1
         if trial.plan is not None:
             entry = Entry(
                 number=trial.number,
@@ -336,7 +326,7 @@ class Ledger:
                 seed=trial.seed,
                 bracket=trial.bracket,
                 stop_epoch=trial.stop_epoch,
-                costs={measure: estimate["value"] for measure, estimate in trial.costs.items()},
+                costs={measure: figure.value for measure, figure in trial.costs.items()},
                 state=_STATE_OF[trial.status],
                 epochs=dict(trial.epochs),
             )

@@ -10,13 +10,13 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
-from nas.search.history import History
+from nas.search.history import StudyHistory
 from nas.search.parameters import CLOSED, Axes, Axis
 from nas.search.seeds import trial_seed
 from nas.search.surrogate import Levels
 from search_spaces import SearchSpace
 
-Proposer: TypeAlias = Callable[[History, np.random.Generator], tuple[Levels, Mapping[str, Any]]]
+Proposer: TypeAlias = Callable[[StudyHistory, np.random.Generator], tuple[Levels, Mapping[str, Any]]]
 """From the trials and a generator: levels [d], and the parameters of the trial that they vary (none: an empty mapping),
 from which a value is taken wherever the level is the same."""
 
@@ -34,7 +34,7 @@ class LeveledSampler(BaseSampler):
         self._seed = seed
         self._propose = propose
         self._fixed = None if space is None else Axes.of_space(space)
-        self._history: History | None = None
+        self._history: StudyHistory | None = None
         self._lock = threading.Lock()
 
     def infer_relative_search_space(
@@ -78,8 +78,8 @@ class LeveledSampler(BaseSampler):
         random = optuna.samplers.RandomSampler(seed=trial_seed(self._seed, trial.number, param_name))
         return random.sample_independent(study, trial, param_name, param_distribution)
 
-    def _read(self, study: optuna.Study, trial: FrozenTrial) -> History:
+    def _read(self, study: optuna.Study, trial: FrozenTrial) -> StudyHistory:
         if self._history is None or self._history.study is not study:
-            self._history = History(study, self._fixed)
+            self._history = StudyHistory(study, self._fixed)
         self._history.update(study.get_trials(deepcopy=False), but=trial.number)
         return self._history

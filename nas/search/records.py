@@ -4,29 +4,39 @@ A trial's user attributes are the protocol of docs/architecture.md; their names 
 """
 
 import math
-from collections.abc import Container, Mapping
+import re
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, Protocol, TypeAlias
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
-from pydantic import ConfigDict, Field, StringConstraints
+from optuna.trial import TrialState
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 from pydantic.dataclasses import dataclass as typed
 
-from search_spaces import Architecture
+from nas.costs import MEASURES
+from nas.search.lines import JournalError
+from search_spaces import Architecture, SearchSpace, options
 
 ACCURACY = "top1"
 """The objective that only training tells: validation top-1 of the last epoch, in [0, 1]."""
 
 Direction: TypeAlias = Literal["maximize", "minimize"]
 OutcomeKind: TypeAlias = Literal["reached", "failed", "out_of_memory", "lost", "node_lost"]
+OriginKind: TypeAlias = Literal["baseline", "sampler", "fallback", "finalist", "unknown"]
+Stage: TypeAlias = Literal["static", "predicted", "measured", "training", "estimate"]
+Source: TypeAlias = Literal["analytic", "predicted", "measured"]
 Status: TypeAlias = Literal["complete", "stopped", "failed", "rejected", "duplicate", "active", "unlaunched"]
-
-HAND = "hand:"
-FINALIST = "finalist:"
-SAMPLER = "sampler"
-FALLBACK = "fallback"
 
 ARCHITECTURE = "architecture"
 BRACKET = "bracket"
@@ -40,15 +50,132 @@ REASON = "reason"
 REJECTED = "rejected"
 SEED = "seed"
 STOP_EPOCH = "stop_epoch"
-BY_TRAINING = "training"
+BY_TRAINING: Literal["training"] = "training"
 """The stage at which an architecture is rejected that ran out of memory."""
-BY_ESTIMATE = "estimate"
+BY_ESTIMATE: Literal["estimate"] = "estimate"
 """The stage at which one is rejected whose costs cannot be estimated; its reason says why."""
+
+
+def _known_measure(name: str) -> str:
+    if name not in MEASURES:
+        raise ValueError(f"{name!r:.60} is no measure; there are {', '.join(MEASURES)}")
+    return name
+
 
 _EPOCH = "epoch:"
 _VALIDATION, _TRAINING = "val_", "train_"
 _STRICT = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True)
+_STRICT_MODEL = ConfigDict(frozen=True, strict=True, extra="forbid")
 _Name: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][\w.:@/+-]{0,63}$")]
+_Finite: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
+_Known: TypeAlias = Annotated[str, AfterValidator(_known_measure)]
+_BASELINE, _FINALIST = "hand:", "finalist:"
+_ORIGIN = re.compile(rf"{_BASELINE}(?P<baseline>[\w.-]+)|{_FINALIST}(?P<trial>\d{{1,9}})|sampler|fallback|", re.ASCII)
+
+
+class RecordError(JournalError):
+    """A trial of which the journal says what no driver writes. The message names the trial and the field."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Why a trial is there.
+
+    ``baseline``: a placement that is always tried, `name`; ``sampler``: it was proposed; ``fallback``: proposed by
+    chance, for the sampler repeated itself; ``finalist``: another seed of `trial`; ``unknown``: the journal does not
+    say, as of trials that others added.
+    """
+
+    kind: OriginKind
+    name: str = ""
+    trial: int | None = None
+
+    @classmethod
+    def parse(cls, stored: object) -> "Origin":
+        """What the journal holds.
+
+        Raises:
+            ValueError: No driver writes that.
+        """
+        found = _ORIGIN.fullmatch(stored) if isinstance(stored, str) else None
+        if found is None:
+            raise ValueError(f"{stored!r:.60} is no origin of a trial")
+        if found["baseline"] is not None:
+            return cls("baseline", name=found["baseline"])
+        if found["trial"] is not None:
+            return cls("finalist", trial=int(found["trial"]))
+        kind: Any = found[0] or "unknown"
+        return cls(kind)
+
+    @property
+    def stored(self) -> str:
+        """As the journal holds it; ``hand:se`` is what it says of a baseline since its first version."""
+        match self.kind:
+            case "baseline":
+                return f"{_BASELINE}{self.name}"
+            case "finalist":
+                return f"{_FINALIST}{self.trial}"
+            case "unknown":
+                return ""
+        return self.kind
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it is a placement that is always tried."""
+        return self.kind == "baseline"
+
+    @property
+    def is_finalist(self) -> bool:
+        """Whether it repeats a member of the front with another seed."""
+        return self.kind == "finalist"
+
+    def __str__(self) -> str:
+        """As people read it."""
+        return {"baseline": f"baseline {self.name}", "finalist": f"finalist of {self.trial}"}.get(self.kind, self.kind)
+
+
+SAMPLER, FALLBACK = Origin("sampler"), Origin("fallback")
+
+
+class Figure(BaseModel):
+    """A cost with what is known of its error, as the journal holds a `nas.costs.CostEstimate`."""
+
+    model_config = _STRICT_MODEL
+
+    value: _Finite
+    lower: _Finite
+    upper: _Finite
+    unit: Annotated[str, StringConstraints(pattern=r"^[\w/%]{0,16}$")]
+    source: Source
+
+
+class Judgement(BaseModel):
+    """What the budget said of an architecture. ``violations``: measure -> upper bound / limit - 1."""
+
+    model_config = _STRICT_MODEL
+
+    feasible: bool
+    stage: Stage
+    violations: dict[_Name, float]
+
+
+class _Attributes(BaseModel):
+    """A trial's user attributes, epochs aside; others may add their own."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", arbitrary_types_allowed=True)
+
+    architecture: dict[str, Any] | None = None
+    fingerprint: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{0,64}$")] = ""
+    origin: Annotated[Origin, BeforeValidator(Origin.parse)] = Origin("unknown")
+    costs: dict[_Known, Figure] = {}
+    budget: Judgement | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    bracket: Annotated[int, Field(ge=0)] = 0
+    stop_epoch: Annotated[int, Field(ge=1)] | None = None
+    rejected: Stage | None = None
+    duplicate_of: Annotated[int, Field(ge=0)] | None = None
+    reason: str = ""
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,22 +320,22 @@ class TrialRecord:
     ``plan`` is the architecture as `Architecture.to_dict` has it, None if it was never launched; ``ended``: the study
     was told.
 
-    ``costs``: measure -> ``{"value", "lower", "upper", "unit", "source"}``. ``budget``: ``{"feasible", "stage",
-    "violations"}``, or empty without a budget. ``values``: the objectives, only of what is complete or a duplicate of
-    it.
+    ``costs``: by measure. ``budget``: what it said, None without one; ``rejected_by``: the stage that found it over
+    the budget, if it was. ``values``: the objectives, only of what is complete or a duplicate of it.
     """
 
     number: int
     status: Status
     ended: bool
-    origin: str
+    origin: Origin
     fingerprint: str
     seed: int
     bracket: int
     stop_epoch: int
     epochs: Mapping[int, EpochRecord]
-    costs: Mapping[str, Mapping[str, Any]]
-    budget: Mapping[str, Any]
+    costs: Mapping[str, Figure]
+    budget: Judgement | None
+    rejected_by: Stage | None
     values: tuple[float, ...] | None
     duplicate_of: int | None
     reason: str
@@ -221,10 +348,18 @@ class TrialRecord:
 
         Raises:
             ValueError: It was not.
+            RecordError: What the journal holds is no architecture.
         """
         if self.plan is None:
             raise ValueError(f"trial {self.number} was never launched: the journal has no architecture for it")
-        return Architecture.from_dict(self.plan)
+        with _of(self.number, ARCHITECTURE):
+            return Architecture.from_dict(self.plan)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Of the last epoch; None before the first."""
+        last = self.last_epoch
+        return self.epochs[last].metrics[ACCURACY] if last else None
 
     @property
     def last_epoch(self) -> int:
@@ -235,38 +370,87 @@ class TrialRecord:
         return last
 
 
+class StoredTrial(Protocol):
+    """A trial as the journal's lines leave it; `optuna.trial.FrozenTrial`, or what `nas.search.reading` makes."""
+
+    @property
+    def number(self) -> int: ...  # noqa: D102
+    @property
+    def state(self) -> TrialState: ...  # noqa: D102
+    @property
+    def values(self) -> Sequence[float] | None: ...  # noqa: D102
+    @property
+    def params(self) -> Mapping[str, Any]: ...  # noqa: D102
+    @property
+    def user_attrs(self) -> Mapping[str, Any]: ...  # noqa: D102
+
+
+def accuracy_among(metrics: Sequence[str]) -> int | None:
+    """Where accuracy stands among the objectives; None if it is none of them."""
+    return metrics.index(ACCURACY) if ACCURACY in metrics else None
+
+
 def read_trials(study: optuna.Study, without: Container[int] = ()) -> list[TrialRecord]:
-    """The trials of a run, by number; those in `without` are not even parsed."""
-    return [record_of(trial) for trial in study.get_trials(deepcopy=False) if trial.number not in without]
+    """The trials of a study that a driver has open, by number; those in `without` are not even parsed.
+
+    Raises:
+        RecordError: The first trial of which the journal says what no driver writes.
+    """
+    metrics = study.metric_names or [""] * len(study.directions)
+    return [record_of(trial, metrics) for trial in study.get_trials(deepcopy=False) if trial.number not in without]
 
 
-def record_of(trial: FrozenTrial) -> TrialRecord:
-    """A trial as the journal has it."""
-    attrs = trial.user_attrs
-    return TrialRecord(
+def record_of(trial: StoredTrial, metrics: Sequence[str]) -> TrialRecord:
+    """A trial as the journal has it, checked.
+
+    Args:
+        trial: Any of the study, of others too.
+        metrics: The names of the objectives.
+
+    Raises:
+        RecordError: It says what no driver writes; the first such field.
+    """
+    with _of(trial.number):
+        attrs = _Attributes.model_validate(trial.user_attrs)
+    record = TrialRecord(
         number=trial.number,
-        status=_status(trial),
+        status=_status(trial.state, attrs),
         ended=trial.state.is_finished(),
-        origin=attrs.get(ORIGIN, ""),
-        fingerprint=attrs.get(FINGERPRINT, ""),
-        seed=attrs.get(SEED, 0),
-        bracket=attrs.get(BRACKET, 0),
-        stop_epoch=attrs.get(STOP_EPOCH, 0),
-        epochs=epochs_of(attrs),
-        costs=attrs.get(COSTS, {}),
-        budget=attrs.get(BUDGET, {}),
-        values=tuple(trial.values) if trial.state == TrialState.COMPLETE and REJECTED not in attrs else None,
-        duplicate_of=attrs.get(DUPLICATE_OF),
-        reason=attrs.get(REASON, ""),
+        origin=attrs.origin,
+        fingerprint=attrs.fingerprint,
+        seed=attrs.seed,
+        bracket=attrs.bracket,
+        stop_epoch=attrs.stop_epoch or 0,
+        epochs=epochs_of(trial),
+        costs=attrs.costs,
+        budget=attrs.budget,
+        rejected_by=attrs.rejected,
+        values=tuple(trial.values) if trial.values and attrs.rejected is None else None,
+        duplicate_of=attrs.duplicate_of,
+        reason=attrs.reason,
         params=trial.params,
-        plan=attrs.get(ARCHITECTURE),
+        plan=attrs.architecture,
     )
+    with _of(trial.number):
+        _check(record, metrics)
+    return record
 
 
-def epochs_of(attrs: Mapping[str, Any]) -> dict[int, EpochRecord]:
-    """The epochs among a trial's user attributes."""
-    found = [EpochRecord.from_dict(value) for key, value in attrs.items() if key.startswith(_EPOCH)]
-    return {record.epoch: record for record in found}
+def epochs_of(trial: StoredTrial) -> dict[int, EpochRecord]:
+    """The epochs among a trial's user attributes.
+
+    Raises:
+        RecordError: One says what no driver writes.
+    """
+    found = {}
+    for name, value in trial.user_attrs.items():
+        if name.startswith(_EPOCH):
+            with _of(trial.number, name):
+                record = EpochRecord.from_dict(value)
+                if name != f"{_EPOCH}{record.epoch}":
+                    raise ValueError(f"its epoch is {record.epoch}")
+            found[record.epoch] = record
+    return found
 
 
 def epoch_attribute(record: EpochRecord) -> tuple[str, dict[str, Any]]:
@@ -274,20 +458,91 @@ def epoch_attribute(record: EpochRecord) -> tuple[str, dict[str, Any]]:
     return f"{_EPOCH}{record.epoch}", record.to_dict()
 
 
-def _status(trial: FrozenTrial) -> Status:
-    attrs = trial.user_attrs
-    if DUPLICATE_OF in attrs:
+def _status(state: TrialState, attrs: _Attributes) -> Status:
+    launched = attrs.architecture is not None
+    if attrs.duplicate_of is not None:
         return "duplicate"
-    if REJECTED in attrs:
+    if attrs.rejected is not None:
         return "rejected"
-    match trial.state:
-        case TrialState.COMPLETE:
+    match state:
+        case TrialState.COMPLETE if launched:
             return "complete"
-        case TrialState.PRUNED:
+        case TrialState.PRUNED if launched:
             return "stopped"
         case TrialState.FAIL:
             return "failed"
-    return "active" if ARCHITECTURE in attrs else "unlaunched"
+    # A trial that others added may be complete, and is none of the search.
+    return "active" if launched and not state.is_finished() else "unlaunched"
+
+
+def _check(trial: TrialRecord, metrics: Sequence[str]) -> None:
+    """Raises a ValueError unless a trial's fields agree with each other."""
+    if trial.duplicate_of is not None and trial.duplicate_of >= trial.number:
+        raise ValueError(f"{DUPLICATE_OF}: it is said to repeat trial {trial.duplicate_of}, which came later")
+    if trial.origin.trial is not None and trial.origin.trial >= trial.number:
+        raise ValueError(f"{ORIGIN}: it is said to repeat trial {trial.origin.trial}, which came later")
+    if trial.plan is not None and not trial.stop_epoch:
+        raise ValueError(f"{STOP_EPOCH}: it is missing")
+    if (trial.plan is not None or trial.status == "rejected") and not trial.fingerprint:
+        raise ValueError(f"{FINGERPRINT}: it is missing")
+    if trial.last_epoch != len(trial.epochs):
+        raise ValueError(f"{_EPOCH}{trial.last_epoch + 1}: it is missing, and later ones are there")
+    if trial.epochs and trial.last_epoch > trial.stop_epoch:
+        raise ValueError(f"{STOP_EPOCH} is {trial.stop_epoch}, and epoch {trial.last_epoch} is there")
+    if trial.status in ("complete", "stopped") and trial.last_epoch < trial.stop_epoch:
+        raise ValueError(f"{_EPOCH}{trial.last_epoch + 1}: it is missing, and the trial is {trial.status}")
+    if trial.status == "complete" and trial.values is None:
+        raise ValueError("values: they are missing, and the trial is complete")
+    if trial.values is not None and not (len(trial.values) == len(metrics) and all(map(math.isfinite, trial.values))):
+        raise ValueError(f"values are {list(trial.values)}; there must be a finite one for each of {list(metrics)}")
+    if trial.plan is not None:
+        missing = [metric for metric in metrics if metric in MEASURES and metric not in trial.costs]
+        if missing:
+            raise ValueError(f"{COSTS}.{missing[0]}: it is missing, and it is an objective")
+        if ACCURACY in metrics and any(ACCURACY not in record.metrics for record in trial.epochs.values()):
+            raise ValueError(f"{ACCURACY} is missing from an epoch, and it is an objective")
+
+
+def check_plan(trial: TrialRecord, space: SearchSpace) -> None:
+    """Checks a launched trial's architecture against the space: its skeleton, and the names of places and options.
+
+    The rest is checked when it is built (`TrialRecord.architecture`), which takes a hundred times as long.
+
+    Raises:
+        RecordError: Something has another name, or the skeleton is another.
+    """
+    if trial.plan is None:
+        return
+    with _of(trial.number, ARCHITECTURE):
+        if trial.plan["skeleton"] != space.plain().to_dict()["skeleton"]:
+            raise ValueError(f"its skeleton is {trial.plan['skeleton']!r:.80}, not that of the space")
+        blocks, known = {block.name: block for block in space.blocks}, options()
+        for block, slots in trial.plan["placements"].items():
+            for slot, choice in slots.items():
+                [(option, _)] = choice.items()
+                if block not in blocks or slot not in blocks[block].sites or option not in known:
+                    raise ValueError(f"placements: there is no {block}.{slot}: {option!r:.40} in the space")
+
+
+@contextmanager
+def _of(number: int, name: str = "") -> Iterator[None]:
+    """Says of which trial, and which field, something is wrong.
+
+    Raises:
+        RecordError: what else was raised.
+    """
+    try:
+        yield
+    except RecordError:
+        raise
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        place = ".".join(str(part) for part in (*filter(None, [name]), *first["loc"]))
+        message = first["msg"].removeprefix("Value error, ")
+        raise RecordError(f"trial {number}: {place}{': ' if place else ''}{message}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        # What an architecture raises that is none has no form of its own.
+        raise RecordError(f"trial {number}: {name}{': ' if name else ''}{error}") from None
 
 
 def _mapping(data: object, what: str) -> dict[str, Any]:

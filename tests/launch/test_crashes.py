@@ -95,8 +95,8 @@ def check(folder: Path, check_complete: Callable[[Path, int], list[TrialRecord]]
     def check(trials: int) -> None:
         launched = check_complete(folder / "run", trials + FINALISTS)
         assert all(trial.ended for trial in open_run(folder / "run")[1])
-        searched = [trial for trial in launched if not trial.origin.startswith("finalist:")]
-        assert {trial.origin for trial in searched} >= {f"hand:{name}" for name in ("plain", "se", "cbam", "aa", "aw")}
+        searched = [trial for trial in launched if not trial.origin.is_finalist]
+        assert {trial.origin.name for trial in searched} >= {"plain", "se", "cbam", "aa", "aw"}
         assert len({trial.fingerprint for trial in searched}) == len(searched) == trials
         assert {trial.last_epoch for trial in launched if trial.status == "complete"} == {EPOCHS}
 

@@ -14,7 +14,7 @@ from launch import cli
 from launch.ray.worker import Worker
 from launch.rundir.config import RunConfig
 from launch.rundir.guard import check_files
-from launch.rundir.run import Run, begin
+from launch.rundir.run import Run, begin, foreign, open_run
 from nas.costs.store import Store
 from nas.search import JournalError
 from search_spaces import Architecture, load_space
@@ -56,7 +56,10 @@ def refused(run: Run, capsys: pytest.CaptureFixture[str], *, by: tuple[str, ...]
 def rewrite(run: Run, change: Callable[[dict[str, Any]], dict[str, Any] | str]) -> None:
     """Passes every record of the journal through `change`."""
     path = run.folder / "journal.log"
-    changed = [change(json.loads(line)) for line in path.read_text().splitlines()]
+    changed = [change({**json.loads(line), "seal": None}) for line in path.read_text().splitlines()]
+    for record in changed:  # as a stranger would who knows of the seals: without any
+        if isinstance(record, dict):
+            record.pop("seal")
     path.write_text("".join(f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in changed))
 
 
@@ -156,23 +159,29 @@ def test_overwriting_a_run_follows_no_link(run: Run, tmp_path: Path, capsys: pyt
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda record: [] if record["op_code"] else record, "is not one that this program wrote"),
-        (lambda record: {**record, "op_code": "import os"}, "is not one that this program wrote"),
-        (lambda record: {**record, "op_code": 99}, "is not one that this program wrote"),
-        (lambda record: "[" * 100_000 + "]" * 100_000, ""),
-        (with_attribute("settings", "x"), "is not one that this program wrote: ValueError"),
+        (lambda record: [] if record["op_code"] else record, "line 2, at byte 75: it is not a JSON object"),
+        (lambda record: {**record, "op_code": "import os"}, "line 1: op_code: Input tag 'import os'"),
+        (lambda record: {**record, "op_code": 99}, "line 1: op_code: Input tag '99'"),
+        (lambda record: "[" * 100_000 + "]" * 100_000, "line 1, at byte 0: it is not JSON"),
+        (with_attribute("settings", "x"), "its journal has no settings"),
         (with_attribute("settings", {"config": {"objectives": ["__class__"]}, "space": ""}), "unknown objective"),
         (
             with_attribute("architecture", {"schema": 1, "skeleton": {"family": "os"}, "placements": {}}),
-            "unknown family",
+            "its skeleton is ",
         ),
-        (with_attribute("architecture", {"schema": 1, "skeleton": {}, "placements": {"../x": {}}}), "unknown family"),
-        (with_attribute("epoch:1", {"epoch": "1"}), "epoch: Input should be a valid integer"),
-        (with_attribute("costs", {"macs": {"value": "os.system"}}), "macs.value: "),
-        (with_attribute("budget", []), "is not one that this program wrote"),
-        (with_attribute("origin", "\x1b]0;owned\x07"), r"is said to come from '\x1b]0;owned\x07'"),
-        (with_attribute("origin", "hand:../../x"), "is said to come from 'hand:../../x'"),
-        (with_attribute("limits", {"macs": None}), "macs: Input should be a valid number"),
+        (
+            with_attribute("architecture", {"schema": 1, "skeleton": {}, "placements": {"../x": {}}}),
+            "its skeleton is ",
+        ),
+        (with_attribute("epoch:1", {"epoch": "1"}), "trial 0: epoch:1.epoch: Input should be a valid integer"),
+        (
+            with_attribute("costs", {"macs": {"value": "os.system"}}),
+            "trial 0: costs.macs.value: ",
+        ),
+        (with_attribute("budget", []), "trial 0: budget: Input should be"),
+        (with_attribute("origin", "\x1b]0;owned\x07"), r"trial 0: origin: '\x1b]0;owned\x07' is no origin"),
+        (with_attribute("origin", "hand:../../x"), "trial 0: origin: 'hand:../../x' is no origin"),
+        (with_attribute("limits", {"macs": None}), "limits.macs: Input should be a valid number"),
     ],
 )
 def test_a_journal_that_no_driver_wrote(
@@ -180,6 +189,75 @@ def test_a_journal_that_no_driver_wrote(
 ) -> None:
     rewrite(run, change)
     assert message in refused(run, capsys)
+
+
+def with_settings(change: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    def changed(record: dict[str, Any]) -> dict[str, Any]:
+        if "settings" in record.get("user_attr", {}):
+            change(record["user_attr"]["settings"])
+        return record
+
+    return changed
+
+
+def other_version(settings: dict[str, Any]) -> None:
+    settings["version"] = "9.9"
+    settings["config"]["search"]["warm_start"] = None
+
+
+def other_objectives(settings: dict[str, Any]) -> None:
+    settings["config"]["objectives"] = ["top1", "params"]
+
+
+def shorter(settings: dict[str, Any]) -> None:
+    settings["config"]["trainer"]["epochs"] = 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            other_version,
+            "was begun by version 9.9 of nas, and this is 0.1.0: unknown key search.warm_start; go on with",
+        ),
+        (other_objectives, "settings.config.objectives: top1, params; the study is of top1, macs"),
+        (shorter, "trainer.epochs is 3"),
+    ],
+)
+def test_settings_that_do_not_fit(
+    change: Callable[[dict[str, Any]], None], message: str, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rewrite(run, with_settings(change))
+    assert message in refused(run, capsys)
+
+
+def test_a_run_that_is_overwritten_leaves_what_no_run_wrote(run: Run, config: RunConfig) -> None:
+    (run.folder / "thesis.tex").write_text("precious")
+    (run.folder / "checkpoints").mkdir()
+    (run.folder / "checkpoints" / "old").write_text("old")
+    begin(run.folder, config, load_space("shapes"), overwrite=True)
+    assert foreign(run.folder) == ["thesis.tex"]
+    assert (run.folder / "thesis.tex").read_text() == "precious"
+    assert not (run.folder / "checkpoints").exists()
+    assert open_run(run.folder)[1] == []
+
+
+def test_a_folder_with_anothers_journal_is_not_overwritten(tmp_path: Path, config: RunConfig) -> None:
+    (tmp_path / "journal.log").write_text("dear diary\n")
+    (tmp_path / "report").mkdir()
+    for overwrite in (False, True):
+        with pytest.raises(JournalError, match="is not a journal of this program"):
+            begin(tmp_path, config, load_space("shapes"), overwrite=overwrite)
+    assert (tmp_path / "journal.log").read_text() == "dear diary\n"
+    assert (tmp_path / "report").is_dir()
+
+
+def test_nothing_is_downloaded_for_a_run_that_is_opened(run: Run) -> None:
+    def change(settings: dict[str, Any]) -> None:
+        settings["config"]["data"] |= {"name": "cifar10", "download": True}
+
+    rewrite(run, with_settings(change))
+    assert open_run(run.folder)[0].config.data.download is False
 
 
 def bomb() -> str:

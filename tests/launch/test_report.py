@@ -49,17 +49,17 @@ def test_a_run_that_has_only_begun_has_a_report_too(make_run: Callable[..., Run]
 def test_the_verdict_says_who_won(make_run: Callable[..., Run]) -> None:
     run, trials = open_run(make_run().folder)
     sentence = verdict(facts_of(run, trials))
-    complete = [t for t in trials if t.status == "complete" and not t.origin.startswith("finalist:")]
-    by_hand = max(t.epochs[4].metrics["top1"] for t in complete if t.origin.startswith("hand:"))
-    searched = max(t.epochs[4].metrics["top1"] for t in complete if not t.origin.startswith("hand:"))
+    complete = [t for t in trials if t.status == "complete" and not t.origin.is_finalist]
+    by_hand = max(t.epochs[4].metrics["top1"] for t in complete if t.origin.is_baseline)
+    searched = max(t.epochs[4].metrics["top1"] for t in complete if not t.origin.is_baseline)
     assert f"{100 * abs(searched - by_hand):.1f} points {'above' if searched > by_hand else 'below'}" in sentence
 
 
 def test_finalists_are_told_with_interval_probability_and_group(make_run: Callable[..., Run]) -> None:
     run, trials = open_run(make_run().folder)
     rows = facts_of(run, trials).finalists
-    again = {trial.origin for trial in trials if trial.origin.startswith("finalist:")}
-    assert {f"finalist:{row['trial']}" for row in rows} == again
+    again = {trial.origin.trial for trial in trials if trial.origin.is_finalist}
+    assert {row["trial"] for row in rows} == again
     assert all(row["low"] <= row["mean"] <= row["high"] and 0 <= row["on_front"] <= 1 for row in rows)
     assert rows[0]["groups"].startswith("a")
     page = report.write(facts_of(run, trials))

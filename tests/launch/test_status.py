@@ -15,6 +15,7 @@ from launch.ray.note import ClusterNote, NodeNote, leave
 from launch.reports.status import show, status
 from launch.rundir.run import Run, open_run
 from nas.search import EpochRecord, TrialRecord
+from nas.search.records import Origin
 from search_spaces import load_space
 
 NOW = 1_000_000.0
@@ -30,14 +31,15 @@ def trial(number: int, status: str, stop: int, *epochs: EpochRecord, origin: str
         number=number,
         status=status,  # type: ignore[arg-type]
         ended=status != "active",
-        origin=origin,
+        origin=Origin.parse(origin),
         fingerprint=str(number),
         seed=0,
         bracket=0,
         stop_epoch=stop,
         epochs={epoch.epoch: epoch for epoch in epochs},
         costs={},
-        budget={"stage": "params"} if status == "rejected" else {},
+        budget=None,
+        rejected_by="static" if status == "rejected" else None,
         values=None,
         duplicate_of=None,
         reason="",
@@ -66,7 +68,7 @@ def test_what_runs_where_and_what_waits_for_what(run: Run) -> None:
     found = status(run, trials, now=NOW)
     assert found["state"] == "running"
     assert found["driver"]["pid"] == os.getpid()
-    assert found["rejected"] == {"params": 1}
+    assert found["rejected"] == {"static": 1}
     assert found["trials"]["launched"] == 5
     assert found["epochs"] == 10
     assert found["heard_s"] == 30

@@ -49,7 +49,7 @@ def test_the_hparams_tab_knows_all_choices(drawn: tuple[Run, dict[str, EventAccu
     assert [info.name.tag for info in experiment.metric_infos] == ["final/top1", "final/macs", "final/params"]
     content = boards["trial-0001"].PluginTagToContent(metadata.PLUGIN_NAME)[metadata.SESSION_START_INFO_TAG]
     session = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
-    assert session.hparams["origin"].string_value == "hand:se"
+    assert session.hparams["origin"].string_value == "baseline se"
     assert metadata.SESSION_END_INFO_TAG in boards["trial-0001"].PluginTagToContent(metadata.PLUGIN_NAME)
 
 

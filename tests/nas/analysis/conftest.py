@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from nas.search import EpochRecord, TrialRecord
+from nas.search.records import Origin
 
 
 @pytest.fixture
@@ -16,13 +17,14 @@ def trial() -> Callable[..., TrialRecord]:
         known: Mapping[str, Any] = {
             "number": 0,
             "ended": True,
-            "origin": "sampler",
+            "origin": Origin.parse(str(fields.pop("origin", "sampler"))),
             "fingerprint": "f",
             "seed": 0,
             "bracket": 0,
             "stop_epoch": 9,
             "costs": {},
-            "budget": {},
+            "budget": None,
+            "rejected_by": None,
             "values": None,
             "duplicate_of": None,
             "reason": "",

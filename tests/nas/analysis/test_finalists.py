@@ -8,6 +8,7 @@ import pytest
 
 from nas.analysis import Finalist, finalists, select
 from nas.search import EpochRecord, Objective, TrialRecord
+from nas.search.records import Origin
 
 OBJECTIVES = (Objective("top1", "maximize"), Objective("params", "minimize"))
 
@@ -17,14 +18,15 @@ def trial(number: int, values: Sequence[float], origin: str = "sampler") -> Tria
         number=number,
         status="complete",
         ended=True,
-        origin=origin,
+        origin=Origin.parse(origin),
         fingerprint=str(number),
         seed=0,
         bracket=0,
         stop_epoch=1,
         epochs={1: EpochRecord(1, {"top1": values[0]}, 0.1, 1.0)},
         costs={},
-        budget={},
+        budget=None,
+        rejected_by=None,
         values=tuple(values),
         duplicate_of=None,
         reason="",

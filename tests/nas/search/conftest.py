@@ -81,7 +81,7 @@ class Limits:
     def check(self, architecture: Architecture) -> Verdict:
         value = cost(architecture)
         over = value / self.limits["params"] - 1
-        return Verdict(over <= 0, "params", {"params": Estimate(value)}, {"params": over})
+        return Verdict(over <= 0, "static", {"params": Estimate(value)}, {"params": over})
 
 
 @dataclass

@@ -14,6 +14,7 @@ from optuna.storages.journal._storage import JournalOperation
 
 from nas.search import Engine, EpochRecord, Journal, Objective, Outcome, history, read_study, read_trials, records
 from nas.search.pareto import hypervolume
+from nas.search.records import Origin
 from search_spaces import Architecture, SearchSpace, parse_space
 
 if TYPE_CHECKING:
@@ -44,13 +45,13 @@ def test_hand_placements_come_first_and_to_full_length(lab: Lab) -> None:
         engine = lab.engine(journal)
         lab.work(engine, workers=2)
     trials = read_trials(read_study(lab.run))
-    hands = {t.origin: t for t in trials if t.origin.startswith("hand:")}
-    assert set(hands) == {f"hand:{name}" for name in lab.space.hand_placements()}
+    hands = {t.origin: t for t in trials if t.origin.is_baseline}
+    assert {origin.name for origin in hands} == set(lab.space.hand_placements())
     assert [t.origin for t in trials[: len(hands)]] == list(hands)
     assert all(t.status == "complete" for t in hands.values())
     outside = lab.space.hand_placements()["aa"]
     assert not lab.space.contains(outside)
-    assert hands["hand:aa"].architecture == outside
+    assert hands[Origin("baseline", "aa")].architecture == outside
 
 
 def test_what_is_over_budget_is_recorded_and_never_trained(lab: Lab) -> None:
@@ -60,10 +61,10 @@ def test_what_is_over_budget_is_recorded_and_never_trained(lab: Lab) -> None:
         summary = engine.summary()
     trials = read_trials(read_study(lab.run))
     rejected = [t for t in trials if t.status == "rejected"]
-    assert summary.rejected == {"params": len(rejected)}
-    assert {"hand:se", "hand:cbam"} & {t.origin for t in rejected}
+    assert summary.rejected == {"static": len(rejected)}
+    assert {"se", "cbam"} & {t.origin.name for t in rejected}
     for trial in trials:
-        assert trial.status == "duplicate" or (trial.costs["params"]["value"] > 130.0) == (trial.status == "rejected")
+        assert trial.status == "duplicate" or (trial.costs["params"].value > 130.0) == (trial.status == "rejected")
     assert not {number for number, _ in lab.trained} & {t.number for t in rejected}
     constraints = [t.constraints["params"] for t in read_study(lab.run).trials if "params" in t.constraints]
     assert min(constraints) <= 0 < max(constraints)
@@ -114,7 +115,7 @@ def test_an_estimate_that_fails_costs_its_proposal_alone(
     assert summary.launched == 30
     assert summary.rejected == {"estimate": len(rejected)}
     assert {t.reason for t in rejected} == {"its costs cannot be estimated: ValueError: no kernel for SE"}
-    assert "hand:se" in {t.origin for t in rejected}
+    assert "se" in {t.origin.name for t in rejected}
     with lab.journal() as journal:
         assert lab.engine(journal, trials=30, sampler=sampler).summary().rejected == summary.rejected
 
@@ -206,7 +207,7 @@ def worth(lab: Lab, final: Callable[[Architecture], float]) -> tuple[int, float]
     for trial in read_trials(read_study(lab.run)):
         if trial.status in points and trial.plan is not None:
             accuracy = final(Architecture.from_dict(trial.plan))
-            points[trial.status].append([-accuracy, trial.costs["params"]["value"]])
+            points[trial.status].append([-accuracy, trial.costs["params"].value])
     everyone = points["complete"] + points["stopped"]
     corner = np.max(everyone, axis=0) + 0.1 * np.ptp(everyone, axis=0)
     return len(points["complete"]), 1 - hypervolume(points["complete"], corner) / hypervolume(everyone, corner)
@@ -313,13 +314,13 @@ def test_finalists_are_trained_again_with_other_seeds(lab: Lab) -> None:
         lab.work(engine, workers=2)
         summary = engine.summary()
     trials = read_trials(read_study(lab.run))
-    again = [t for t in trials if t.origin.startswith("finalist:")]
-    chosen = {int(t.origin.removeprefix("finalist:")) for t in again}
+    again = [t for t in trials if t.origin.is_finalist]
+    chosen = {t.origin.trial for t in again}
     assert summary.finalists == summary.finalists_complete == len(again) == 2 * len(chosen)
-    assert sum(not trials[number].origin.startswith("hand:") for number in chosen) <= 3
+    assert sum(not trials[number].origin.is_baseline for number in chosen) <= 3
     assert len(chosen) <= 4, "three of the front, and the best by hand"
     for number in chosen:
-        same = [t for t in again if t.origin == f"finalist:{number}"]
+        same = [t for t in again if t.origin.trial == number]
         assert {t.fingerprint for t in same} == {trials[number].fingerprint}
         assert sorted(t.seed for t in same) == [1, 2]
         assert trials[number].seed == 0
@@ -332,12 +333,12 @@ def test_the_best_by_hand_is_a_finalist_off_the_front(lab: Lab, finalists: int) 
         hand = {"aw": lab.space.hand_placements()["aw"]}
         lab.work(lab.engine(journal, finalist_seeds=1, finalists=finalists, stopping="none", hand=hand))
     trials = [trial for trial in read_trials(read_study(lab.run)) if lab.epochs in trial.epochs]
-    again = {trial.origin for trial in trials if trial.origin.startswith("finalist:")}
+    again = {trial.origin for trial in trials if trial.origin.is_finalist}
     accuracy = {t.number: t.epochs[lab.epochs].metrics["top1"] for t in trials if t.origin not in again}
     best = max(accuracy, key=lambda number: accuracy[number])
-    [by_hand] = [trial.number for trial in trials if trial.origin == "hand:aw"]
+    [by_hand] = [trial.number for trial in trials if trial.origin.name == "aw"]
     assert best != by_hand, "it would be chosen anyhow"
-    assert again == ({f"finalist:{best}", f"finalist:{by_hand}"} if finalists else set())
+    assert {origin.trial for origin in again} == ({best, by_hand} if finalists else set())
 
 
 def test_failures_and_memory_do_not_end_the_run(lab: Lab) -> None:
@@ -478,7 +479,7 @@ def test_hand_placements_outside_the_space_have_no_neighbours(lab: Lab, space: S
     # Trials wait at the first rung before enough are complete: theirs is then as good as a final value.
     plain = space.plain().to_dict()
     outside = {
-        f"width {width}": Architecture.from_dict({**plain, "skeleton": {**plain["skeleton"], "width": width}})
+        f"width-{width}": Architecture.from_dict({**plain, "skeleton": {**plain["skeleton"], "width": width}})
         for width in (24, 32, 40)
     }
     with lab.journal() as journal:

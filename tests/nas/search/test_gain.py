@@ -6,12 +6,12 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState, create_trial
 
 from nas.search.gain import most_promising
-from nas.search.history import History
+from nas.search.history import StudyHistory
 
 EPOCH, EPOCHS = 3, 9
 
 
-def history_of(waiting: dict[int, float]) -> History:
+def history_of(waiting: dict[int, float]) -> StudyHistory:
     """Ten trials in full, 0.3 better at the end than at epoch 3, the dearer the better; and some that wait there.
 
     ``waiting``: cost -> accuracy at epoch 3.
@@ -39,7 +39,7 @@ def history_of(waiting: dict[int, float]) -> History:
                 user_attrs={"costs": {"cost": {"value": float(cost)}}},
             )
         )
-    history = History(study, None)
+    history = StudyHistory(study, None)
     history.update(study.get_trials(deepcopy=False))
     return history
 

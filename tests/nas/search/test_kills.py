@@ -16,7 +16,7 @@ import optuna
 import pytest
 
 from nas.search import Engine, Outcome, journal, read_study, read_trials
-from nas.search.ledger import Ledger
+from nas.search.ledger import TrialLedger
 from search_spaces import SearchSpace
 
 if TYPE_CHECKING:
@@ -74,12 +74,12 @@ def check(lab: Lab, said: list[tuple[Any, ...]]) -> None:
     assert all(by_number[number].plan is not None for what, number, *_ in said if what == "launched")
     assert all(by_number[number].status == "complete" for what, number, *_ in said if what == "complete")
 
-    searched = [t for t in trials if t.plan is not None and not t.origin.startswith("finalist:")]
+    searched = [t for t in trials if t.plan is not None and not t.origin.is_finalist]
     assert len(searched) == len({t.fingerprint for t in searched}) == TRIALS
     assert {t.status for t in searched} <= {"complete", "stopped"}
     assert all(sorted(t.epochs) == list(range(1, 10)) for t in trials if t.status == "complete" and t.plan)
     assert all(t.ended for t in trials)
-    repeats = [(t.origin, t.seed) for t in trials if t.plan is not None and t.origin.startswith("finalist:")]
+    repeats = [(t.origin, t.seed) for t in trials if t.plan is not None and t.origin.is_finalist]
     assert len(repeats) == len(set(repeats)) > 0
 
 
@@ -108,7 +108,7 @@ def drive_and_die(lab: Lab, say: Callable[[object], None], point: str, at: int, 
 
 POINTS = {
     "ask": (optuna.Study, "ask"),
-    "launched": (Ledger, "launch"),
+    "launched": (TrialLedger, "launch"),
     "first report": (Engine, "report"),
     "reached": (Engine, "finish"),
     "tell": (optuna.Study, "tell"),

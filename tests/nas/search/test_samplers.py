@@ -14,7 +14,7 @@ from optuna.trial import Trial, TrialState
 
 from nas.search import Known, make_sampler
 from nas.search.config import SamplerName
-from nas.search.history import History, Targets
+from nas.search.history import StudyHistory, Targets
 from nas.search.pareto import hypervolume
 from search_spaces import Architecture, SearchSpace
 
@@ -214,7 +214,7 @@ def targets_of_curves(stopped: list[float]) -> Targets:
         add(i, 0.3 + 0.02 * i, 0.5 + 0.02 * i)
     for i, early in enumerate(stopped):
         add(10 + i, early, None)
-    history = History(study, None)
+    history = StudyHistory(study, None)
     history.update(study.trials)
     return history.targets(history.rows)
 
@@ -264,7 +264,7 @@ def test_an_unusual_study_is_searched_better_than_at_random() -> None:
 
 def test_of_many_trials_the_best_and_some_of_all_ages_are_looked_at() -> None:
     study = run_additive(make_sampler("random", 0), 400)
-    history = History(study, None)
+    history = StudyHistory(study, None)
     history.update(study.trials)
     seen = history.sample()
     assert len(seen) == 256

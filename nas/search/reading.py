@@ -1,0 +1,314 @@
+"""A run as its journal has it, for those who only read: every line checked, and Optuna not asked.
+
+Optuna builds a study line by line, with a copy of a trial for each of them; whoever wants to know where a run stands
+needs none of that. The two agree (`tests/nas/search/test_reading.py`), for both follow the one format.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, json_to_distribution
+from optuna.trial import TrialState
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from nas.search.journal import JOURNAL_NAME, SETTINGS, STUDY_NAME
+from nas.search.lines import OURS, JournalError, Lines, damaged, printable
+from nas.search.records import Direction, RecordError, TrialRecord, record_of
+
+_METRICS = "study:metric_names"
+"""Optuna's attribute of the study."""
+_DIRECTIONS: Mapping[int, Direction] = {1: "minimize", 2: "maximize"}
+_MOST_DISTRIBUTIONS = 10_000
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """A run's study: what it was created with, what was said of it since, and its trials by number."""
+
+    path: Path
+    settings: Mapping[str, Any]
+    attributes: Mapping[str, Any]
+    metrics: Sequence[str]
+    directions: Sequence[Direction]
+    trials: Sequence[TrialRecord]
+
+
+def read_run(run: Path) -> StudyRecord:
+    """A run as it is now, while a driver may be at work on it. Nothing is written; a torn end is ignored.
+
+    Raises:
+        JournalError: There is no run, or its journal is damaged or says what no driver writes; the line or the trial,
+            and the field.
+    """
+    path = run / JOURNAL_NAME
+    if not path.is_file():
+        raise JournalError(f"{printable(str(run))} holds no run: {JOURNAL_NAME} is not there")
+    study = _replay(path)
+    settings = study.attributes.get(SETTINGS)
+    if not isinstance(settings, dict):
+        raise JournalError(
+            f"{printable(str(run))} holds no run: its journal has no settings; its driver died while it began, or "
+            "another program wrote it"
+        )
+    metrics = study.system.get(_METRICS, [""] * len(study.directions))
+    if not (isinstance(metrics, list) and len(metrics) == len(study.directions)):
+        raise damaged(
+            path, _METRICS, f"{metrics!r}: there must be a name for each of {len(study.directions)} objectives"
+        )
+    try:
+        trials = [record_of(trial, metrics) for trial in study.trials]
+    except RecordError as error:
+        raise damaged(path, "what it says of", str(error)) from None
+    return StudyRecord(path, settings, study.attributes, metrics, study.directions, trials)
+
+
+# --- the format
+
+
+def _a_time(text: str) -> str:
+    datetime.fromisoformat(text)
+    return text
+
+
+_Time: TypeAlias = Annotated[str, AfterValidator(_a_time)]
+_State: TypeAlias = Literal[0, 1, 2, 3, 4]
+_Attribute: TypeAlias = Annotated[dict[str, Any], Field(min_length=1, max_length=1)]
+_Number: TypeAlias = Annotated[int, Field(ge=0)]
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    worker_id: str
+
+
+class _CreateStudy(_Line):
+    op_code: Literal[0]
+    study_name: str
+    directions: Annotated[list[Literal[1, 2]], Field(min_length=1)]
+
+
+class _DeleteStudy(_Line):
+    op_code: Literal[1]
+    study_id: _Number
+
+
+class _StudyAttribute(_Line):
+    op_code: Literal[2]
+    study_id: _Number
+    user_attr: _Attribute
+
+
+class _StudySystemAttribute(_Line):
+    op_code: Literal[3]
+    study_id: _Number
+    system_attr: _Attribute
+
+
+class _CreateTrial(_Line):
+    op_code: Literal[4]
+    study_id: _Number
+    datetime_start: _Time | None
+    datetime_complete: _Time | None = None
+    state: _State = 0
+    value: float | None = None
+    values: list[float] | None = None
+    distributions: dict[str, str] = {}
+    params: dict[str, float] = {}
+    user_attrs: dict[str, Any] = {}
+    system_attrs: dict[str, Any] = {}
+    intermediate_values: dict[str, float | None] = {}
+
+
+class _Parameter(_Line):
+    op_code: Literal[5]
+    trial_id: _Number
+    param_name: str
+    param_value_internal: float
+    distribution: str
+
+
+class _StateAndValues(_Line):
+    op_code: Literal[6]
+    trial_id: _Number
+    state: _State
+    values: list[float] | None
+    datetime_start: _Time | None = None
+    datetime_complete: _Time | None = None
+
+
+class _IntermediateValue(_Line):
+    op_code: Literal[7]
+    trial_id: _Number
+    step: int
+    intermediate_value: float | None
+
+
+class _TrialAttribute(_Line):
+    op_code: Literal[8]
+    trial_id: _Number
+    user_attr: _Attribute
+
+
+class _TrialSystemAttribute(_Line):
+    op_code: Literal[9]
+    trial_id: _Number
+    system_attr: _Attribute
+
+
+class _Discard(_Line):
+    op_code: Literal[10]
+
+
+_LINE: TypeAdapter[Any] = TypeAdapter(
+    Annotated[
+        _CreateStudy
+        | _DeleteStudy
+        | _StudyAttribute
+        | _StudySystemAttribute
+        | _CreateTrial
+        | _Parameter
+        | _StateAndValues
+        | _IntermediateValue
+        | _TrialAttribute
+        | _TrialSystemAttribute
+        | _Discard,
+        Field(discriminator="op_code"),
+    ]
+)
+
+
+@dataclass
+class _Trial:
+    """See `nas.search.records.StoredTrial`."""
+
+    number: int
+    state: TrialState
+    values: list[float] | None
+    params: dict[str, Any]
+    user_attrs: dict[str, Any]
+
+
+@dataclass
+class _Study:
+    """What the lines add up to."""
+
+    attributes: dict[str, Any] = field(default_factory=dict)
+    system: dict[str, Any] = field(default_factory=dict)
+    directions: list[Direction] = field(default_factory=list)
+    trials: list[_Trial] = field(default_factory=list)
+
+
+class _Distributions:
+    """Values by the text of their distribution, which is parsed once."""
+
+    def __init__(self) -> None:
+        self._parsed: dict[str, BaseDistribution] = {}
+
+    def value(self, text: str, internal: float) -> Any:  # noqa: ANN401  # whatever the distribution holds
+        """The value that Optuna keeps as `internal`; a ValueError if the distribution does not hold it."""
+        distribution = self._parsed.get(text)
+        if distribution is None:
+            try:
+                distribution = json_to_distribution(text)
+            except Exception as error:
+                raise ValueError(f"{text!r:.80} is no distribution") from error
+            if len(self._parsed) < _MOST_DISTRIBUTIONS:
+                self._parsed[text] = distribution
+        if isinstance(distribution, CategoricalDistribution):
+            low, high = 0.0, len(distribution.choices) - 1.0
+        else:
+            low, high = float(distribution.low), float(distribution.high)  # type: ignore[attr-defined]  # both others
+        if not low <= internal <= high:
+            raise ValueError(f"{internal} is not within {low:g} and {high:g}")
+        return distribution.to_external_repr(internal)
+
+
+def _replay(path: Path) -> _Study:
+    """Adds up the lines.
+
+    Raises:
+        JournalError: a line is damaged, not of Optuna's format, or one of this program's that refers to nothing.
+    """
+    lines, study = Lines(path), _Study()
+    ours: int | None = None  # the study's id
+    studies = 0
+    trials: list[_Trial | None] = []  # by Optuna's id: those of other studies have ids, too
+    distributions = _Distributions()
+
+    def wrong(what: str) -> JournalError:
+        return damaged(path, f"line {lines.number}", what)
+
+    for raw in lines.new():
+        try:
+            line = _LINE.validate_python(raw)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False)[0]
+            # Behind the operation's number, which the union puts in front.
+            place = ".".join(str(part) for part in first["loc"][1:]) or "op_code"
+            raise wrong(f"{place}: {first['msg']}") from None
+        match line:
+            case _CreateStudy():
+                if line.study_name == STUDY_NAME:
+                    if ours is not None:
+                        raise wrong(f"the study {STUDY_NAME} is created a second time")
+                    ours = studies
+                    study.directions = [_DIRECTIONS[direction] for direction in line.directions]
+                studies += 1
+            case _DeleteStudy(study_id=deleted):
+                if deleted == ours:
+                    raise wrong("the run's study is deleted")
+            case _StudyAttribute(study_id=of) if of == ours:
+                study.attributes.update(line.user_attr)
+            case _StudySystemAttribute(study_id=of) if of == ours:
+                study.system.update(line.system_attr)
+            case _CreateTrial(study_id=of):
+                if of >= studies:
+                    raise wrong(f"study_id: there is no study {of}")
+                if of != ours:
+                    trials.append(None)
+                    continue
+                try:
+                    params = {
+                        name: distributions.value(line.distributions[name], internal)
+                        for name, internal in line.params.items()
+                    }
+                except (KeyError, ValueError) as error:
+                    raise wrong(f"params: {error}") from None
+                values = line.values if line.values is not None or line.value is None else [line.value]
+                trial = _Trial(len(study.trials), TrialState(line.state), values, params, line.user_attrs)
+                study.trials.append(trial)
+                trials.append(trial)
+            case _Parameter() | _StateAndValues() | _IntermediateValue() | _TrialAttribute() | _TrialSystemAttribute():
+                number = line.trial_id
+                if number >= len(trials):
+                    raise wrong(f"trial_id: there is no trial {number}")
+                known = trials[number]
+                if known is None:
+                    continue
+                if known.state.is_finished():
+                    if line.worker_id == OURS:
+                        raise wrong(f"trial_id: trial {number} has ended, and more is said of it")
+                    continue  # as Optuna does with a dashboard's
+                match line:
+                    case _TrialAttribute():
+                        known.user_attrs.update(line.user_attr)
+                    case _StateAndValues():
+                        known.state = TrialState(line.state)
+                        if line.values is not None:
+                            known.values = line.values
+                    case _Parameter():
+                        try:
+                            value = distributions.value(line.distribution, line.param_value_internal)
+                        except ValueError as error:
+                            raise wrong(f"param_value_internal: {error}") from None
+                        known.params[line.param_name] = value
+            case _StudyAttribute(study_id=of) | _StudySystemAttribute(study_id=of):
+                if of >= studies:
+                    raise wrong(f"study_id: there is no study {of}")
+    if ours is None and lines.number:
+        raise JournalError(f"{printable(str(path))} is not a journal of this program: it holds no study {STUDY_NAME!r}")
+    return study
