@@ -23,9 +23,9 @@ $(READY): requirements.lock pyproject.toml
 search: $(READY)  ## a whole search on the built-in data set: minutes on two cores, no GPU, no download
 	$(BIN)/nas search --run runs/shapes --overwrite
 
-# Three processes: two start Ray, mostly waiting for it (tests/conftest.py); the third has all the rest.
+# Three processes. Two of them start Ray, which is mostly waiting: tests say by `xdist_group` that they share a process.
 test: check  ## ruff, mypy and the tests, every kind of kill among them
-	$(BIN)/python -m pytest -m 'not repeated' -n 3 --no-loadscope-reorder
+	$(BIN)/python -m pytest -m 'not repeated' -n 3 --dist loadgroup --no-loadscope-reorder
 
 test-kills: $(READY)  ## every kind of kill, ten times at random moments
 	$(BIN)/python -m pytest -m repeated

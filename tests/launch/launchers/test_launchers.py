@@ -1,6 +1,6 @@
 """The texts that start a search on a cluster: golden files, each tool's own rules, and a SLURM of three shell scripts.
 
-After a change that is meant, `UPDATE_GOLDEN=1 pytest tests/launch/test_launchers.py` writes the golden files anew.
+After a change that is meant, `UPDATE_GOLDEN=1 pytest tests/launch/launchers` writes the golden files anew.
 """
 
 import json
@@ -27,7 +27,7 @@ from launch.rundir.config import RunConfig, load_run
 from launch.rundir.run import open_run
 from search_spaces import load_space
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "launchers"
+GOLDEN = Path(__file__).parents[2] / "golden" / "launchers"
 GPU = load_run("shapes", ["resources.gpus_per_trial=0.5"])
 CPU = load_run("shapes", ["objectives=[top1, macs]", "budget={params: 2x}"])
 ON_GPUS = Target("runs/my run.yaml", "/shared/my run", 4, 8, ("resources.gpus_per_trial=0.5",))
@@ -264,6 +264,8 @@ def is_gone(pid: int) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.xdist_group("killed")
 def test_slurm_runs_it_and_a_requeued_job_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two nodes; before the time limit USR1 comes, the job requeues itself, and its second life ends the run."""
     stubs = tmp_path / "bin"

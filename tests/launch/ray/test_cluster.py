@@ -39,6 +39,13 @@ EPOCHS, STEP_S, LIMIT_S = 4, 0.5, 600.0
 Check = Callable[[Path, int], list[TrialRecord]]
 
 
+def on_ray(test: Callable[..., None]) -> Callable[..., None]:
+    """Marks a test that starts Ray."""
+    for mark in (pytest.mark.slow, pytest.mark.timeout(1200), pytest.mark.xdist_group("clusters")):
+        test = mark(test)
+    return test
+
+
 def resources(cpus: float, gpus: float, kind: str | None = None) -> Resources:
     return Resources(cpus_per_trial=cpus, gpus_per_trial=gpus, accelerator=kind)
 
@@ -269,7 +276,7 @@ def in_turn(run: Path, hold: Path, *turns: Callable[[], str]) -> Callable[[], No
     return on_tick
 
 
-@pytest.mark.slow
+@on_ray
 def test_a_node_goes_and_one_comes_and_nothing_is_lost_or_doubled(
     cluster: "Cluster", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check_complete: Check
 ) -> None:
@@ -289,7 +296,7 @@ def test_a_node_goes_and_one_comes_and_nothing_is_lost_or_doubled(
     assert len({place.split("/")[0] for place in places(check_complete(run, 40))}) == 3
 
 
-@pytest.mark.slow
+@on_ray
 @pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.repeated)])
 @pytest.mark.parametrize("what", ["worker", "node"])
 def test_some_die_at_random_moments_and_nothing_is_lost_or_doubled(
@@ -330,7 +337,7 @@ def test_some_die_at_random_moments_and_nothing_is_lost_or_doubled(
     check_complete(run, trials)
 
 
-@pytest.mark.slow
+@on_ray
 def test_two_trials_share_each_gpu(
     cluster: "Cluster", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check_complete: Check
 ) -> None:
@@ -344,7 +351,7 @@ def test_two_trials_share_each_gpu(
     assert {place.split("/")[1] for place in places(check_complete(run, 16))} == {"0", "1"}
 
 
-@pytest.mark.slow
+@on_ray
 def test_trials_are_kept_to_a_kind(
     cluster: "Cluster", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check_complete: Check
 ) -> None:
@@ -378,7 +385,7 @@ def on_cpus() -> type[Any]:
     return OnCpus
 
 
-@pytest.mark.slow
+@on_ray
 def test_a_trial_trains_on_two_gpus(
     cluster: "Cluster", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check_complete: Check
 ) -> None:

@@ -18,7 +18,7 @@ import pytest
 from launch.rundir.run import open_run
 from nas.search import TrialRecord
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200), pytest.mark.xdist_group("killed")]
 
 TRIALS, EPOCHS, FINALISTS = 8, 3, 1
 RUN_FILE = {

@@ -13,7 +13,7 @@ from nas.search import Job
 from search_spaces import load_space
 from trainers import DataConfig, Dataset, TrainerConfig, load_data
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200), pytest.mark.xdist_group("clusters")]
 
 
 @pytest.fixture(scope="module")
