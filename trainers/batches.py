@@ -4,6 +4,7 @@ So an interrupted training that starts again at epoch k sees the very batches it
 any number of decoding processes.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
@@ -20,6 +21,8 @@ from trainers.distributed import ALONE, Share
 
 Batch: TypeAlias = tuple[Tensor, Tensor]
 """Normalised float32 [batch, in_channels, image_size, image_size] and int64 [batch]."""
+
+_log = logging.getLogger(__name__)
 
 _ORDER, _CROP = 0, 1  # what a random stream of (seed, epoch) is for
 
@@ -41,6 +44,7 @@ class Batches:
     ) -> None:
         self._dataset, self._device, self._memory_format = dataset, device, memory_format
         self._batch_size, self._share = batch_size, share
+        self._unreadable: set[str] = set()
         shape = (1, dataset.in_channels, 1, 1)
         # Straight from bytes: (x / 255 - mean) / std = (x - 255 mean) / (255 std).
         self._shift = torch.tensor(dataset.mean, device=device).view(shape) * 255
@@ -63,8 +67,9 @@ class Batches:
         parts = self._share.parts(self.steps * self.size, self.size)
         chunks = [order[part] for part in parts]
         labels = torch.from_numpy(split.labels[order]).to(self._device)
+        images: Iterator[Tensor]
         if isinstance(split, Files):
-            images = self._decode(split, chunks, (seed, epoch) if augment else None)
+            images = (batch for batch, _ in self._decode(split, chunks, (seed, epoch, augment)))
         else:
             images = self._crop_and_flip(split, order, parts, seed, epoch) if augment else self._centre(split, chunks)
         for part, batch in zip(parts, images, strict=True):
@@ -75,9 +80,13 @@ class Batches:
         parts = [part for part in self._share.parts(len(split), self._batch_size) if part.start < part.stop]
         chunks = [np.arange(part.start, part.stop, part.step) for part in parts]
         labels = torch.tensor(split.labels, device=self._device)
-        images = self._decode(split, chunks, None) if isinstance(split, Files) else self._centre(split, chunks)
-        for part, batch in zip(parts, images, strict=True):
-            yield self._normalise(batch), labels[part]
+        if not isinstance(split, Files):
+            for part, batch in zip(parts, self._centre(split, chunks), strict=True):
+                yield self._normalise(batch), labels[part]
+            return
+        for part, (batch, good) in zip(parts, self._decode(split, chunks, None), strict=True):
+            if good:  # what cannot be read is left out
+                yield self._normalise(batch), labels[part] if len(good) == len(batch) else labels[part][good]
 
     def _normalise(self, images: Tensor) -> Tensor:
         """uint8 [batch, side, side, channels] to a Batch's images."""
@@ -108,18 +117,31 @@ class Batches:
             images = self._to_device(torch.from_numpy(split.images[order[part]]))
             yield crop_and_flip(images, corners[:, part], flips[part], size, padding)
 
-    def _decode(self, split: Files, chunks: Sequence[Indices], augment: tuple[int, int] | None) -> Iterator[Tensor]:
+    def _decode(
+        self, split: Files, chunks: Sequence[Indices], training: tuple[int, int, bool] | None
+    ) -> Iterator[tuple[Tensor, list[int]]]:
+        """Images of each chunk, and which of its places they are for: in training, all."""
         loader = data.DataLoader(
-            _Decoder(split, self._dataset.image_size, augment),
+            _Decoder(split, self._dataset.image_size, training),
             sampler=chunks,
             batch_size=None,
             num_workers=split.workers,
             pin_memory=self._device.type == "cuda",
         )
-        for images in loader:
-            if isinstance(images, DataError):
-                raise images
-            yield images.to(self._device, non_blocking=True)
+        for chunk, (images, good, errors) in zip(chunks, loader, strict=True):
+            for error in errors:
+                self._leave_out(split, error)
+            if training is not None and len(good) < len(chunk):
+                raise DataError(f"{errors[-1]}; nor can any other image of its class be read")
+            yield images.to(self._device, non_blocking=True), good
+
+    def _leave_out(self, split: Files, error: str) -> None:
+        """Warns of an image that cannot be read, once; raises a DataError when they are too many."""
+        if error not in self._unreadable:
+            self._unreadable.add(error)
+            if len(self._unreadable) > split.may_lack:
+                raise DataError(f"{error}; data.max_unreadable allows no more of them")
+            _log.warning("data: left out: %s", error)
 
 
 def crop_and_flip(images: Tensor, corners: Tensor, flips: Tensor, size: int, padding: int) -> Tensor:
@@ -144,23 +166,44 @@ def crop_and_flip(images: Tensor, corners: Tensor, flips: Tensor, size: int, pad
     return images[batch[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
-class _Decoder(data.Dataset[Tensor | DataError]):
-    """Takes the indices of a batch, gives uint8 [batch, size, size, 3]. Lives in the decoding processes."""
+class _Decoder(data.Dataset[tuple[Tensor, list[int], list[str]]]):
+    """Takes the indices of a batch, gives uint8 [batch, size, size, 3]. Lives in the decoding processes.
 
-    def __init__(self, split: Files, size: int, augment: tuple[int, int] | None) -> None:
-        self._split, self._size, self._augment = split, size, augment
+    With it come the places of the batch that the images are for, and what is wrong with those that cannot be read: in
+    evaluation these are left out, in training the next one of their class stands in, for a step has a size.
+    """
 
-    def __getitem__(self, indices: Indices) -> Tensor | DataError:
-        try:
-            return torch.from_numpy(np.stack([self._one(int(index)) for index in indices]))
-        except DataError as error:
-            # Handed over rather than raised: the loader would wrap it into the process's whole traceback.
-            return error
+    def __init__(self, split: Files, size: int, training: tuple[int, int, bool] | None) -> None:
+        self._split, self._size, self._training = split, size, training
+
+    def __getitem__(self, indices: Indices) -> tuple[Tensor, list[int], list[str]]:
+        images, good, errors = [], [], list[str]()
+        for place, index in enumerate(indices.tolist()):
+            for candidate in self._candidates(index):
+                try:
+                    images.append(self._one(candidate))
+                except DataError as error:
+                    # Handed over rather than raised: the loader would wrap it into the process's whole traceback.
+                    errors.append(str(error))
+                else:
+                    good.append(place)
+                    break
+        if not images:
+            return torch.empty(0, self._size, self._size, 3, dtype=torch.uint8), good, errors
+        return torch.from_numpy(np.stack(images)), good, errors
+
+    def _candidates(self, index: int) -> Iterator[int]:
+        yield index
+        if self._training is not None:
+            alike = np.flatnonzero(self._split.labels == self._split.labels[index])
+            at = int(np.searchsorted(alike, index))
+            yield from np.roll(alike, -at)[1:].tolist()
 
     def _one(self, index: int) -> npt.NDArray[np.uint8]:
-        if self._augment is None:
+        if self._training is None or not self._training[2]:
             return read_image(self._split, index, lambda size: centre_box(size, 1 / MARGIN), self._size)
-        rng = np.random.default_rng([*self._augment, _CROP, index])
+        seed, epoch, _ = self._training
+        rng = np.random.default_rng([seed, epoch, _CROP, index])
         image = read_image(self._split, index, lambda size: random_box(size, rng), self._size)
         return image[:, ::-1] if rng.random() < 0.5 else image
 

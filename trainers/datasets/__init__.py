@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from trainers.datasets.base import Arrays, DataError, Dataset, Files, Split
 from trainers.datasets.config import DataConfig
+from trainers.datasets.inspection import Inspection, inspect_folder
 from trainers.datasets.table import SOURCES, Source
 
 __all__ = [
@@ -14,8 +15,10 @@ __all__ = [
     "DataError",
     "Dataset",
     "Files",
+    "Inspection",
     "Source",
     "Split",
+    "inspect_folder",
     "load_data",
 ]
 

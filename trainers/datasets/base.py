@@ -3,7 +3,9 @@
 Selection sees `train` and `val` alone; `test` is for the last figures.
 """
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -15,6 +17,12 @@ Indices: TypeAlias = npt.NDArray[np.intp]
 
 class DataError(ValueError):
     """Files are missing or do not suit; one or two lines that name the folder and the remedy."""
+
+
+def shown(path: Path | str) -> str:
+    """A path as it can be printed, whatever bytes it is made of."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return text if text.isprintable() else repr(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +51,19 @@ class Files:
     """[N], encoded for the file system and relative to `root`: one block of memory, whatever N is."""
     labels: Labels
     workers: int
+    may_lack: int = 0
+    """How many of the images may turn out unreadable, and be left out with a warning, before it is an error."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    def path(self, index: int) -> Path:
+        """The file of an image."""
+        return Path(self.root) / os.fsdecode(self.paths[index])
+
     def take(self, indices: Indices) -> "Files":
         """The split of these images alone, in this order."""
-        return Files(self.root, self.paths[indices], self.labels[indices], self.workers)
+        return Files(self.root, self.paths[indices], self.labels[indices], self.workers, self.may_lack)
 
 
 Split: TypeAlias = Arrays | Files

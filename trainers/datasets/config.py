@@ -4,6 +4,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from search_spaces.yamlfile import unknown
 from trainers.datasets.table import SOURCES
+from trainers.datasets.tree import Layout
 
 
 class DataConfig(BaseModel):
@@ -29,8 +30,20 @@ class DataConfig(BaseModel):
     val_size: int | None = Field(
         default=None,
         ge=1,
-        description="images carved from the training data for selection, every class in proportion; left out: a tenth; "
+        description="images carved from the training data for selection, every class in proportion and with one at "
+        "least; left out: a tenth, or one of each class if that is more; "
         "of no effect on an imagefolder with val/ and test/ of its own",
+    )
+    layout: Layout = Field(
+        default="auto",
+        description="imagefolder: classes, if each folder is a class; splits, if train/, val/ and test/ hold them; "
+        "auto: by the folders' names",
+    )
+    max_unreadable: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="imagefolder: share of the pictures that may be unreadable; they are left out with a warning",
     )
     in_memory: bool = Field(
         default=False,

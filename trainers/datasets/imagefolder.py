@@ -1,89 +1,162 @@
-"""A tree with a folder per class, or train/, val/ and test/ with those."""
+"""A tree with a folder per class, or train/, val/ and test/ with those. docs/data.md says what it may look like."""
 
-import os
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
+import numpy.typing as npt
 
-from trainers.datasets.base import Arrays, DataError, Dataset, Files, Split
+from trainers.datasets.base import Arrays, DataError, Dataset, Files, Indices, Split, shown
 from trainers.datasets.config import DataConfig
+from trainers.datasets.inspection import Inspection, Part, Progress, inspect_folder, lacking
 from trainers.datasets.pixels import MARGIN, centre_box, read_image, statistics
-from trainers.datasets.splits import capped, carve, carve_validation
+from trainers.datasets.splits import capped, carve, part_size
 
 _IMAGENET_STATISTICS: tuple[tuple[float, ...], tuple[float, ...]] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_FEW = 3
+"""Pictures of a class; of fewer, a split says little about it."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Divided:
+    """The three splits that a training sees."""
+
+    train: Files
+    val: Files
+    test: Files
+    warnings: tuple[str, ...]
+    """What a user should know of them, a line each."""
 
 
 def load(config: DataConfig) -> Dataset:
-    """The images below ``config.root``.
+    """The images below ``config.root``; what a user should know of them is logged as warnings.
 
     Raises:
-        DataError: it is no such tree, a split would be empty, or an image cannot be read.
+        DataError: it is no such tree, a split would be empty, or too many images cannot be read.
     """
-    root = Path(config.root).expanduser()
-    train_root = root / "train" if (root / "train").is_dir() else root
-    classes = _class_folders(train_root)
-    full = _list_files(train_root, classes, config)
-    given = [root / name for name in ("val", "test") if train_root != root and (root / name).is_dir()]
-    val: Split
-    test: Split
-    if given:
-        # A `val` alone, as ImageNet has it, is what papers report on: it plays the test set.
-        test = _list_files(given[-1], classes, config)
-    else:
-        rest, taken = carve(full.labels, len(full) // 10, config.seed)
-        full, test = full.take(rest), full.take(taken)
-    train: Split
-    if len(given) == 2:
-        train, val = capped(config, full), _list_files(given[0], classes, config)
-    else:
-        train, val = carve_validation(config, full)
-    if not min(len(train), len(val), len(test)):
-        raise DataError(
-            f"imagefolder: {len(train)} train, {len(val)} val and {len(test)} test images in {root} are too few; "
-            "add images, or folders train/, val/ and test/ of your own"
-        )
+    inspection = inspect(config)
+    divided = divide(inspection, config)
+    for line in (*inspection.warnings, *divided.warnings):
+        _log.warning("data: %s", line)
     size = config.image_size or 224
     mean, std = _IMAGENET_STATISTICS
+    train: Split = divided.train
+    val: Split = divided.val
+    test: Split = divided.test
     if config.in_memory:
-        train, val, test = (_decode_all(split, round(size * MARGIN)) for split in (train, val, test))
+        train, val, test = (
+            _decode_all(split, round(size * MARGIN)) for split in (divided.train, divided.val, divided.test)
+        )
         mean, std = statistics(train.images)
+    classes = inspection.classes
     return Dataset("imagefolder", train, val, test, classes, size, 3, mean, std, flip=True, padding=0)
 
 
-def _class_folders(folder: Path) -> tuple[str, ...]:
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
-    if len(names) < 2:
+def inspect(config: DataConfig, progress: Progress | None = None) -> Inspection:
+    """Looks at the folder that `config` names.
+
+    Raises:
+        DataError: as `inspect_folder`.
+    """
+    root = Path(config.root).expanduser()
+    return inspect_folder(root, layout=config.layout, max_unreadable=config.max_unreadable, progress=progress)
+
+
+def divide(inspection: Inspection, config: DataConfig) -> Divided:
+    """The splits that have folders as they are; the others are carved out of the training data.
+
+    Raises:
+        DataError: a split would be empty.
+    """
+    parts, warnings = dict(inspection.parts), list[str]()
+    full = parts.pop("train")
+    if "test" not in parts and "val" in parts:
+        # A `val` alone, as ImageNet has it, is what papers report on: it plays the test set.
+        parts["test"] = parts.pop("val")
+    first = np.sort(np.unique(full.content, return_index=True)[1])
+    if len(first) < len(full.content) and len(parts) < 2:
+        copies = len(full.content) - len(first)
+        if 2 * len(first) < len(full.content):
+            # Too few are left to carve anything out of; better leaking figures than none, if that is said.
+            full = replace(full, content=np.arange(len(full.content)))
+            told = "figures on what is carved out of it are too good, for it shares pictures with what is trained on"
+        else:
+            told = "what is carved out of it has none of them, and shares none with what is trained on"
+        warnings.append(f"{copies} of {len(full.content)} pictures of the training data are copies of others: {told}")
+    for split in ("test", "val"):
+        if split in parts:
+            continue
+        full, parts[split] = _carve(full, split, config)
+        warnings += _told_of_carved(split, parts[split], inspection.classes)
+    train = capped(config, _files(full, inspection, config))
+    val, test = (_files(parts[split], inspection, config) for split in ("val", "test"))
+    if not min(len(train), len(val), len(test)):
         raise DataError(
-            f"imagefolder: {folder} has {len(names)} class folders and needs at least 2.\n"
-            "data.root is the folder that holds one folder per class, or train/ and val/ or test/ with those"
+            f"imagefolder: {len(train)} train, {len(val)} val and {len(test)} test images in {shown(inspection.root)} "
+            "are too few; add images, or folders train/, val/ and test/ of your own"
         )
-    return tuple(names)
+    return Divided(train, val, test, tuple(warnings))
 
 
-def _list_files(folder: Path, classes: Sequence[str], config: DataConfig) -> Files:
-    unknown = sorted(set(_class_folders(folder)) - set(classes))
-    if unknown:
-        raise DataError(
-            f"imagefolder: {folder / unknown[0]} is no class of the training data; remove it or add it there"
-        )
-    index = {name: label for label, name in enumerate(classes)}
-    found = make_dataset(folder, index, extensions=IMG_EXTENSIONS, allow_empty=True)
-    paths = np.array([os.fsencode(os.path.relpath(path, folder)) for path, _ in found], dtype=np.bytes_)
-    return Files(str(folder.absolute()), paths, np.array([label for _, label in found], dtype=np.int64), config.workers)
+def _carve(part: Part, split: str, config: DataConfig) -> tuple[Part, Part]:
+    """(rest, taken): no picture's copy is in both, and `taken` has no copies."""
+    first = np.sort(np.unique(part.content, return_index=True)[1])
+    labels = part.labels[first]
+    leave = 2 if split == "test" else 1  # for the splits that are still to be carved, and for training
+    count = part_size(labels, leave=leave)
+    if split == "val":
+        count = config.val_size or max(count, 1)
+        if count >= len(labels):
+            raise DataError(
+                f"imagefolder: val_size ({count}) leaves none of the {len(labels)} training images; lower val_size"
+            )
+    kept, taken = (first[indices] for indices in carve(labels, count, config.seed, leave=leave))
+    copies = np.setdiff1d(np.arange(len(part.labels)), first)
+    staying = copies[~np.isin(part.content[copies], part.content[taken])]
+    return _take(part, np.sort(np.concatenate([kept, staying]))), _take(part, taken)
 
 
-def _decode_all(split: Split, side: int) -> Arrays:
-    assert isinstance(split, Files)
+def _take(part: Part, indices: Indices) -> Part:
+    return Part(part.folder, part.paths[indices], part.labels[indices], part.content[indices])
+
+
+def _files(part: Part, inspection: Inspection, config: DataConfig) -> Files:
+    return Files(str(part.folder), part.paths, part.labels, config.workers, inspection.may_lack)
+
+
+def _told_of_carved(split: str, part: Part, classes: Sequence[str]) -> Iterator[str]:
+    name = f"{ {'val': 'validation', 'test': 'test'}[split] }, carved out of the training data,"
+    yield from lacking(name, part.labels, classes)
+    counts = np.bincount(part.labels, minlength=len(classes)).tolist()
+    few = [f"{shown(of)} ({count})" for of, count in zip(classes, counts, strict=True) if 0 < count < _FEW]
+    if few and max(counts) >= _FEW:
+        more = f" and {len(few) - _FEW} more" if len(few) > _FEW else ""
+        yield f"{name} has at least one picture of a class where it can, and few of {', '.join(few[:_FEW])}{more}"
+
+
+def _decode_all(split: Files, side: int) -> Arrays:
+    """All that can be read, as `Batches` reads it when it streams."""
     images = np.empty((len(split), side, side, 3), dtype=np.uint8)
 
-    def decode(i: int) -> None:
-        images[i] = read_image(split, i, lambda size: centre_box(size, 1.0), side)
+    def decode(i: int) -> DataError | None:
+        try:
+            images[i] = read_image(split, i, lambda size: centre_box(size, 1.0), side)
+        except DataError as error:
+            return error
+        return None
 
     # Threads suffice: PIL lets go of the interpreter while it decodes and resizes.
     with ThreadPoolExecutor(max(1, split.workers)) as pool:
-        for _ in pool.map(decode, range(len(split))):
-            pass
-    return Arrays(images, split.labels)
+        results = list(pool.map(decode, range(len(split))))
+    errors = [error for error in results if error is not None]
+    if len(errors) > split.may_lack:
+        raise errors[0]
+    for error in errors:
+        _log.warning("data: left out: %s", error)
+    good: npt.NDArray[np.bool_] = np.array([error is None for error in results], dtype=np.bool_)
+    return Arrays(images, split.labels) if good.all() else Arrays(images[good], split.labels[good])

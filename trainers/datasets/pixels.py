@@ -1,8 +1,6 @@
 """Pictures as uint8 arrays: read, cut, resized, and what their pixels come to."""
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -11,7 +9,8 @@ import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from trainers.datasets.base import DataError, Files
+from trainers.datasets.base import DataError, Files, shown
+from trainers.datasets.pictures import FORMATS, upright
 
 MARGIN = 8 / 7
 """A training image is kept, or resized for evaluation, at this multiple of `image_size`: 256 for 224."""
@@ -20,14 +19,18 @@ Box: TypeAlias = tuple[float, float, float, float]
 
 
 def read_image(split: Files, index: int, box: Callable[[tuple[int, int]], Box], side: int) -> npt.NDArray[np.uint8]:
-    """One image's part `box(width, height)` (left, upper, right, lower), resized to uint8 [side, side, 3]."""
-    path = Path(split.root) / os.fsdecode(split.paths[index])
+    """One image's part `box(width, height)` (left, upper, right, lower), resized to uint8 [side, side, 3].
+
+    Raises:
+        DataError: the file cannot be read; names it.
+    """
+    path = split.path(index)
     try:
-        with Image.open(path) as image:
-            rgb = image.convert("RGB")
+        with Image.open(path, formats=FORMATS) as image:
+            rgb = upright(image)
             return np.asarray(rgb.resize((side, side), Image.Resampling.BILINEAR, box(rgb.size)))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: cannot be read as an image ({error}); repair or remove it") from error
+    except Exception as error:  # whatever a damaged file makes Pillow raise
+        raise DataError(f"{shown(path)}: cannot be read as an image ({error}); repair or remove it") from error
 
 
 def centre_box(size: tuple[int, int], share: float) -> Box:

@@ -1,3 +1,5 @@
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +11,7 @@ from trainers import DataConfig, DataError, TrainerConfig, Training, load_data
 from trainers.batches import Batches
 from trainers.datasets import Arrays, Files
 
-
-def write_folder(root: Path, per_class: int, classes: str = "abc", size: tuple[int, int] = (40, 30)) -> None:
-    """Class i is a flat picture of red 80 i, with green telling the pictures apart."""
-    for label, name in enumerate(classes):
-        (root / name).mkdir(parents=True)
-        for i in range(per_class):
-            Image.new("RGB", size, (80 * label, 5 * i, 0)).save(root / name / f"{i}.png")
+WriteFolder = Callable[..., None]
 
 
 def folder_config(root: Path, **changes: object) -> DataConfig:
@@ -23,7 +19,7 @@ def folder_config(root: Path, **changes: object) -> DataConfig:
 
 
 class TestImagefolder:
-    def test_a_plain_tree_is_split_three_ways(self, tmp_path: Path) -> None:
+    def test_a_plain_tree_is_split_three_ways(self, write_folder: WriteFolder, tmp_path: Path) -> None:
         write_folder(tmp_path, 20)
         data = load_data(folder_config(tmp_path))
         assert (len(data.train), len(data.val), len(data.test)) == (49, 5, 6)
@@ -31,14 +27,14 @@ class TestImagefolder:
         assert sum(map(len, parts)) == len(set.union(*parts)) == 60
         assert data.classes == ("a", "b", "c")
 
-    def test_val_alone_plays_the_test_set(self, tmp_path: Path) -> None:
+    def test_val_alone_plays_the_test_set(self, write_folder: WriteFolder, tmp_path: Path) -> None:
         write_folder(tmp_path / "train", 10)
         write_folder(tmp_path / "val", 4)
         data = load_data(folder_config(tmp_path, val_size=6))
         assert (len(data.train), len(data.val), len(data.test)) == (24, 6, 12)
         assert data.test.root == str(tmp_path / "val")
 
-    def test_three_folders_are_taken_as_they_are(self, tmp_path: Path) -> None:
+    def test_three_folders_are_taken_as_they_are(self, write_folder: WriteFolder, tmp_path: Path) -> None:
         for name, count in (("train", 10), ("val", 2), ("test", 3)):
             write_folder(tmp_path / name, count)
         data = load_data(folder_config(tmp_path))
@@ -46,7 +42,9 @@ class TestImagefolder:
         assert [Path(split.root).name for split in (data.train, data.val, data.test)] == ["train", "val", "test"]
 
     @pytest.mark.parametrize("in_memory", [True, False])
-    def test_images_have_their_labels_whatever_way_they_come(self, tmp_path: Path, in_memory: bool) -> None:
+    def test_images_have_their_labels_whatever_way_they_come(
+        self, write_folder: WriteFolder, tmp_path: Path, in_memory: bool
+    ) -> None:
         write_folder(tmp_path, 8)
         data = load_data(folder_config(tmp_path, in_memory=in_memory))
         assert isinstance(data.train, Arrays if in_memory else Files)
@@ -73,46 +71,86 @@ class TestImagefolder:
         assert torch.equal(epochs[0][1], epochs[1][1])
         assert not torch.equal(epochs[0][0], epochs[0][1])
 
-    @pytest.mark.parametrize("workers", [0, 1])
-    def test_a_file_that_is_no_image_is_named(self, tmp_path: Path, workers: int) -> None:
-        write_folder(tmp_path, 10)
-        for name in "abc":
-            for path in (tmp_path / name).iterdir():
-                path.write_bytes(path.read_bytes()[:50])
-        data = load_data(folder_config(tmp_path, workers=workers))
-        feed = Batches(data, 4, torch.device("cpu"), torch.channels_last)
-        with pytest.raises(DataError, match=r"\.png: cannot be read as an image .*; repair or remove it$"):
-            list(feed.train(0, 0, True))
-        with pytest.raises(DataError, match="cannot be read as an image"):
-            load_data(folder_config(tmp_path, in_memory=True))
+    def test_what_breaks_after_the_inspection_is_replaced_or_left_out_with_one_warning(
+        self, write_folder: WriteFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        write_folder(tmp_path, 20)
+        for workers in (0, 1):
+            data = load_data(folder_config(tmp_path, workers=workers))
+            assert isinstance(data.train, Files)
+            broken = [data.train.path(0), data.val.path(0)]
+            whole = [path.read_bytes() for path in broken]
+            for path in broken:
+                path.write_bytes(path.read_bytes()[:60])
+            feed = Batches(
+                replace(data, train=replace(data.train, may_lack=2)), 7, torch.device("cpu"), torch.channels_last
+            )
+            for images, labels in feed.train(0, 0, True):
+                assert len(images) == len(labels) == 7
+                shown = (images[:, 0].mean((1, 2)) * data.std[0] + data.mean[0]) * 255
+                assert torch.allclose(shown, 80.0 * labels, atol=1)  # another one of the class
+            val = replace(data.val, may_lack=2)
+            assert sum(len(images) for images, _ in feed.evaluate(val)) == len(val) - 1
+            assert len(list(feed.train(1, 0, True))) == feed.steps
+            told = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
+            assert [str(path) in line for path, line in zip(broken, told, strict=True)] == [True, True]
+            caplog.clear()
+            for path, content in zip(broken, whole, strict=True):
+                path.write_bytes(content)
 
-    def test_trains(self, tmp_path: Path) -> None:
+    def test_more_than_may_be_unreadable_ends_it(self, write_folder: WriteFolder, tmp_path: Path) -> None:
+        write_folder(tmp_path, 20)
+        data = load_data(folder_config(tmp_path, max_unreadable=0.0))
+        data.train.path(3).write_bytes(b"")
+        feed = Batches(data, 7, torch.device("cpu"), torch.channels_last)
+        with pytest.raises(DataError, match=r"\.png: cannot be read .*; data.max_unreadable allows no more of them$"):
+            list(feed.train(0, 0, True))
+
+    @pytest.mark.parametrize("in_memory", [True, False])
+    def test_splits_are_carved_with_every_class_where_there_are_three(
+        self, write_folder: WriteFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture, in_memory: bool
+    ) -> None:
+        for name, count in (("a", 3), ("b", 2), ("c", 100)):
+            write_folder(tmp_path, count, classes=name, first="abc".index(name))
+        data = load_data(folder_config(tmp_path, in_memory=in_memory))
+        counts = [np.bincount(split.labels, minlength=3).tolist() for split in (data.train, data.val, data.test)]
+        assert [count[:2] for count in counts] == [[1, 1], [1, 1], [1, 0]]
+        assert "carved out of the training data, has no picture of b" in caplog.text
+        assert "few of a (1), b (1)" in caplog.text
+
+    def test_copies_are_never_on_both_sides(
+        self, write_folder: WriteFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        write_folder(tmp_path, 20)
+        for name in "abc":
+            for i in range(8):
+                copied = tmp_path / name / f"{i}-Copy1.png"
+                if i % 2:
+                    copied.symlink_to(f"{i}.png")
+                else:
+                    copied.write_bytes((tmp_path / name / f"{i}.png").read_bytes())
+        data = load_data(folder_config(tmp_path))
+        contents = [
+            {split.path(i).read_bytes() for i in range(len(split))} for split in (data.train, data.val, data.test)
+        ]
+        assert not contents[0] & contents[1]
+        assert not contents[0] & contents[2]
+        assert not contents[1] & contents[2]
+        assert [len(data.val), len(data.test)] == [len(content) for content in contents[1:]]
+        assert len(data.train) > len(contents[0])  # those of its own stay: somebody may have made them on purpose
+        assert "24 of 84 pictures of the training data are copies of others" in caplog.text
+
+    def test_trains(self, write_folder: WriteFolder, tmp_path: Path) -> None:
         write_folder(tmp_path, 10)
         data = load_data(folder_config(tmp_path))
         from search_spaces import parse_architecture
 
-        skeleton = "{family: resnet, depth: 8, width: 2, image_size: 16, num_classes: 3}"
+        skeleton = "{family: resnet, depth: 8, width: 8, image_size: 16, num_classes: 3}"
         architecture = parse_architecture(f"schema: 1\nskeleton: {skeleton}\n", "test")
         training = Training(architecture, data, TrainerConfig(epochs=2, batch_size=8, warmup_epochs=0))
         assert training.run_epoch().val["loss"] > 0
 
-    @pytest.mark.parametrize(
-        ("folders", "told"),
-        [
-            ([], "has 0 class folders and needs at least 2"),
-            (["a"], "has 1 class folders and needs at least 2"),
-            (["train/a", "train/b", "val/a", "val/c"], "val/c is no class of the training data"),
-        ],
-    )
-    def test_what_is_wrong_with_the_tree_is_told(self, tmp_path: Path, folders: list[str], told: str) -> None:
-        for folder in folders:
-            (tmp_path / folder).mkdir(parents=True)
-        with pytest.raises(DataError) as caught:
-            load_data(folder_config(tmp_path))
-        assert told in str(caught.value)
-        assert str(tmp_path) in str(caught.value)
-
-    def test_too_few_images(self, tmp_path: Path) -> None:
+    def test_too_few_images(self, write_folder: WriteFolder, tmp_path: Path) -> None:
         write_folder(tmp_path, 2, classes="ab")
         with pytest.raises(DataError, match="are too few"):
             load_data(folder_config(tmp_path))

@@ -1,0 +1,139 @@
+"""Picture files as every viewer shows them, or refused by name.
+
+Turned as EXIF says; transparent parts over white; 16 bits scaled to 8; of several frames the first. Pixels of 32 bits,
+integer or float, have no white that all programs agree on, and are refused.
+"""
+
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from PIL import Image
+
+FORMATS = (
+    "AVIF",
+    "BMP",
+    "DIB",
+    "GIF",
+    "ICO",
+    "JPEG",
+    "JPEG2000",
+    "PCX",
+    "PNG",
+    "PPM",
+    "QOI",
+    "SGI",
+    "TGA",
+    "TIFF",
+    "WEBP",
+)
+"""What is read, as Pillow names it, whatever a file is called. Its reader of JPEG reads MPO too."""
+
+_SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
+_TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
+_PLAIN = ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV")
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF's orientation -> what makes the picture stand upright."""
+
+_TAIL = 4096
+_WHOLE_ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"\0\0\0\0IEND\xaeB`\x82", "GIF": b";"}
+"""Format -> how a file ends that did not break off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a file says of its picture without being decoded."""
+
+    width: int
+    """In pixels, standing upright."""
+    height: int
+    mode: str
+    """Pillow's name of the pixels' kind."""
+    transparent: bool
+    ending: str
+    """A digest of the file's last bytes. Files of one size with other endings have other contents."""
+
+
+def extensions() -> frozenset[str]:
+    """The endings of the files that are read, in lower case, with the dot."""
+    return frozenset(end for end, name in Image.registered_extensions().items() if name in (*FORMATS, "MPO"))
+
+
+def look(path: Path) -> Look:
+    """Reads the header of a picture, and decodes it only where the file does not end as its format does.
+
+    Raises:
+        Exception: Pillow's, of any kind: the file cannot be read, or was cut. ValueError: its pixels are refused.
+    """
+    with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
+        width, height, mode = *image.size, image.mode
+        _check(image)
+        turned = _turn(image) in (5, 6, 7, 8)
+        transparent = _is_transparent(image)
+        ending = _ending(file)
+        if not ending.endswith(_WHOLE_ENDS.get(image.format or "", b"nothing")):
+            image.load()
+    width, height = (height, width) if turned else (width, height)
+    return Look(width, height, mode, transparent, blake2b(ending, digest_size=8).hexdigest())
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """An opened file's picture in mode RGB.
+
+    Raises:
+        Exception: Pillow's, of any kind: it cannot be decoded. ValueError: its pixels are refused.
+    """
+    _check(image)
+    image.load()
+    turn = _TURNS.get(_turn(image))
+    if image.mode in (*_SIXTEEN_BITS, "I"):
+        wide = np.asarray(image).astype(np.uint32)
+        shown = Image.fromarray(((wide * 255 + 32767) // 65535).clip(0, 255).astype(np.uint8)).convert("RGB")
+    elif _is_transparent(image):
+        shown = Image.new("RGBA", image.size, "white")
+        shown.alpha_composite(image.convert("RGBA"))
+        shown = shown.convert("RGB")
+    else:
+        shown = image.convert("RGB")
+    return shown if turn is None else shown.transpose(turn)
+
+
+def _check(image: Image.Image) -> None:
+    """Raises ValueError for pixels that programs show differently."""
+    mode = image.mode
+    if mode == "F" or (mode == "I" and image.format not in ("PNG", "PPM")):  # those have 16 bits at most
+        kind = "float" if mode == "F" else "integer"
+        raise ValueError(f"32-bit {kind} pixels have no fixed white; save it with 8 or 16 bits")
+    if mode not in (*_SIXTEEN_BITS, *_TRANSPARENT, *_PLAIN, "I"):
+        raise ValueError(f"pixels of the kind {mode} are not known; save it as RGB")
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    return image.mode in _TRANSPARENT or "transparency" in image.info
+
+
+def _turn(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # EXIF is written by anything; a picture whose EXIF cannot be read stands as it is
+        return 1
+
+
+def _ending(file: IO[bytes]) -> bytes:
+    at = file.tell()
+    size = file.seek(0, 2)
+    file.seek(max(0, size - _TAIL))
+    ending = file.read()
+    file.seek(at)
+    return ending
