@@ -1,8 +1,10 @@
 """How a command ends otherwise than well."""
 
+from search_spaces import UserFacingError
 
-class UserError(ValueError):
-    """Something that the user must change: a file, an option. One or two lines that name the value and the remedy."""
+
+class UserError(UserFacingError, ValueError):
+    """Something that the user must change and no file says: an option, the machine, a folder."""
 
 
 class Failure(RuntimeError):

@@ -42,7 +42,7 @@ def load_fitting(config: RunConfig, space: SearchSpace) -> Dataset:
         if getattr(space.skeleton, key) != getattr(dataset, key)
     ]
     if wrong:
-        raise UserError(f"space {space.name or ''} does not fit the data {dataset.name}: {'; '.join(wrong)}")
+        raise UserError(f"space {space.name or config.space} does not fit the data {dataset.name}: {'; '.join(wrong)}")
     return dataset
 
 
@@ -97,7 +97,7 @@ def _check_kind(run: Run) -> None:
     measured = [measure for measure in run.measures if measure not in _COUNTED]
     if wanted is not None and measured and (here := cluster.kind_here()) != wanted:
         raise UserError(
-            f"nas: resources.accelerator is {wanted}, and {measured[0]} is measured where the search is started, which "
+            f"resources.accelerator is {wanted}, and {measured[0]} is measured where the search is started, which "
             f"has {here or 'no GPU'}: start it on a node of that kind, or leave resources.accelerator out"
         )
 
@@ -157,7 +157,7 @@ def _train(
                 resources, cluster.nodes(), lambda: resources.address is not None and cluster.grows()
             )
         if waits is not None:
-            console.print(f"warning: {waits}", markup=False, soft_wrap=True)
+            console.print(f"warning: {waits}", soft_wrap=True)
         display = stack.enter_context(Display(console, engine.summary, lambda: note.left(run.folder)))
         driver.run(engine, driver.Plan(run.folder, dataset, run.config.trainer, resources), on_tick)
 

@@ -45,7 +45,7 @@ def train_in_full(
     try:
         training = Training(architecture, data, chosen.trainer, device=device)
     except ValueError as error:
-        raise UserError(f"nas: {error}") from error
+        raise UserError(f"{error}") from error
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "architecture.yaml").write_text(architecture.dump())
     columns = (
@@ -85,7 +85,7 @@ def train_in_full(
 
 def _recipe(recipe: str | None, run: Path | None, overrides: list[str]) -> Recipe:
     if (recipe is None) == (run is None):
-        raise UserError("nas: say what to train on: --recipe NAME, or --run RUN for those of a run")
+        raise UserError("say what to train on: --recipe NAME, or --run RUN for those of a run")
     if run is not None:
         config = open_run(run)[0].config
         text = write_yaml(

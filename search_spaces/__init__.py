@@ -9,6 +9,7 @@ Importing the package is cheap: what needs pydantic or yaml is loaded when one o
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from search_spaces.errors import UserFacingError
 from search_spaces.options import OPTIONS, Option, Param, options
 from search_spaces.sites import EMPTY, SLOTS, Block, Site, Slot, Value
 
@@ -49,6 +50,7 @@ __all__ = [
     "Slot",
     "SpaceError",
     "Trial",
+    "UserFacingError",
     "Value",
     "choose",
     "json_schema",

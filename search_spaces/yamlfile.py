@@ -21,6 +21,8 @@ from typing import Annotated, Any, Literal, NoReturn, TypeAlias, TypeVar, Union,
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from search_spaces.errors import UserFacingError, printable
+
 MAX_BYTES = 1 << 20
 MAX_NODES = 10_000
 """Values in a document, those that aliases repeat included."""
@@ -45,12 +47,13 @@ class Problem:
     def __str__(self) -> str:
         place = self.file if self.line is None else f"{self.file}:{self.line}"
         text = ": ".join(part for part in (place, self.key, self.message) if part)
-        # One line, and nothing of the file may reach a terminal as a control sequence.
-        return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in " ".join(text.splitlines()))
+        return printable(text)
 
 
-class FileError(ValueError):
+class FileError(UserFacingError, ValueError):
     """A file that cannot be used, with all its problems. Its text has one line a problem, a hundred at most."""
+
+    names_file = True
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(sorted(problems, key=lambda problem: (problem.file, problem.line or 0)))

@@ -14,6 +14,8 @@ from typing import IO, Any
 
 import torch
 
+from search_spaces import UserFacingError
+
 FORMAT = 2
 _MARK = b"sha256:"
 _DIGEST_SIZE = 32
@@ -24,7 +26,7 @@ _OF_COMMENT = struct.Struct("<H")
 _log = logging.getLogger(__name__)
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserFacingError, ValueError):
     """A file is no checkpoint, or one of another training."""
 
 

@@ -13,8 +13,10 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from launch.errors import Failure, Interrupted, UserError
-from search_spaces import FileError
+from launch.errors import Failure, Interrupted
+from launch.files import in_words
+from search_spaces import UserFacingError
+from search_spaces.errors import printable
 
 SUCCESS, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 
@@ -104,8 +106,8 @@ def run(arguments: list[str]) -> int:
         code = app(arguments, standalone_mode=False)
     except TyperException as error:
         return _say(f"nas: {error.format_message()} (nas --help says what there is)", USER_ERROR)
-    except (FileError, UserError) as error:
-        return _say(str(error), USER_ERROR)
+    except UserFacingError as error:
+        return _say(str(error) if error.names_file else f"nas: {error}", USER_ERROR)
     except Failure as error:
         return _say(f"nas: {error}", FAILED)
     except Interrupted as error:
@@ -115,19 +117,15 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:  # `nas zoo | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return SUCCESS
-    except Exception as error:
-        if isinstance(error, _worded_for_users()):
-            return _say(f"nas: {error}", USER_ERROR)
-        raise
+    except OSError as error:
+        told = in_words(error)
+        if told is None:
+            raise
+        return _say(f"nas: {told}", USER_ERROR)
     return code if isinstance(code, int) else SUCCESS
 
 
-def _worded_for_users() -> tuple[type[Exception], ...]:
-    """Errors of the layers below that name value, place and remedy themselves. Imported when something failed."""
-    search, trainers = import_module("nas.search"), import_module("trainers")
-    return (search.JournalError, trainers.DataError, trainers.CheckpointError)
-
-
 def _say(message: str, code: int) -> int:
-    print(message, file=sys.stderr)
+    for line in message.splitlines():
+        print(printable(line), file=sys.stderr)
     return code

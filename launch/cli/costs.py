@@ -8,6 +8,7 @@ import typer
 
 from launch.cli.options import Json, Set, new_console, patience
 from launch.errors import UserError
+from launch.files import check_file, naming
 from launch.reports import costs as reports
 from launch.reports.tables import print_json, print_table
 from launch.rundir.config import load_run, run_names, space_of
@@ -49,15 +50,15 @@ def cost(
             threads=threads,
         )
     except ValueError as error:
-        raise UserError(f"nas: {error}") from error
+        raise UserError(f"{error}") from error
     size, relative = None, False
     if memory is not None:
         try:
             size, relative = read_limits({"peak_memory_train": memory})["peak_memory_train"]
         except ValueError as error:
-            raise UserError(f"nas: --memory: {str(error).removeprefix('budget.peak_memory_train: ')}") from error
+            raise UserError(f"--memory: {str(error).removeprefix('budget.peak_memory_train: ')}") from error
         if relative:
-            raise UserError(f"nas: --memory: {memory} is a multiple; write a size, such as 8GiB")
+            raise UserError(f"--memory: {memory} is a multiple; write a size, such as 8GiB")
     with patience("measuring" if measure else "simulating a step", json=json):
         found = reports.describe(
             architecture, CostModel(conditions, calibration=calibration), measure=measure, memory=size
@@ -95,10 +96,12 @@ def calibrate(
         try:
             conditions = replace(conditions, device=device)
         except ValueError as error:
-            raise UserError(f"nas: {error}") from error
+            raise UserError(f"{error}") from error
     path = out or reports.calibration_path(conditions.device)
+    check_file(path)
     found = reports.run_calibration(space, conditions, new_console(stderr=json))
-    found.save(path)
+    with naming(path):
+        found.save(path)
     rows = reports.calibration_rows(found)
     if json:
         print_json({"file": str(path), "conditions": conditions.to_dict(), "tables": rows})

@@ -9,8 +9,10 @@ import typer
 
 from launch import launchers
 from launch.cli.options import Set
+from launch.files import write_text
 from launch.launchers import Target
 from launch.rundir.config import load_run, space_of
+from search_spaces.errors import printable
 
 app = typer.Typer(name="launch", help="Writes what starts a search on a cluster.", no_args_is_help=True)
 
@@ -41,7 +43,7 @@ def slurm(
     text = launchers.slurm(config, target, launchers.Slurm(cpus_per_node, time, partition, account))
     if submit:
         script = output or Path(f"{target.name}.sbatch")
-        script.write_text(text)
+        write_text(script, text)
         typer.echo(launchers.submit(script))
     else:
         _write(text, output, lambda path: f"sbatch {path}")
@@ -106,6 +108,5 @@ def _write(text: str, output: Path | None, then: Callable[[Path], str]) -> None:
     if output is None:
         typer.echo(text, nl=False)
     else:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(text)
-        typer.echo(f"{output}: {then(output)}")
+        write_text(output, text)
+        typer.echo(printable(f"{output}: {then(output)}"))

@@ -17,8 +17,11 @@ RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]
 
 
 def new_console(*, stderr: bool = False) -> Console:
-    """A console on standard output, or on standard error where JSON goes to the output."""
-    console = Console(highlight=False, stderr=stderr)
+    """A console on standard output, or on standard error where JSON goes to the output.
+
+    It is the only one: text goes out as it is, for a path or a message may hold ``[brackets]`` and ``:colons:``.
+    """
+    console = Console(highlight=False, markup=False, emoji=False, stderr=stderr)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = 200  # a file or a pipe has no edge: nothing is to be folded
     return console

@@ -8,12 +8,14 @@ import typer
 
 from launch.cli.options import Json, RunDir, new_console
 from launch.errors import UserError
+from launch.files import in_words, write_text
 from launch.reports import status as reports
 from launch.reports.facts import facts_of
 from launch.reports.report import exported, print_report, write
 from launch.reports.tables import print_json
 from launch.rundir.run import open_run
 from nas.analysis import select as select_trial
+from search_spaces.errors import printable
 
 
 def status(run: RunDir, json: Json = False) -> None:
@@ -28,8 +30,18 @@ def status(run: RunDir, json: Json = False) -> None:
 def report(run: RunDir, json: Json = False) -> None:
     """Draws a run's report anew from its journal, also while it is under way, and prints the front."""
     facts = facts_of(*open_run(run))
-    write(facts)
-    print_report(new_console(), facts, run, json=json)
+    try:
+        write(facts)
+    except (
+        OSError
+    ) as error:  # the run is another's, or on a disk that is read-only or full: it can be read all the same
+        told = in_words(error)
+        if told is None:
+            raise
+        print_report(new_console(), facts, run, json=json, written=False)
+        print(printable(f"nas: the report's files are not written: {told}"), file=sys.stderr)
+    else:
+        print_report(new_console(), facts, run, json=json)
 
 
 def export(
@@ -43,11 +55,10 @@ def export(
     try:
         trial = select_trial(trials, opened.objectives, select)
     except ValueError as error:
-        raise UserError(f"nas: {error}") from error
+        raise UserError(f"{error}") from error
     text = exported(opened, trial)
     if output is None:
         sys.stdout.write(text)
     else:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(text)
-        print(f"{output}: trial {trial.number}; train it with: nas train {output} --run {run}")
+        write_text(output, text)
+        print(printable(f"{output}: trial {trial.number}; train it with: nas train {output} --run {run}"))

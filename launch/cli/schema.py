@@ -20,4 +20,4 @@ def schema(
     elif of == "run":
         print_json(RunConfig.model_json_schema())
     else:
-        raise UserError(f"nas: there is no schema of {of!r}; choose space or run")
+        raise UserError(f"there is no schema of {of!r}; choose space or run")

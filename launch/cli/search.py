@@ -7,14 +7,15 @@ import typer
 
 from launch import session
 from launch.cli.options import Json, RunDir, Set, new_console
-from launch.errors import Failure, Interrupted
+from launch.errors import Failure, Interrupted, UserError
+from launch.files import check_folder, in_words, naming
 from launch.ray.connection import address_of
 from launch.reports.facts import facts_of
 from launch.reports.report import print_report
 from launch.rundir.config import load_run, space_of
 from launch.rundir.run import Run, begin, foreign, open_run
 from launch.session import cost_model, load_fitting
-from nas.search import printable
+from search_spaces.errors import printable
 from trainers import Dataset
 
 
@@ -35,13 +36,14 @@ def search(
     space = space_of(file, config)
 
     # All that can be wrong is found before the run's folder is made.
+    folder = run or Path("runs") / Path(file).stem
+    check_folder(folder)
     dataset = load_fitting(config, space)
     cost_model(config)
-    folder = run or Path("runs") / Path(file).stem
     begun = begin(folder, config, space, overwrite=overwrite)
     if overwrite and (left := foreign(folder)):
         new_console(stderr=json).print(
-            printable(f"{folder}: left as they are, for no run wrote them: {', '.join(left)}"), markup=False
+            printable(f"{folder}: left as they are, for no run wrote them: {', '.join(left)}"), soft_wrap=True
         )
     _work(begun, dataset, folder, address_of(None, config.resources.address), json=json)
 
@@ -62,11 +64,18 @@ def resume(
 
 def _work(run: Run, dataset: Dataset, shown: Path, address: str | None, *, json: bool) -> None:
     console = new_console(stderr=json)
-    console.print(f"run {shown}  (Ctrl-C stops; nas resume {shown} goes on; tensorboard --logdir {shown}/tensorboard)")
+    head = f"run {shown}  (Ctrl-C stops; nas resume {shown} goes on; tensorboard --logdir {shown}/tensorboard)"
+    console.print(printable(head), soft_wrap=True)
     try:
-        summary = session.search(run.folder, dataset, console, address)
+        with naming(run.folder):
+            summary = session.search(run.folder, dataset, console, address)
     except Interrupted:
         raise Interrupted(f"\nstopped; what is finished is kept. Go on with: nas resume {shown}") from None
+    except OSError as error:
+        told = in_words(error)
+        if told is None:
+            raise
+        raise UserError(f"{told}. What is finished is kept; nas resume {shown} goes on") from error
     if not summary.complete:
         reason = summary.exhausted or f"{summary.failed} failed, {sum(summary.rejected.values())} over budget"
         raise Failure(f"no trial was trained to the end ({reason}); nas report {shown} says why")

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from launch.cli.options import Json, Set, new_console
+from launch.files import check_folder, naming
 from launch.reports.tables import print_json
 from launch.training import train_in_full
 from search_spaces import load_architecture
@@ -24,6 +25,8 @@ def train(
 
     architecture = load_architecture(config)
     folder = output or Path("runs") / f"train-{Path(config).stem}"
-    figures = train_in_full(architecture, folder, new_console(stderr=json), recipe, run, overrides, device)
+    check_folder(folder)
+    with naming(folder):
+        figures = train_in_full(architecture, folder, new_console(stderr=json), recipe, run, overrides, device)
     if json:
         print_json(figures)

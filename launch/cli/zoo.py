@@ -30,7 +30,7 @@ def zoo(
 
     names = paper_tables.tables()
     if table != "all" and table not in names:
-        raise UserError(f"nas: there is no table {table!r}; choose one of {', '.join(names)}, or all")
+        raise UserError(f"there is no table {table!r}; choose one of {', '.join(names)}, or all")
     found = [row for name in (names if table == "all" else [table]) for row in paper_tables.rows(name)]
     if json:
         print_json([asdict(row) for row in found])
@@ -39,7 +39,7 @@ def zoo(
     console = new_console()
     print_table(console, [_paper_row(row, notes) for row in found])
     for note, number in notes.items():
-        console.print(f"[{number}] {note}", style="dim", markup=False, soft_wrap=True)
+        console.print(f"[{number}] {note}", style="dim", soft_wrap=True)
 
 
 def _zoo_row(name: str, architecture: Architecture) -> dict[str, Any]:

@@ -56,16 +56,16 @@ class Target:
 def check(config: RunConfig, target: Target) -> None:
     """Raises a UserError where the run can never start on such nodes, or not in that folder."""
     if target.nodes < 1 or target.gpus_per_node < 0:
-        raise UserError(f"nas: {target.nodes} nodes of {target.gpus_per_node} GPUs are none; give at least one node")
+        raise UserError(f"{target.nodes} nodes of {target.gpus_per_node} GPUs are none; give at least one node")
     if "://" in target.run:
         raise UserError(
-            f"nas: --run {target.run} is in an object store, and a run needs what only a file system has; give a "
+            f"--run {target.run} is in an object store, and a run needs what only a file system has; give a "
             "folder on one that all nodes share"
         )
     wanted = config.resources.gpus_per_trial
     if wanted > target.gpus_per_node:
         raise UserError(
-            f"nas: resources.gpus_per_trial is {wanted:g}, and a node has {target.gpus_per_node} GPUs: no trial would "
+            f"resources.gpus_per_trial is {wanted:g}, and a node has {target.gpus_per_node} GPUs: no trial would "
             "ever start; give nodes with more GPUs (--gpus-per-node), or trials fewer"
         )
 
@@ -83,7 +83,7 @@ def plain(option: str, value: str) -> str:
         UserError: it holds what could mean something there: spaces, quotes, line ends.
     """
     if not _SAFE.fullmatch(value):
-        raise UserError(f"nas: {option}: {value!r} may hold letters, digits and . , : @ % + = / [ ] - only")
+        raise UserError(f"{option}: {value!r} may hold letters, digits and . , : @ % + = / [ ] - only")
     return value
 
 

@@ -71,7 +71,7 @@ def ray_up(config: RunConfig, target: Target, cloud: Cloud) -> str:
     if cloud.provider == "local":
         return document({**common, **_own(target, cloud)})
     if cloud.provider not in _MACHINES:
-        raise UserError(f"nas: --provider: there is no {cloud.provider!r}; choose one of {', '.join(PROVIDERS)}")
+        raise UserError(f"--provider: there is no {cloud.provider!r}; choose one of {', '.join(PROVIDERS)}")
     return document({**common, **_rented(target, cloud)})
 
 
@@ -79,7 +79,7 @@ def _own(target: Target, cloud: Cloud) -> dict[str, Any]:
     """Machines of one's own: Ray finds out itself what they have."""
     if len(cloud.hosts) != target.nodes:
         raise UserError(
-            f"nas: --hosts names {len(cloud.hosts)} machines and --nodes says {target.nodes}; name each, the head first"
+            f"--hosts names {len(cloud.hosts)} machines and --nodes says {target.nodes}; name each, the head first"
         )
     head, *others = (plain("--hosts", host) for host in cloud.hosts)
     return {
@@ -93,13 +93,13 @@ def _rented(target: Target, cloud: Cloud) -> dict[str, Any]:
     known = _MACHINES[cloud.provider]
     if cloud.machine is not None:
         if cloud.cpus is None:
-            raise UserError(f"nas: --machine {cloud.machine}: say with --cpus-per-node how many processors it has")
+            raise UserError(f"--machine {cloud.machine}: say with --cpus-per-node how many processors it has")
         machine, cpus = plain("--machine", cloud.machine), cloud.cpus
     elif target.gpus_per_node in known:
         machine, cpus = known[target.gpus_per_node]
     else:
         raise UserError(
-            f"nas: no machine of {cloud.provider} with {target.gpus_per_node} GPUs is known here; known are those with "
+            f"no machine of {cloud.provider} with {target.gpus_per_node} GPUs is known here; known are those with "
             f"{', '.join(map(str, known))}; name one with --machine and --cpus-per-node"
         )
     provider: dict[str, Any] = {"type": cloud.provider}
@@ -111,7 +111,7 @@ def _rented(target: Target, cloud: Cloud) -> dict[str, Any]:
             node = {"InstanceType": machine, "BlockDeviceMappings": [disk]}
         case "gcp":
             if cloud.project is None:
-                raise UserError("nas: gcp needs --project, the id of your project")
+                raise UserError("gcp needs --project, the id of your project")
             provider |= {"region": region, "availability_zone": f"{region}-a", "project_id": cloud.project}
             image = "common-cu128-ubuntu-2204-nvidia-570" if target.gpus_per_node else "common-cpu"
             start = {

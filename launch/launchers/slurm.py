@@ -156,9 +156,7 @@ def submit(script: Path) -> str:
     try:
         done = subprocess.run(["sbatch", str(script)], check=True, capture_output=True, text=True)
     except FileNotFoundError:
-        raise UserError(
-            f"nas: there is no sbatch on this machine; {script} is written, submit it where there is"
-        ) from None
+        raise UserError(f"there is no sbatch on this machine; {script} is written, submit it where there is") from None
     except subprocess.CalledProcessError as error:
-        raise UserError(f"nas: sbatch refused {script}: {' '.join(error.stderr.split())}") from error
+        raise UserError(f"sbatch refused {script}: {' '.join(error.stderr.split())}") from error
     return done.stdout.strip()

@@ -50,7 +50,7 @@ def check_fits(resources: Resources, nodes: Sequence[Node], grows: Callable[[], 
         f"of the cluster has them together ({most})"
     )
     if not grows():
-        raise UserError(f"nas: {missing}: lower resources.cpus_per_trial or resources.gpus_per_trial")
+        raise UserError(f"{missing}: lower resources.cpus_per_trial or resources.gpus_per_trial")
     return f"{missing}: waiting for the autoscaler to add one; ray status says what it can add, Ctrl-C stops"
 
 

@@ -10,7 +10,7 @@ import ray
 
 from launch.errors import UserError
 from launch.rundir.config import Resources
-from nas.search import printable
+from search_spaces.errors import printable
 
 LOCAL = "local"
 """The address that stands for a private Ray session on this machine."""
@@ -28,14 +28,14 @@ def address_of(kept: str | None, given: str | None) -> str | None:
     """
     if given is None and kept not in _TRUSTED:
         raise UserError(
-            f"nas: the run was begun on the Ray cluster {printable(str(kept))}; say again where to go on: "
+            f"the run was begun on the Ray cluster {printable(str(kept))}; say again where to go on: "
             f"--address {printable(str(kept))}, or --address {LOCAL} for this machine"
         )
     address = kept if given is None else given
     if address is not None and address.startswith("ray://"):
         # Tune moves itself to the cluster there, and would have to take the open journal along.
         raise UserError(
-            f"nas: {printable(address)}: a search cannot be driven through Ray Client; start it on a machine of the "
+            f"{printable(address)}: a search cannot be driven through Ray Client; start it on a machine of the "
             "cluster (--address auto), or from anywhere by ray job submit"
         )
     return None if address == LOCAL else address

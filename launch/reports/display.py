@@ -54,7 +54,7 @@ class Display:
         if self._live:
             self._live.update(self._panel(summary, note), refresh=True)
         else:
-            self._console.print(line(summary, self._left(summary), note), highlight=False, soft_wrap=True)
+            self._console.print(line(summary, self._left(summary), note), soft_wrap=True)
 
     def _left(self, summary: Summary) -> float | None:
         """Seconds to go, by the share of trials that are decided; None while nothing can be said."""

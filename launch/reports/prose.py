@@ -49,7 +49,7 @@ def markdown(facts: Facts, plots: Iterable[str]) -> str:
     run = facts.run
     limits = [f"{measure} at most {measure_amount(limit, measure)}" for measure, limit in run.limits.items()]
     lines = [
-        f"# {run.space.name}: where attention pays",
+        f"# {run.space.name or run.folder.name}: where attention pays",
         "",
         f"{run.config.data.name}, {run.space.skeleton.family}, {run.space.size:,} architectures in the space. "
         f"Budget: {', '.join(limits) or 'none'}.",

@@ -14,6 +14,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from rich.console import Console
 
+from launch.files import naming
 from launch.reports import html, plots
 from launch.reports.facts import Facts
 from launch.reports.prose import (
@@ -35,13 +36,19 @@ from nas.analysis.effects import as_table
 from nas.costs import UNITS
 from nas.export import export
 from nas.search import ACCURACY, TrialRecord
+from search_spaces.errors import printable
 
 _SCALES: Mapping[str, float] = {"bytes": 2**20, "": 1e6, "ms": 1.0}
 
 
 def write(facts: Facts) -> Path:
-    """Writes the report; returns its HTML file."""
+    """Writes the report; returns its HTML file. Raises an OSError that names what could not be written."""
     folder = facts.run.folder / names.REPORT
+    with naming(folder):
+        return _write(facts, folder)
+
+
+def _write(facts: Facts, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for stale in folder.glob("front-*.yaml"):
         stale.unlink()
@@ -126,10 +133,10 @@ def _scaled(value: float, measure: str) -> float:
     return value / _SCALES[UNITS[measure]]
 
 
-def print_report(console: Console, facts: Facts, shown: Path, *, json: bool) -> None:
+def print_report(console: Console, facts: Facts, shown: Path, *, json: bool, written: bool = True) -> None:
     """Prints the front, the finalists and the verdict, as tables or as JSON.
 
-    `shown`: the run's folder as the user named it.
+    `shown`: the run's folder as the user named it. `written`: whether the report's files lie there.
     """
     run = facts.run
     if json:
@@ -161,4 +168,5 @@ def print_report(console: Console, facts: Facts, shown: Path, *, json: bool) -> 
     if facts.finalists:
         print_table(console, [finalist_cells(row) for row in facts.finalists], title=f"\n{FINALISTS_TITLE}")
     console.print(f"\n{spent_text(facts)}\n\n{verdict(facts)}")
-    console.print(f"report {shown}/report/report.html   export: nas export {shown} --select knee -o best.yaml")
+    page = f"report {shown}/report/report.html   " if written else ""
+    console.print(printable(f"{page}export: nas export {shown} --select knee -o best.yaml"), soft_wrap=True)

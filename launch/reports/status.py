@@ -21,7 +21,8 @@ from launch.reports.display import duration
 from launch.reports.tables import print_table
 from launch.rundir import names
 from launch.rundir.run import Run
-from nas.search import EpochRecord, TrialRecord, printable
+from nas.search import EpochRecord, TrialRecord
+from search_spaces.errors import printable
 
 _PACE_OVER = 64
 """Epochs, the latest, that the pace is taken over."""
@@ -121,7 +122,7 @@ def show(console: Console, found: Mapping[str, Any]) -> None:
     ]
     for name, value in lines:
         if value:
-            console.print(f"{name:>12}  {value}", markup=False, soft_wrap=True)
+            console.print(f"{name:>12}  {value}", soft_wrap=True)
     note = found["cluster"] or {"nodes": []}
     for title, rows in (
         ("cluster", [_given(row) for row in note["nodes"]]),
@@ -133,7 +134,7 @@ def show(console: Console, found: Mapping[str, Any]) -> None:
             console.print()
             print_table(console, [_cells(row) for row in rows], title=title)
     for warning in found["warnings"]:
-        console.print(f"\nwarning: {printable(warning)}", markup=False, soft_wrap=True)
+        console.print(f"\nwarning: {printable(warning)}", soft_wrap=True)
 
 
 def _driver(folder: Path) -> dict[str, Any] | None:
@@ -273,12 +274,12 @@ def _ago(seconds: float | None) -> str | None:
 
 
 def _cells(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row for people: no brackets, seconds rounded, nothing that a terminal would obey."""
+    """A row for people: lists in words, seconds rounded, nothing that a terminal would obey."""
     cells: dict[str, Any] = {}
     for name, value in row.items():
         title = {"heard_s": "last heard", "epoch_s": "an epoch, s"}.get(name, name)
         if isinstance(value, list):
             cells[title] = ", ".join(map(str, value))
         else:
-            cells[title] = printable(value).replace("[", r"\[") if isinstance(value, str) else value
+            cells[title] = printable(value) if isinstance(value, str) else value
     return cells

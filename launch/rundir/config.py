@@ -1,12 +1,12 @@
 """The run file: what is searched, on what data, for what, within what, by what means."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from launch.errors import UserError
 from nas.costs import MEASURES, read_limits
 from nas.search import ACCURACY, SearchConfig
 from search_spaces import SearchSpace, load_space
@@ -147,4 +147,7 @@ def space_of(file: str, config: RunConfig) -> SearchSpace:
     try:
         return load_space(beside if beside.is_file() else config.space)
     except FileError as error:
-        raise UserError(f"{file}: space: {error}" if len(error.problems) == 1 else str(error)) from error
+        if len(error.problems) > 1:
+            raise
+        (problem,) = error.problems
+        raise FileError([replace(problem, file=f"{file}: space: {problem.file}")]) from error

@@ -12,7 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from launch.rundir import names
-from nas.search import JournalError, printable
+from nas.search import JournalError
+from search_spaces.errors import printable
 
 _OPTUNA_LOCK = f"{names.JOURNAL}.lock"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:", re.ASCII)
@@ -25,11 +26,7 @@ def check_files(folder: Path) -> None:
         JournalError: names the first link that leaves the folder, or the first thing that is neither file nor folder;
             or the folder is not one of a file system.
     """
-    if _SCHEME.fullmatch(next(iter(folder.parts), "")):
-        raise JournalError(
-            f"{_shown(folder)} is in an object store, and a run needs what only a file system has: appending, locking, "
-            "renaming; give a folder on one that all nodes share, and copy the run when it is done"
-        )
+    check_place(folder)
     root = folder.resolve()
     pending = [root] if root.is_dir() else []
     while pending:
@@ -44,6 +41,15 @@ def check_files(folder: Path) -> None:
                         _check_link(Path(entry.path), root)
                     elif not stat.S_ISREG(mode):
                         raise JournalError(f"{_shown(entry.path)} is neither a file nor a folder; remove it")
+
+
+def check_place(folder: Path) -> None:
+    """Raises a JournalError unless the folder is one of a file system, there or not."""
+    if _SCHEME.fullmatch(next(iter(folder.parts), "")):
+        raise JournalError(
+            f"{_shown(folder)} is in an object store, and a run needs what only a file system has: appending, locking, "
+            "renaming; give a folder on one that all nodes share, and copy the run when it is done"
+        )
 
 
 def _check_link(link: Path, root: Path) -> None:

@@ -13,12 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapte
 
 from launch.rundir import names
 from launch.rundir.config import RunConfig
-from launch.rundir.guard import check_files
-from nas.search import ACCURACY, Figure, Journal, JournalError, Objective, TrialRecord, is_journal, locked, printable
+from launch.rundir.guard import check_files, check_place
+from nas.search import ACCURACY, Figure, Journal, JournalError, Objective, TrialRecord, is_journal, locked
 from nas.search.lines import damaged
 from nas.search.reading import StudyRecord, read_run
 from nas.search.records import RecordError, check_plan
 from search_spaces import SearchSpace, parse_space
+from search_spaces.errors import printable
 
 VERSION = metadata.version("attention-nas")
 MEASURED = "measured:"
@@ -88,6 +89,9 @@ def open_run(folder: Path) -> tuple[Run, list[TrialRecord]]:
             a file of it leads out of the folder.
         SpaceError: its journal holds a space that cannot be used.
     """
+    check_place(folder)
+    if not (folder / names.JOURNAL).is_file():  # said first: a folder that is no run may hold whatever it likes
+        raise JournalError(f"{printable(str(folder))} holds no run: {names.JOURNAL} is not there")
     check_files(folder)
     study = read_run(folder.resolve())
     settings = _checked(study, "settings", _Settings, study.settings)

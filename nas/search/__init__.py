@@ -4,7 +4,7 @@ from nas.search.config import SearchConfig
 from nas.search.default import Known
 from nas.search.engine import Engine, Summary
 from nas.search.journal import Journal, RunLockedError, is_journal, locked, read_study, settings_of
-from nas.search.lines import JournalError, printable
+from nas.search.lines import JournalError
 from nas.search.records import (
     ACCURACY,
     EpochRecord,
@@ -37,7 +37,6 @@ __all__ = [
     "is_journal",
     "locked",
     "make_sampler",
-    "printable",
     "read_study",
     "read_trials",
     "settings_of",

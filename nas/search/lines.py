@@ -16,6 +16,9 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+from search_spaces import UserFacingError
+from search_spaces.errors import printable
+
 OURS = ""
 """Stands in the file for who wrote a line of this program; Optuna's own lines hold a name there."""
 
@@ -26,13 +29,8 @@ _HOLE = b"\0" * 8
 _COMPARED = 64
 
 
-class JournalError(RuntimeError):
+class JournalError(UserFacingError, RuntimeError):
     """A run that cannot be opened or written, in one or two lines that a user can act on."""
-
-
-def printable(text: str) -> str:
-    """One line in which nothing of a stranger's reaches a terminal as a control sequence."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in " ".join(text.splitlines()))
 
 
 def damaged(path: Path, place: str, what: str) -> JournalError:

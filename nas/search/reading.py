@@ -15,8 +15,9 @@ from optuna.trial import TrialState
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from nas.search.journal import JOURNAL_NAME, SETTINGS, STUDY_NAME
-from nas.search.lines import OURS, JournalError, Lines, damaged, printable
+from nas.search.lines import OURS, JournalError, Lines, damaged
 from nas.search.records import Direction, RecordError, TrialRecord, record_of
+from search_spaces.errors import printable
 
 _METRICS = "study:metric_names"
 """Optuna's attribute of the study."""

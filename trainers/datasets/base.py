@@ -11,11 +11,13 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from search_spaces import UserFacingError
+
 Labels: TypeAlias = npt.NDArray[np.int64]
 Indices: TypeAlias = npt.NDArray[np.intp]
 
 
-class DataError(ValueError):
+class DataError(UserFacingError, ValueError):
     """Files are missing or do not suit; one or two lines that name the folder and the remedy."""
 
 

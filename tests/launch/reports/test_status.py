@@ -109,7 +109,7 @@ def test_what_ray_gave_to_whom_and_which_gpus_are_idle(run: Run, capsys: pytest.
     found = status(run, [trial(0, "active", 4)], now=NOW + 5)
     assert found["cluster"]["nodes"][0]["free_gpus"] == 2
     assert any(line.startswith("a: 2 of 2 GPUs are idle: trials ask for none") for line in found["warnings"])
-    show(Console(width=120), found)
+    show(Console(width=120, markup=False), found)
     printed = capsys.readouterr().out
     assert "6 of 8" in printed
     assert "H100" in printed
