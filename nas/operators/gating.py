@@ -207,6 +207,12 @@ def _at_once(rows: Tensor, columns: Tensor) -> bool:
     return rows.numel() * columns.numel() <= _AT_ONCE
 
 
+def _kron(rows: Tensor, columns: Tensor) -> Tensor:
+    """torch.kron, which fails on some transposed matrices and matrices of one row or column."""
+    products = rows[:, None, :, None] * columns[None, :, None, :]
+    return products.reshape(rows.shape[0] * columns.shape[0], -1)
+
+
 @torch.library.custom_op("attention_nas::resample", mutates_args=(), device_types="cpu")
 @without_autocast
 def _resample(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -215,8 +221,7 @@ def _resample(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     height, width = rows.shape[1], columns.shape[1]
     if x.is_contiguous():
         if _at_once(rows, columns):
-            matrix = torch.kron(rows.contiguous(), columns.contiguous())  # of transposed ones it may fail
-            return (x.view(n * c, h * w) @ matrix).view(n, c, height, width)
+            return (x.view(n * c, h * w) @ _kron(rows, columns)).view(n, c, height, width)
         return torch.matmul(torch.matmul(rows.t(), x.view(n * c, h, w)), columns).view(n, c, height, width)
     lines = torch.matmul(rows.t(), x.permute(0, 2, 3, 1).reshape(n, h, w * c))  # [N, H', W C]
     out = torch.matmul(columns.t(), lines.view(n * height, w, c)).view(n, height, width, c)
@@ -236,7 +241,7 @@ def _add_resampled(grad: Tensor, small: Tensor, rows: Tensor, columns: Tensor) -
     n, c, h, w = grad.shape
     if grad.is_contiguous() and _at_once(rows, columns):
         flat = small.reshape(n * c, math.prod(small.shape[2:]))
-        grad.view(n * c, h * w).addmm_(flat, torch.kron(rows, columns).t())
+        grad.view(n * c, h * w).addmm_(flat, _kron(rows, columns).t())
     elif grad.is_contiguous():
         lines = torch.matmul(rows, small.reshape(n * c, *small.shape[2:]))  # [N C, H, W']
         grad.view(n * c, h, w).baddbmm_(lines, columns.t().expand(n * c, -1, -1))
