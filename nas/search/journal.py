@@ -34,6 +34,7 @@ from optuna.storages.journal import BaseJournalBackend, JournalFileSymlinkLock
 from optuna.trial import TrialState
 
 from nas.search.lines import OURS, JournalError, Lines, sealed
+from nas.search.optuna_private import Storage
 
 JOURNAL_NAME = "journal.log"
 STUDY_NAME = "nas"
@@ -91,7 +92,7 @@ class Journal:
             if path.exists():
                 _clear_beginning(path)
             backend = _Writer(path)
-            storage = optuna.storages.JournalStorage(backend)
+            storage = Storage(backend)
             with backend.held():
                 study = optuna.create_study(storage=storage, study_name=STUDY_NAME, directions=list(directions))
                 with warnings.catch_warnings():
@@ -175,7 +176,7 @@ def settings_of(study: optuna.Study) -> dict[str, Any]:
 
 def _load(backend: BaseJournalBackend, path: Path) -> optuna.Study:
     try:
-        return optuna.load_study(study_name=STUDY_NAME, storage=optuna.storages.JournalStorage(backend))
+        return optuna.load_study(study_name=STUDY_NAME, storage=Storage(backend))
     except KeyError:
         raise JournalError(f"{path} is not a journal of this program: it holds no study named {STUDY_NAME!r}") from None
 

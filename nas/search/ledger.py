@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 
 from nas.search import records
 from nas.search.journal import Journal
+from nas.search.optuna_private import set_user_attr, trial_id_of, trial_of
 from nas.search.records import EpochRecord, Origin, Status, TrialRecord, read_trials
 from search_spaces import Architecture, Value
 
@@ -149,7 +150,7 @@ class TrialLedger:
         entry = Entry(
             number=trial.number,
             # The study's own copy: there need not be two.
-            plan=self.study._storage.get_trial(trial._trial_id).user_attrs[records.ARCHITECTURE],
+            plan=trial_of(self.study, trial.number).user_attrs[records.ARCHITECTURE],
             fingerprint=architecture.fingerprint,
             origin=origin,
             seed=seed,
@@ -183,7 +184,7 @@ class TrialLedger:
     def repeat(self, trial: optuna.Trial, fingerprint: str, *, origin: Origin) -> None:
         """Records a proposal that is known: its result, if there is one, is told again at no cost."""
         first = self.first[fingerprint]
-        known = self.study.get_trials(deepcopy=False)[first]
+        known = trial_of(self.study, first)
         trial.set_user_attr(records.FINGERPRINT, fingerprint)
         trial.set_user_attr(records.ORIGIN, origin.stored)
         trial.set_user_attr(records.DUPLICATE_OF, first)
@@ -241,7 +242,7 @@ class TrialLedger:
         with self._journal.commit():
             self._set(entry.number, records.REASON, reason)
             self._set(entry.number, records.REJECTED, records.BY_TRAINING)
-            optuna.Trial(self.study, self._trial_id(entry.number)).set_constraint("out_of_memory", 1.0)
+            optuna.Trial(self.study, trial_id_of(self.study, entry.number)).set_constraint("out_of_memory", 1.0)
             self._tell_infeasible(entry.number, values)
         self.rejected[records.BY_TRAINING] += 1
         self._end(entry, "rejected")
@@ -273,11 +274,7 @@ class TrialLedger:
             self.study.tell(number, list(values), TrialState.COMPLETE)
 
     def _set(self, number: int, name: str, value: Any) -> None:  # noqa: ANN401  # JSON
-        # By the storage: `optuna.Trial` of a number would call the sampler's `before_trial` again.
-        self.study._storage.set_trial_user_attr(self._trial_id(number), name, value)
-
-    def _trial_id(self, number: int) -> int:
-        return self.study._storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
+        set_user_attr(self.study, number, name, value)
 
     # --- memory
 

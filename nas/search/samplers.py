@@ -3,7 +3,6 @@
 What a sampler does for trial n depends on the seed, n and the study alone, so a resumed run goes on as it would have.
 """
 
-import copy
 import importlib.util
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas.search.default import FrontNeighbours, KnownOf
 from nas.search.evolution import evolve
 from nas.search.leveled import LeveledSampler
+from nas.search.optuna_private import only
 from nas.search.seeds import trial_seed
 from nas.search.threads import one_thread
 from search_spaces import SearchSpace
@@ -51,13 +51,7 @@ def _proposed(study: optuna.Study) -> optuna.Study:
 
     Optuna's samplers learn from the parameters that all trials have, and with one such trial they would have none.
     """
-    view, get_trials = copy.copy(study), study._get_trials
-
-    def with_parameters(*args: Any, **settings: Any) -> list[FrozenTrial]:  # noqa: ANN401
-        return [trial for trial in get_trials(*args, **settings) if trial.params or not trial.state.is_finished()]
-
-    view._get_trials = with_parameters  # type: ignore[method-assign]
-    return view
+    return only(study, lambda trial: bool(trial.params) or not trial.state.is_finished())
 
 
 class _Reseeded(BaseSampler):
