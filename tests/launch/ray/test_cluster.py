@@ -213,16 +213,6 @@ def sleeper(hold: Path | None = None) -> type[Any]:
     return Sleeper
 
 
-@pytest.fixture
-def cluster() -> "Iterator[Cluster]":
-    """A head that has no room for trials; nodes are the test's to add."""
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    yield cluster
-    cluster.shutdown()
-
-
 @contextmanager
 def searching(
     folder: Path,

@@ -103,6 +103,56 @@ def check(folder: Path, check_complete: Callable[[Path, int], list[TrialRecord]]
     return check
 
 
+def a_worker_of(folder: Path) -> int:
+    """The process of one that has told an epoch."""
+    _, trials = open_run(folder / "run")
+    worker = max((record.ended or 0.0, record.worker) for trial in trials for record in trial.epochs.values())[1]
+    assert worker is not None
+    return worker
+
+
+def tear(folder: Path) -> None:
+    """A write that the power did not live to see finished."""
+    with (folder / "run" / "journal.log").open("ab") as journal:
+        journal.write(b'{"op_code": 8, "trial_')
+    open_run(folder / "run")  # readable as it is
+
+
+def test_a_worker_the_driver_and_rays_head_die_in_turn_and_ctrl_c_comes(
+    folder: Path, check: Check, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every kind of end in one run; `make test-kills` has each of them by itself, again and again."""
+    monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "1")  # for which Ray waits a minute, then ends us
+    trials = 2 * TRIALS
+    process = nas(folder, "search", "run.yaml", "--run", "run", "--set", f"search.trials={trials}")
+    wait_for(folder, process, 3)
+    os.kill(a_worker_of(folder), signal.SIGKILL)
+    wait_for(folder, process, 6)
+    process.kill()
+    process.communicate(timeout=LIMIT_S)
+    tear(folder)
+
+    process = nas(folder, "resume", "run")
+    wait_for(folder, process, epochs_told(folder) + 1)
+    heads = head_of(process)
+    assert heads
+    for head in heads:
+        os.kill(head, signal.SIGKILL)
+    out, _ = process.communicate(timeout=LIMIT_S)
+    assert process.returncode != 0, out
+
+    process = nas(folder, "resume", "run")
+    wait_for(folder, process, epochs_told(folder) + 1)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 130, out
+    assert "Go on with: nas resume run" in out
+    assert "Traceback" not in out
+    finish(folder)
+    check(trials)
+
+
+@pytest.mark.repeated
 def test_three_kills_of_the_driver_change_nothing(folder: Path, check: Check) -> None:
     rng = random.Random(0)
     told = 0
@@ -113,26 +163,23 @@ def test_three_kills_of_the_driver_change_nothing(folder: Path, check: Check) ->
         process.kill()
         process.communicate(timeout=LIMIT_S)
         told = epochs_told(folder)
-    with (folder / "run" / "journal.log").open("ab") as journal:
-        journal.write(b'{"op_code": 8, "trial_')  # a write that the power did not live to see finished
-    open_run(folder / "run")  # readable as it is
+    tear(folder)
     finish(folder)
     check(TRIALS)
 
 
+@pytest.mark.repeated
 def test_a_worker_that_dies_costs_its_epoch_alone(folder: Path, check: Check) -> None:
     process = nas(folder, "search", "run.yaml", "--run", "run")
     wait_for(folder, process, 3)
-    _, trials = open_run(folder / "run")
-    worker = next(record.worker for trial in trials for record in trial.epochs.values())
-    assert worker is not None
-    os.kill(worker, signal.SIGKILL)
+    os.kill(a_worker_of(folder), signal.SIGKILL)
     out, _ = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 0, out
     check(TRIALS)
 
 
-@pytest.mark.parametrize("deaths", [2, pytest.param(10, marks=pytest.mark.repeated)])
+@pytest.mark.repeated
+@pytest.mark.parametrize("deaths", [2, 10])
 def test_deaths_of_rays_head_at_random_moments_change_nothing(
     folder: Path, check: Check, monkeypatch: pytest.MonkeyPatch, deaths: int
 ) -> None:
@@ -154,6 +201,7 @@ def test_deaths_of_rays_head_at_random_moments_change_nothing(
     check(trials)
 
 
+@pytest.mark.repeated
 def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(folder: Path, check: Check) -> None:
     process = nas(folder, "search", "run.yaml", "--run", "run")
     wait_for(folder, process, 2)

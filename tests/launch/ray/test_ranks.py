@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from ray.exceptions import RayActorError
@@ -13,14 +14,19 @@ from nas.search import Job
 from search_spaces import load_space
 from trainers import DataConfig, Dataset, TrainerConfig, load_data
 
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200), pytest.mark.xdist_group("clusters")]
 
 
 @pytest.fixture(scope="module")
-def data() -> Iterator[Dataset]:
-    """With a Ray session around it."""
-    with connected(Resources(workers=1)):
+def data(head: "Cluster") -> Iterator[Dataset]:
+    """With a node around it and a connection to it."""
+    node = head.add_node(num_cpus=2)
+    with connected(Resources(address=head.address)):
         yield load_data(DataConfig.model_validate({"name": "shapes", "train_size": 32, "val_size": 16}))
+    head.remove_node(node)
 
 
 TRAINER = TrainerConfig.model_validate({"epochs": 2, "batch_size": 16})
