@@ -304,7 +304,7 @@ class _PlacementReader:
             self.problem(at, f"matches no block{hint}; blocks: {everything}")
         return matched
 
-    def offers(self, at: KeyPath, slot: Slot, written: Any) -> Offers:  # noqa: ANN401 - whatever the file held
+    def offers(self, at: KeyPath, slot: Slot, written: object) -> Offers:
         """The offers of one slot, none if anything is wrong with them."""
         items = written if isinstance(written, list) else [written]
         if not items:
@@ -324,7 +324,7 @@ class _PlacementReader:
             return ()
         return offers if len(offers) == len(read) else ()
 
-    def offer(self, at: KeyPath, slot: Slot, written: Any, slot_at: KeyPath) -> Offer | None:  # noqa: ANN401
+    def offer(self, at: KeyPath, slot: Slot, written: object, slot_at: KeyPath) -> Offer | None:
         """One option, as ``name`` or as ``{name: {parameter: value or list}}``."""
         key = dotted(slot_at)
         params: Any = {}
@@ -376,7 +376,7 @@ class _PlacementReader:
                 complete.append((parameter, values))
         return Offer(name, tuple(complete)) if good else None
 
-    def values(self, at: KeyPath, param: Param, written: Any, key: str) -> tuple[Value, ...] | None:  # noqa: ANN401
+    def values(self, at: KeyPath, param: Param, written: object, key: str) -> tuple[Value, ...] | None:
         """The values of one parameter, None if any of them is wrong."""
         items = written if isinstance(written, list) else [written]
         if not items:
@@ -503,12 +503,12 @@ def write_placements(skeleton: Skeleton, offers: Mapping[tuple[str, Slot], Offer
     return written
 
 
-def _write_offers(offers: Offers) -> Any:  # noqa: ANN401 - plain YAML data
+def _write_offers(offers: Offers) -> object:
     items = [_write_offer(offer) for offer in offers]
     return items[0] if len(items) == 1 else items
 
 
-def _write_offer(offer: Offer) -> Any:  # noqa: ANN401 - plain YAML data
+def _write_offer(offer: Offer) -> object:
     declared = known_options()[offer.option].params
     params = {
         name: values[0] if len(values) == 1 else list(values)

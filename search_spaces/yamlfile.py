@@ -431,7 +431,8 @@ def _assign(node: _Node, path: Sequence[str], value: _Node, file: str) -> "_Node
 class _Dumper(yaml.SafeDumper):
     """Quotes what `read_yaml` would not take for text: PyYAML thinks of YAML 1.1, where ``1e3`` is text."""
 
-    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - PyYAML's signature
+    def ignore_aliases(self, data: object) -> bool:
+        del data
         return True
 
 
@@ -539,7 +540,7 @@ _EXPECTED: Mapping[str, str] = {
 """pydantic's kind of error -> what it would have accepted."""
 
 
-def _explain(detail: Mapping[str, Any], model: type[BaseModel], data: Any) -> _Finding:  # noqa: ANN401 - any document
+def _explain(detail: Mapping[str, Any], model: type[BaseModel], data: object) -> _Finding:
     kind, context, value = detail["type"], detail.get("ctx", {}), detail["input"]
     keep_last = kind in ("missing", "extra_forbidden")
     path = _document_path(detail["loc"], data, keep_last=keep_last)
@@ -574,14 +575,15 @@ def _any_of(choices: str) -> str:
     return f"{head} or {last}"
 
 
-def _document_path(loc: Sequence[str | int], data: Any, *, keep_last: bool) -> KeyPath:  # noqa: ANN401 - any document
+def _document_path(loc: Sequence[str | int], data: object, *, keep_last: bool) -> KeyPath:
     """pydantic's location without the names of union members, which are no keys of the document."""
     path: list[str | int] = []
+    here: Any = data
     for index, part in enumerate(loc):
-        in_mapping = isinstance(data, dict) and part in data
-        in_list = isinstance(data, list) and isinstance(part, int) and part < len(data)
+        in_mapping = isinstance(here, dict) and part in here
+        in_list = isinstance(here, list) and isinstance(part, int) and part < len(here)
         if in_mapping or in_list:
-            data = data[part]
+            here = here[part]
             path.append(part)
         elif keep_last and index == len(loc) - 1:
             path.append(part)
@@ -603,7 +605,7 @@ def _tags(model: type[BaseModel], loc: Sequence[str | int], key: str) -> list[st
     return [str(tag) for member in members for tag in get_args(member.model_fields[key].annotation)]
 
 
-def _walk(annotation: Any, loc: Sequence[str | int]) -> list[Any]:  # noqa: ANN401 - any annotation
+def _walk(annotation: object, loc: Sequence[str | int]) -> list[object]:
     """The types that an annotation allows at ``loc``."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:

@@ -5,9 +5,10 @@ Exit codes: 0 success, 1 the work failed, 2 the user must change something (a fi
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from importlib import import_module
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import typer
 from typer.core import TyperGroup
@@ -49,10 +50,10 @@ COMMANDS: Mapping[str, Command] = {
 """Every command. Its module is imported when it is called: `nas --help` answers without torch or Ray."""
 
 
-class _Loaded(Mapping[str, Any]):
+class _Loaded(Mapping[str, object]):
     """Name -> command, imported when it is looked up."""
 
-    def __getitem__(self, name: str) -> Any:  # noqa: ANN401  # Typer keeps its own copy of click, which has no public name
+    def __getitem__(self, name: str) -> object:
         row = COMMANDS[name]
         found = getattr(import_module(row.module), row.attribute)
         if isinstance(found, typer.Typer):
@@ -68,14 +69,25 @@ class _Loaded(Mapping[str, Any]):
         return len(COMMANDS)
 
 
+class _Formatter(Protocol):
+    """What is asked of the one that Typer keeps in its own copy of click."""
+
+    def section(self, name: str) -> AbstractContextManager[None]:
+        """Indents what is written inside, under a title."""
+
+    def write_dl(self, rows: Sequence[tuple[str, str]]) -> None:
+        """Writes names with what they mean."""
+
+
 class _Group(TyperGroup):
     """Looks commands up in `COMMANDS`; lists them without importing them."""
 
-    def __init__(self, **settings: Any) -> None:  # noqa: ANN401  # Typer's own settings
+    def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self.commands = cast("dict[str, Any]", _Loaded())
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401, ARG002  # Typer's signature
+    def format_commands(self, ctx: object, formatter: _Formatter) -> None:
+        del ctx
         with formatter.section("Commands"):
             formatter.write_dl([(name, row.summary) for name, row in COMMANDS.items()])
 

@@ -78,7 +78,8 @@ def calibrate(
         str,
         typer.Argument(metavar="RUN.yaml|SPACE", help="A run file, for its space and conditions, or a space alone."),
     ] = "shapes",
-    overrides: Set = [],  # noqa: B006  # typer reads it
+    *,
+    overrides: Set,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; by default the run's own.")] = None,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="FILE", help="By default calibration/<device>.yaml.")

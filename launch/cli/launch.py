@@ -26,7 +26,8 @@ Output = Annotated[Path | None, typer.Option("--output", "-o", help="Where to; b
 @app.command()
 def slurm(
     file: File,
-    overrides: Set = [],  # noqa: B006  # typer reads it
+    *,
+    overrides: Set,
     run: RunDir = None,
     nodes: Nodes = 1,
     gpus_per_node: Gpus = 0,
@@ -54,7 +55,8 @@ def kuberay(
     file: File,
     image: Annotated[str, typer.Option(help="A container image with this package and Ray.")],
     claim: Annotated[str, typer.Option(help="A volume claim that many nodes can write, for runs.")],
-    overrides: Set = [],  # noqa: B006  # typer reads it
+    *,
+    overrides: Set,
     run: RunDir = None,
     nodes: Nodes = 1,
     gpus_per_node: Gpus = 0,
@@ -75,7 +77,8 @@ def kuberay(
 def ray_up(
     file: File,
     provider: Annotated[str, typer.Option(help="aws, gcp, azure, or local: machines of your own.")],
-    overrides: Set = [],  # noqa: B006  # typer reads it
+    *,
+    overrides: Set,
     run: RunDir = None,
     nodes: Nodes = 1,
     gpus_per_node: Gpus = 0,

@@ -11,7 +11,8 @@ from rich.console import Console
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Set = Annotated[
-    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Set a key of the run file; repeat at will.")
+    list[str],
+    typer.Option("--set", default_factory=list, metavar="KEY=VALUE", help="Set a key of the run file; repeat at will."),
 ]
 RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]
 

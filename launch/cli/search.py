@@ -23,7 +23,8 @@ def search(
     file: Annotated[
         str, typer.Argument(metavar="RUN.yaml", help="A run file, or the name of one that ships.")
     ] = "shapes",
-    overrides: Set = [],  # noqa: B006  # typer reads it
+    *,
+    overrides: Set,
     run: Annotated[Path | None, typer.Option(metavar="DIR", help="The run's folder; by default runs/<name>.")] = None,
     address: Annotated[str | None, typer.Option(help="A Ray cluster: auto, or host:port.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw away a run that the folder holds.")] = False,

@@ -16,7 +16,8 @@ def train(
     config: Annotated[str, typer.Argument(metavar="CONFIG", help="An architecture file, or the name of a zoo entry.")],
     recipe: Annotated[str | None, typer.Option(help="A recipe's name or file: data and trainer.")] = None,
     run: Annotated[Path | None, typer.Option(help="Take data and trainer of this run instead.")] = None,
-    overrides: Set = [],  # noqa: B006  # typer reads it
+    *,
+    overrides: Set,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for checkpoint and figures.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     json: Json = False,

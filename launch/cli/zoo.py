@@ -54,7 +54,7 @@ def _zoo_row(name: str, architecture: Architecture) -> dict[str, Any]:
     }
 
 
-def _paper_row(row: Any, notes: dict[str, int]) -> dict[str, Any]:  # noqa: ANN401  # nas.paper_tables.Row, imported late
+def _paper_row(row: paper_tables.Row, notes: dict[str, int]) -> dict[str, Any]:
     """A row; how it is counted, and why it does not fit, go to `notes`, numbered as they come."""
     numbers = [notes.setdefault(note, len(notes) + 1) for note in (row.convention, row.reason) if note]
     cells: dict[str, Any] = {"row": row.row, "zoo": row.zoo}
@@ -63,11 +63,10 @@ def _paper_row(row: Any, notes: dict[str, int]) -> dict[str, Any]:  # noqa: ANN4
         ("GFLOPs", row.printed_gflops, row.gflops, row.gflops_match),
     )
     for pad, (name, printed, own, match) in zip(("", " "), figures, strict=True):  # two columns of a name, told apart
-        compared = printed is not None and own is not None
         cells |= {
             name: printed,
             f"ours{pad}": None if own is None else f"{own:.5f}",
-            f"off by{pad}": f"{own - printed:+.5f}" if compared else None,
+            f"off by{pad}": None if own is None or printed is None else f"{own - printed:+.5f}",
             f"match{pad}": match,
         }
     return cells | {"notes": ", ".join(map(str, numbers))}

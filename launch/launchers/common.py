@@ -17,7 +17,8 @@ _SAFE = re.compile(r"[\w.,:@%+=/\[\]-]+", re.ASCII)
 class _Dumper(yaml.SafeDumper):
     """Block style throughout; a file within the file stands as it is."""
 
-    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - PyYAML's signature
+    def ignore_aliases(self, data: object) -> bool:
+        del data
         return True
 
 

@@ -24,11 +24,11 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray ships no annotations 
     def setup(
         self,
         config: dict[str, Any],
-        dataset: Any = None,  # noqa: ANN401
+        dataset: Any = None,  # noqa: ANN401  # a Dataset, or with several ranks Ray's reference to one
         trainer: TrainerConfig | None = None,
         checkpoints: str = "",
         ranks: int = 1,
-        **settings: Any,  # noqa: ANN401
+        **settings: Any,
     ) -> None:
         """Takes what all jobs share.
 

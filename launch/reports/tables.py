@@ -31,7 +31,7 @@ def print_table(
     console.print(table)
 
 
-def print_json(data: Any) -> None:  # noqa: ANN401  # whatever is JSON
+def print_json(data: object) -> None:
     """Data on standard output, nothing else there."""
     json.dump(data, sys.stdout, indent=2)
     sys.stdout.write("\n")

@@ -146,7 +146,7 @@ def _writer(folder: Path) -> SummaryWriter:
     return SummaryWriter(str(folder))
 
 
-def _hparams(tag: str, **content: Any) -> Summary:  # noqa: ANN401  # protocol buffers
+def _hparams(tag: str, **content: Any) -> Summary:
     """A summary for the HPARAMS tab. TensorBoard's own helpers for this need TensorFlow."""
     proto = Summary()
     plugin_data = plugin_data_pb2.HParamsPluginData(**content)
@@ -154,7 +154,7 @@ def _hparams(tag: str, **content: Any) -> Summary:  # noqa: ANN401  # protocol b
     return proto
 
 
-def _column(name: str, choices: Sequence[Any]) -> Any:  # noqa: ANN401
+def _column(name: str, choices: Sequence[object]) -> api_pb2.HParamInfo:
     numbers = bool(choices) and all(_is_number(choice) for choice in choices)
     return api_pb2.HParamInfo(name=name, type=api_pb2.DATA_TYPE_FLOAT64 if numbers else api_pb2.DATA_TYPE_STRING)
 

@@ -15,8 +15,6 @@ from nas.costs.attention import cuda_attention_kernel
 
 aten = torch.ops.aten
 
-# ruff: noqa: ANN401, SIM905 - functions take and give anything; a list of names reads better as text
-
 # aten/src/ATen/autocast_mode.h: what runs in the lower precision, and what in float32, by the names of functions.
 _LOWER = frozenset(
     "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear matmul __matmul__ __rmatmul__ mm mv"

@@ -12,8 +12,6 @@ In C++ all of them are CPU tensors, those of CUDA too: autograd's engine asks th
 may be no driver. What CUDA does differently (its casts, its attention kernels) is in `nas.costs.cuda`.
 """
 
-# ruff: noqa: ANN401 - operations take and give anything
-
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass

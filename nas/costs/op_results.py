@@ -7,8 +7,6 @@ themselves; and importing them takes seconds. They serve where nothing else does
 that are too large to run.
 """
 
-# ruff: noqa: ANN401 - operations take and give anything
-
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass

@@ -136,7 +136,13 @@ class _Relus(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.images = images
         self.codes: list[Tensor] = []
 
-    def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        _types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401  # whatever the operation returns
         out = func(*args, **(kwargs or {}))
         if func in (torch.ops.aten.relu.default, torch.ops.aten.relu_.default) and len(out) == self.images:
             self.codes.append((out > 0).flatten(1))

@@ -63,17 +63,25 @@ _FAULTS_OF_THE_MACHINE = (OSError, MemoryError)
 class Costs(Protocol):
     """Where costs come from; `nas.costs.CostModel`."""
 
-    def estimate(self, architecture: Architecture, measure: str) -> Estimate: ...  # noqa: D102
-    def must_measure(self, architecture: Architecture, measure: str) -> bool: ...  # noqa: D102
-    def record(self, architecture: Architecture, measure: str, value: float) -> Estimate: ...  # noqa: D102
+    def estimate(self, architecture: Architecture, measure: str) -> Estimate:
+        """What an architecture costs, without measuring where that can be told."""
+
+    def must_measure(self, architecture: Architecture, measure: str) -> bool:
+        """Whether an estimate would have to be measured."""
+
+    def record(self, architecture: Architecture, measure: str, value: float) -> Estimate:
+        """Takes note of a figure that training has shown."""
 
 
 class Limits(Protocol):
     """What must not be exceeded; `nas.costs.Budget`."""
 
     @property
-    def limits(self) -> Mapping[str, float]: ...  # noqa: D102
-    def check(self, architecture: Architecture) -> Verdict: ...  # noqa: D102
+    def limits(self) -> Mapping[str, float]:
+        """Measure -> what it may come to."""
+
+    def check(self, architecture: Architecture) -> Verdict:
+        """Whether an architecture is within every limit."""
 
 
 @dataclass(frozen=True)

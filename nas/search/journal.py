@@ -269,7 +269,8 @@ class _Reader(BaseJournalBackend):
     def _new_lines(self) -> Iterator[dict[str, Any]]:
         return self._lines.new()
 
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:  # noqa: ARG002
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        del logs
         raise JournalError(f"{self._path} is opened for reading only")
 
 

@@ -34,28 +34,44 @@ class Estimate(Protocol):
     """A cost with what is known of its error; `nas.costs.CostEstimate`."""
 
     @property
-    def value(self) -> float: ...  # noqa: D102
+    def value(self) -> float:
+        """The figure, in `unit`."""
+
     @property
-    def lower(self) -> float: ...  # noqa: D102
+    def lower(self) -> float:
+        """The least that it may be."""
+
     @property
-    def upper(self) -> float: ...  # noqa: D102
+    def upper(self) -> float:
+        """The most that it may be."""
+
     @property
-    def unit(self) -> str: ...  # noqa: D102
+    def unit(self) -> str:
+        """What the figures count."""
+
     @property
-    def source(self) -> str: ...  # noqa: D102
+    def source(self) -> str:
+        """``analytic``, ``predicted`` or ``measured``."""
 
 
 class Verdict(Protocol):
     """What a budget says of an architecture; `nas.costs.Verdict`."""
 
     @property
-    def feasible(self) -> bool: ...  # noqa: D102
+    def feasible(self) -> bool:
+        """Whether every limit holds."""
+
     @property
-    def stage(self) -> str: ...  # noqa: D102
+    def stage(self) -> str:
+        """What decided: counting, predicting or measuring."""
+
     @property
-    def estimates(self) -> Mapping[str, Estimate]: ...  # noqa: D102
+    def estimates(self) -> Mapping[str, Estimate]:
+        """Measure -> its cost, for those that were looked at."""
+
     @property
-    def violations(self) -> Mapping[str, float]: ...  # noqa: D102
+    def violations(self) -> Mapping[str, float]:
+        """Measure -> upper bound over limit, minus 1."""
 
 
 @dataclass
@@ -273,7 +289,7 @@ class TrialLedger:
         else:
             self.study.tell(number, list(values), TrialState.COMPLETE)
 
-    def _set(self, number: int, name: str, value: Any) -> None:  # noqa: ANN401  # JSON
+    def _set(self, number: int, name: str, value: object) -> None:
         set_user_attr(self.study, number, name, value)
 
     # --- memory

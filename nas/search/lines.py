@@ -69,7 +69,7 @@ class Lines:
         Raises:
             JournalError: A line is damaged, or the file was cut or replaced since the last call.
         """
-        found = os.stat(self.path)  # noqa: PTH116  # asked for before every proposal
+        found = self.path.stat()
         if found.st_size == self.offset and (found.st_dev, found.st_ino) == self._identity:
             return
         with self.path.open("rb") as file:

@@ -59,7 +59,7 @@ class Axis:
             place = round((value - distribution.low) / (distribution.step or 1))
         return min(max(place, 0), self.size - 1)
 
-    def value(self, level: int, rng: np.random.Generator) -> Any:  # noqa: ANN401
+    def value(self, level: int, rng: np.random.Generator) -> Any:  # noqa: ANN401  # whatever the distribution holds
         """A value of a level, drawn within its bin."""
         distribution = self.distribution
         if isinstance(distribution, CategoricalDistribution):

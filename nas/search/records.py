@@ -374,15 +374,24 @@ class StoredTrial(Protocol):
     """A trial as the journal's lines leave it; `optuna.trial.FrozenTrial`, or what `nas.search.reading` makes."""
 
     @property
-    def number(self) -> int: ...  # noqa: D102
+    def number(self) -> int:
+        """0 for the first."""
+
     @property
-    def state(self) -> TrialState: ...  # noqa: D102
+    def state(self) -> TrialState:
+        """Optuna's state."""
+
     @property
-    def values(self) -> Sequence[float] | None: ...  # noqa: D102
+    def values(self) -> Sequence[float] | None:
+        """One value an objective, None before the end."""
+
     @property
-    def params(self) -> Mapping[str, Any]: ...  # noqa: D102
+    def params(self) -> Mapping[str, Any]:
+        """Parameter -> value, as proposed."""
+
     @property
-    def user_attrs(self) -> Mapping[str, Any]: ...  # noqa: D102
+    def user_attrs(self) -> Mapping[str, Any]:
+        """All that this program knows of the trial, as JSON."""
 
 
 def accuracy_among(metrics: Sequence[str]) -> int | None:
@@ -547,9 +556,11 @@ def _of(number: int, name: str = "") -> Iterator[None]:
 
 def _mapping(data: object, what: str) -> dict[str, Any]:
     """A copy of a JSON object; a ValueError if it is none."""
-    if not isinstance(data, Mapping):
-        raise ValueError(f"{what} is {data!r:.40}; it must be a JSON object")  # noqa: TRY004  # it came from a file
-    return dict(data)
+    match data:
+        case Mapping():
+            return dict(data)
+        case _:
+            raise ValueError(f"{what} is {data!r:.40}; it must be a JSON object")
 
 
 def _fields(value: Any) -> dict[str, Any]:  # noqa: ANN401  # a dataclass

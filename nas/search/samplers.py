@@ -5,7 +5,7 @@ What a sampler does for trial n depends on the seed, n and the study alone, so a
 
 import importlib.util
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -38,7 +38,7 @@ def make_sampler(
     """
     if name not in _MAKERS:
         raise ValueError(f"there is no sampler {name!r}; choose one of {', '.join(_MAKERS)}")
-    return _MAKERS[name](seed, space, known)
+    return _MAKERS[name](_Asked(seed, space, known))
 
 
 def learns_from_complete_only(name: str) -> bool:
@@ -90,35 +90,43 @@ class _Reseeded(BaseSampler):
         self._of(trial).after_trial(_proposed(study), trial, state, values)
 
 
-def _random(seed: int, space: SearchSpace | None, known: KnownOf | None) -> BaseSampler:  # noqa: ARG001
-    return _Reseeded(lambda trial: optuna.samplers.RandomSampler(seed=trial), seed)
+class _Asked(NamedTuple):
+    """What a sampler may be made of; most need the seed alone."""
+
+    seed: int
+    space: SearchSpace | None
+    known: KnownOf | None
 
 
-def _tpe(seed: int, space: SearchSpace | None, known: KnownOf | None) -> BaseSampler:  # noqa: ARG001
-    return _Reseeded(lambda trial: optuna.samplers.TPESampler(seed=trial), seed)
+def _random(asked: _Asked) -> BaseSampler:
+    return _Reseeded(lambda trial: optuna.samplers.RandomSampler(seed=trial), asked.seed)
 
 
-def _nsga2(seed: int, space: SearchSpace | None, known: KnownOf | None) -> BaseSampler:  # noqa: ARG001
-    return _Reseeded(lambda trial: optuna.samplers.NSGAIISampler(population_size=20, seed=trial), seed)
+def _tpe(asked: _Asked) -> BaseSampler:
+    return _Reseeded(lambda trial: optuna.samplers.TPESampler(seed=trial), asked.seed)
 
 
-def _gp(seed: int, space: SearchSpace | None, known: KnownOf | None) -> BaseSampler:  # noqa: ARG001
+def _nsga2(asked: _Asked) -> BaseSampler:
+    return _Reseeded(lambda trial: optuna.samplers.NSGAIISampler(population_size=20, seed=trial), asked.seed)
+
+
+def _gp(asked: _Asked) -> BaseSampler:
     if importlib.util.find_spec("scipy") is None:
         raise ValueError(
             "the sampler gp needs scipy, which is not installed: pip install scipy, or choose another sampler"
         )
-    return _Reseeded(lambda trial: optuna.samplers.GPSampler(seed=trial), seed)
+    return _Reseeded(lambda trial: optuna.samplers.GPSampler(seed=trial), asked.seed)
 
 
-def _default(seed: int, space: SearchSpace | None, known: KnownOf | None) -> BaseSampler:
-    return LeveledSampler(seed, FrontNeighbours(space, known), space)
+def _default(asked: _Asked) -> BaseSampler:
+    return LeveledSampler(asked.seed, FrontNeighbours(asked.space, asked.known), asked.space)
 
 
-def _regularized_evolution(seed: int, space: SearchSpace | None, known: KnownOf | None) -> BaseSampler:  # noqa: ARG001
-    return LeveledSampler(seed, evolve, space)
+def _regularized_evolution(asked: _Asked) -> BaseSampler:
+    return LeveledSampler(asked.seed, evolve, asked.space)
 
 
-_MAKERS: dict[str, Callable[[int, SearchSpace | None, KnownOf | None], BaseSampler]] = {
+_MAKERS: dict[str, Callable[[_Asked], BaseSampler]] = {
     "default": _default,
     "tpe": _tpe,
     "nsga2": _nsga2,

@@ -5,7 +5,7 @@ He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, https://ar
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -60,7 +60,7 @@ class ResNet(Skeleton):
 
     @model_validator(mode="before")
     @classmethod
-    def _follow_the_depth(cls, data: Any) -> Any:  # noqa: ANN401 - whatever the file held
+    def _follow_the_depth(cls, data: object) -> object:
         if not isinstance(data, Mapping) or not isinstance(data.get("depth"), int):
             return data
         four_stages = data["depth"] in _FOUR_STAGES

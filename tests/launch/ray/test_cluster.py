@@ -369,7 +369,7 @@ def on_cpus() -> type[Any]:
     from launch.ray.worker import Worker
 
     class OnCpus(Worker):
-        def setup(self, config: dict[str, Any], **shared: Any) -> None:  # noqa: ANN401
+        def setup(self, config: dict[str, Any], **shared: Any) -> None:
             super().setup(config, **{**shared, "device": "cpu"})
 
     return OnCpus

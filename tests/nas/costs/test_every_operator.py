@@ -63,7 +63,7 @@ def check(option: str, row: Row) -> None:
 
 
 @cache
-def cost_model(**kind: Any) -> CostModel:  # noqa: ANN401  # a conditions' own
+def cost_model(**kind: Any) -> CostModel:  # a conditions' own
     return CostModel(Conditions(batch_size=4, train_batch_size=4, **kind))
 
 

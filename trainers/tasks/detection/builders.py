@@ -44,7 +44,7 @@ def retinanet(
     network: Network | None = None,
     scales: int = 3,
     norm: bool = False,
-    **options: Any,  # noqa: ANN401 - torchvision's
+    **options: Any,
 ) -> nn.Module:
     """RetinaNet: maps of stride 8 to 32, levels P3 to P7, P6 from P5.
 
@@ -79,7 +79,7 @@ def faster_rcnn(
     num_classes: int,
     *,
     network: Network | None = None,
-    **options: Any,  # noqa: ANN401 - torchvision's
+    **options: Any,
 ) -> nn.Module:
     """Faster R-CNN with a feature pyramid: maps of stride 4 (if there is one) to 32, and one more for proposals.
 
@@ -109,7 +109,7 @@ def ssd300(
     num_classes: int,
     *,
     network: Network | None = None,
-    **options: Any,  # noqa: ANN401 - torchvision's
+    **options: Any,
 ) -> nn.Module:
     """SSD at 300x300: the backbone's maps of 38, 19 and 10 and further ones down to 1, six in all.
 
@@ -296,7 +296,7 @@ class LevelNormHead(nn.Module):
     ``head`` is torchvision's; its convolutions, predictors and losses are used.
     """
 
-    def __init__(self, head: Any, levels: int) -> None:  # noqa: ANN401 - a RetinaNetHead
+    def __init__(self, head: RetinaNetHead, levels: int) -> None:
         super().__init__()
         classes, boxes = head.classification_head, head.regression_head
         self.classify = _NormedTower(classes.conv, classes.cls_logits, levels, classes.num_classes)

@@ -1,0 +1,51 @@
+"""Rules for the code and the tests themselves: checks are switched off seldom and with a reason; no test hangs."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("search_spaces", "nas", "trainers", "launch")
+AT_MOST = 25
+WITH_A_REASON = re.compile(r"#\s*noqa: [A-Z]+\d+(, ?[A-Z]+\d+)*\s+(-|#)\s*\w.{5,}")
+
+
+def suppressions() -> list[str]:
+    lines = []
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            text = path.read_text().splitlines()
+            lines += [
+                f"{path.relative_to(ROOT)}:{n}: {line.strip()}" for n, line in enumerate(text, 1) if "noqa" in line
+            ]
+    return lines
+
+
+def test_they_are_few() -> None:
+    found = suppressions()
+    assert len(found) <= AT_MOST, "\n".join(found)
+
+
+def test_each_has_its_reason() -> None:
+    assert [line for line in suppressions() if not WITH_A_REASON.search(line)] == []
+
+
+@pytest.mark.parametrize("line", ["# noqa", "# noqa: ANN401", "# noqa: ANN401, B006", "# ruff: noqa"])
+def test_one_without_a_reason_is_found(line: str) -> None:
+    assert not WITH_A_REASON.search(line)
+
+
+HANGS = "import time\n\n\ndef test_that_never_ends() -> None:\n    time.sleep(600)\n"
+
+
+def test_a_test_that_hangs_fails_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "test_hangs.py").write_text(HANGS)
+    command = [sys.executable, "-m", "pytest", "-q", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(tmp_path)]
+    limited = [*command, "-p", "no:cacheprovider", "-o", "timeout=1", str(tmp_path)]
+    result = subprocess.run(limited, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert result.returncode == 1, result.stdout
+    assert "FAILED test_hangs.py::test_that_never_ends" in result.stdout
+    assert "Failed: Timeout (>1.0s)" in result.stdout
