@@ -100,7 +100,7 @@ def only(study: optuna.Study, wanted: Callable[[FrozenTrial], bool]) -> optuna.S
     """The study as one whose trials are the wanted ones alone, for a sampler."""
     view, get_trials = copy.copy(study), study._get_trials
 
-    def some(*args: Any, **settings: Any) -> list[FrozenTrial]:  # noqa: ANN401
+    def some(*args: Any, **settings: Any) -> list[FrozenTrial]:
         return [trial for trial in get_trials(*args, **settings) if wanted(trial)]
 
     view._get_trials = some  # type: ignore[method-assign]
