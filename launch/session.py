@@ -19,13 +19,12 @@ from launch.rundir import names
 from launch.rundir.config import RunConfig
 from launch.rundir.run import LIMITS, MEASURED, Run, open_run
 from nas.analysis import front_of, progress
-from nas.costs import Budget, Conditions, CostModel
+from nas.costs import Budget, Conditions, CostModel, is_counted
 from nas.search import Engine, Journal, Summary, read_trials
 from search_spaces import SearchSpace
 from trainers import Dataset, load_data, precision
 
 _BOARD_EVERY_S = 5.0
-_COUNTED = ("params", "macs")
 
 
 def load_fitting(config: RunConfig, space: SearchSpace) -> Dataset:
@@ -94,7 +93,7 @@ def search(folder: Path, dataset: Dataset, console: Console, address: str | None
 def _check_kind(run: Run) -> None:
     """Raises a UserError where costs would be measured on another kind of GPU than the trials are kept to."""
     wanted = run.config.resources.accelerator
-    measured = [measure for measure in run.measures if measure not in _COUNTED]
+    measured = [measure for measure in run.measures if not is_counted(measure)]
     if wanted is not None and measured and (here := cluster.kind_here()) != wanted:
         raise UserError(
             f"resources.accelerator is {wanted}, and {measured[0]} is measured where the search is started, which "
@@ -166,7 +165,7 @@ def _measure_front(run: Run, journal: Journal, costs: CostModel, console: Consol
     """Measures what the run promises of its front, and of the hand placements beside it; known figures are kept."""
     trials = read_trials(journal.study)
     members = {trial.number for trial in front_of(trials, run.objectives)}
-    measures = [measure for measure in run.measures if measure not in _COUNTED]
+    measures = [measure for measure in run.measures if not is_counted(measure)]
     wanted = [
         trial
         for trial in trials

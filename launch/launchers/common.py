@@ -9,8 +9,9 @@ import yaml
 
 from launch.errors import UserError
 from launch.rundir.config import RunConfig
+from nas.costs import is_counted
+from nas.search import ACCURACY
 
-_COUNTED = ("top1", "params", "macs")
 _SAFE = re.compile(r"[\w.,:@%+=/\[\]-]+", re.ASCII)
 
 
@@ -73,7 +74,7 @@ def check(config: RunConfig, target: Target) -> None:
 
 def own_gpu(config: RunConfig, target: Target) -> bool:
     """Whether the driver is to have a GPU that no trial shares: it measures there, and a neighbour would slow it."""
-    measured = any(name not in _COUNTED for name in (*config.objectives, *config.budget))
+    measured = any(name != ACCURACY and not is_counted(name) for name in (*config.objectives, *config.budget))
     return measured and config.resources.gpus_per_trial > 0 and target.nodes * target.gpus_per_node > 1
 
 

@@ -13,15 +13,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from launch.reports.tables import amount, print_table
 from nas.analysis.ranks import rank_correlation
-from nas.costs import MEASURES, Calibration, Conditions, CostEstimate, CostModel, calibrate, count
+from nas.costs import MEASURES, Calibration, Conditions, CostEstimate, CostModel, calibrate, is_counted
 from nas.costs.device import fingerprint
 from nas.costs.measure import block_shares
+from nas.costs.measures import counted
+from nas.costs.timing import threads
 from nas.costs.zero_cost import PROXIES, zero_cost
 from search_spaces import Architecture, SearchSpace
 from trainers import Dataset
 from trainers.batches import Batches
 
-_COUNTED = ("params", "macs")
 _PROXY_IMAGES = 64
 
 
@@ -42,7 +43,7 @@ def describe(
     """
     costs: dict[str, CostEstimate] = {}
     for name in MEASURES:
-        if measure and name not in _COUNTED:
+        if measure and not is_counted(name):
             costs[name] = model.measure(architecture, name)
         elif not model.must_measure(architecture, name):
             costs[name] = model.estimate(architecture, name)
@@ -170,17 +171,14 @@ def proxy_rows(
         A row an architecture; and proxy -> Spearman's rank correlation with ``params``, ``macs`` and, where known,
         ``accuracy``.
     """
-    torch.set_num_threads(1)
     batches = Batches(dataset, _PROXY_IMAGES, torch.device("cpu"), torch.contiguous_format)
     images, labels = next(iter(batches.train(1, 0, augment=False)))
     rows: list[dict[str, Any]] = []
-    for architecture in architectures:
-        counted = count(architecture)
-        figures = zero_cost(architecture, images, labels)
-        rows.append(
-            {"network": architecture.fingerprint[:12], **figures, "params": counted.params, "macs": counted.macs}
-        )
-    against = {name: [float(row[name]) for row in rows] for name in _COUNTED}
+    with threads(1):
+        for architecture in architectures:
+            figures = zero_cost(architecture, images, labels)
+            rows.append({"network": architecture.fingerprint[:12], **figures, **counted(architecture)})
+    against = {name: [float(row[name]) for row in rows] for name in MEASURES if is_counted(name)}
     if accuracies is not None:
         against["accuracy"] = list(accuracies)
     return rows, {

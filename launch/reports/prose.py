@@ -7,20 +7,13 @@ from launch.reports.facts import Facts, group_letter
 from launch.reports.tables import amount
 from launch.rundir.run import Run
 from nas.analysis import searched
-from nas.costs import UNITS
+from nas.costs import MEASURES, UNITS
 from nas.search import ACCURACY, TrialRecord
 
 FRONT_TITLE = "The front, and what was placed by hand"
 FINALISTS_TITLE = "Finalists, trained again with other seeds"
 
-LABELS: Mapping[str, str] = {
-    "latency_ms": "latency, ms",
-    "train_step_ms": "training step, ms",
-    "peak_memory_train": "peak memory of training, MiB",
-    "peak_memory_infer": "peak memory of inference, MiB",
-    "params": "parameters, M",
-    "macs": "multiply-adds, M",
-}
+LABELS: Mapping[str, str] = {name: f"{row.label}, {UNITS[row.unit].axis[1]}" for name, row in MEASURES.items()}
 _REPETITIONS_ALONE = (
     "Means are of the repetitions alone: the value in the search is the highest of many, and so too high on average."
 )
@@ -156,7 +149,7 @@ def probability(value: float) -> str:
 
 def measure_amount(value: float, measure: str) -> str:
     """A cost with the unit that suits it."""
-    return amount(value, UNITS[measure])
+    return amount(value, MEASURES[measure].unit)
 
 
 def _top1(trial: TrialRecord) -> float:

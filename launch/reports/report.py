@@ -8,7 +8,6 @@ front-<trial>.yaml       every member of the front, ready for `nas train`
 
 import json
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -33,12 +32,10 @@ from launch.rundir import names
 from launch.rundir.run import Run
 from nas.analysis import effects, progress
 from nas.analysis.effects import as_table
-from nas.costs import UNITS
+from nas.costs import MEASURES, UNITS
 from nas.export import export
 from nas.search import ACCURACY, TrialRecord
 from search_spaces.errors import printable
-
-_SCALES: Mapping[str, float] = {"bytes": 2**20, "": 1e6, "ms": 1.0}
 
 
 def write(facts: Facts) -> Path:
@@ -130,7 +127,7 @@ def exported(run: Run, trial: TrialRecord) -> str:
 
 
 def _scaled(value: float, measure: str) -> float:
-    return value / _SCALES[UNITS[measure]]
+    return value / UNITS[MEASURES[measure].unit].axis[0]
 
 
 def print_report(console: Console, facts: Facts, shown: Path, *, json: bool, written: bool = True) -> None:
@@ -161,7 +158,7 @@ def print_report(console: Console, facts: Facts, shown: Path, *, json: bool, wri
         for name in run.measures:
             measured = row[f"{name}_measured"]
             value = row[name] if measured is None else measured
-            line[name] = "-" if value is None else amount(value, UNITS[name])
+            line[name] = "-" if value is None else amount(value, MEASURES[name].unit)
         line["placements"] = row["summary"]
         lines.append(line)
     print_table(console, lines)

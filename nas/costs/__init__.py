@@ -10,7 +10,8 @@ from nas.costs.calibration import (
     load_calibration,
 )
 from nas.costs.count import count
-from nas.costs.estimate import MEASURES, UNITS, Conditions, CostEstimate, Measure, Source
+from nas.costs.estimate import Conditions, CostEstimate, Source
+from nas.costs.measures import MEASURES, UNITS, Measure, is_counted
 from nas.costs.memory import MemoryProfile
 from nas.costs.model import CostModel
 
@@ -32,6 +33,7 @@ __all__ = [
     "Verdict",
     "calibrate",
     "count",
+    "is_counted",
     "load_calibration",
     "read_limits",
 ]

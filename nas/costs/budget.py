@@ -6,22 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from nas.costs.estimate import MEASURES, UNITS, CostEstimate, Measure, Source
+from nas.costs.estimate import CostEstimate, Source
+from nas.costs.measures import MEASURES, UNITS, Measure
 from nas.costs.model import CostModel
 from search_spaces import Architecture
 
 Stage: TypeAlias = Literal["static", "predicted", "measured"]
-
-_SUFFIXES: Mapping[str, Mapping[str, float]] = {
-    "": {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12},
-    "bytes": {
-        "": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12,
-        "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
-    },
-    "ms": {"": 1, "ms": 1, "us": 1e-3, "s": 1e3},
-}  # fmt: skip
-_SPELLED: Mapping[str, str] = {"": "K, M, G, T", "bytes": "KB, MB, GB, KiB, MiB, GiB, TiB", "ms": "us, ms, s"}
-_WRITTEN: Mapping[str, str] = {"": "25.6 M", "bytes": "8 GiB", "ms": "12 ms"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +103,7 @@ def read_limits(text: Mapping[str, str | float]) -> dict[Measure, tuple[float, b
             problems.append(f"budget.{name}: not a measure; use {', '.join(MEASURES)}")
             continue
         try:
-            parsed[measure] = _read(str(written), UNITS[measure])
+            parsed[measure] = _read(str(written), MEASURES[measure].unit)
         except ValueError as error:
             problems.append(f"budget.{name}: {error}")
     if problems:
@@ -128,14 +118,14 @@ _STAGES: Mapping[Source, Stage] = {"analytic": "static", "predicted": "predicted
 def _read(written: str, unit: str) -> tuple[float, bool]:
     """A limit and whether it is a multiple of the plain skeleton's cost."""
     found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z]*)\s*", written)
-    kind = f"a number such as {_WRITTEN[unit]!r}, or a multiple of the plain skeleton's such as '1.25x'"
+    kind = f"a number such as {UNITS[unit].example!r}, or a multiple of the plain skeleton's such as '1.25x'"
     if found is None:
         raise ValueError(f"{written!r} is not a limit; write {kind}")
     value, suffix = float(found[1]), found[2].lower()
-    if suffix != "x" and suffix not in _SUFFIXES[unit]:
+    if suffix != "x" and suffix not in UNITS[unit].suffixes:
         raise ValueError(
-            f"{written!r} has the unit {found[2]!r}, which does not fit; use {_SPELLED[unit]}, or write {kind}"
+            f"{written!r} has the unit {found[2]!r}, which does not fit; use {UNITS[unit].spelled}, or write {kind}"
         )
     if not 0 < value < math.inf:
         raise ValueError(f"{written!r} must be above 0; write {kind}")
-    return (value, True) if suffix == "x" else (value * _SUFFIXES[unit][suffix], False)
+    return (value, True) if suffix == "x" else (value * UNITS[unit].suffixes[suffix], False)

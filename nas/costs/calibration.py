@@ -21,8 +21,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from nas.costs.device import fingerprint
-from nas.costs.estimate import UNITS, Conditions, CostEstimate, Measure
-from nas.costs.measure import MODES, clock_for, time_together
+from nas.costs.estimate import Conditions, CostEstimate
+from nas.costs.measure import clock_for, time_together
+from nas.costs.measures import MEASURES, Measure, Mode, Time
 from nas.costs.timing import alternate, threads, undisturbed
 from search_spaces import Architecture, SearchSpace, Site, Value
 from search_spaces.grammar import all_choices
@@ -143,7 +144,7 @@ class Calibration(BaseModel):
         if table is None or architecture.skeleton.model_dump(mode="json") != self.skeleton:
             return None
         found = table.predict(placements_of(architecture))
-        return None if found is None else CostEstimate(*found, UNITS[measure], "predicted")
+        return None if found is None else CostEstimate(*found, MEASURES[measure].unit, "predicted")
 
     def learn(self, architecture: Architecture, measure: Measure, measured_ms: float) -> "Calibration":
         """The calibration after one more network was measured."""
@@ -190,7 +191,7 @@ def calibrate(
     space: SearchSpace,
     conditions: Conditions,
     *,
-    measures: Sequence[Measure] = ("latency_ms", "train_step_ms"),
+    measures: Sequence[Measure] | None = None,
     protocol: Protocol | None = None,
     progress: Progress = lambda *_: None,
 ) -> Calibration:
@@ -199,7 +200,7 @@ def calibrate(
     Args:
         space: whose skeleton and options to measure.
         conditions: device, batch sizes, precision, memory format, threads.
-        measures: times to calibrate.
+        measures: times to calibrate; all, if left out.
         protocol: how many networks and rounds.
         progress: told after each group of networks.
     """
@@ -209,10 +210,12 @@ def calibrate(
     fitted = [*singles, *_samples(space, rng, protocol.fitted)]
     held_out = _samples(space, rng, protocol.held_out)
     networks = [*fitted, *held_out]
-    total, tables = len(networks) * len(measures), {}
-    for i, measure in enumerate(measures):
+    timed = {name: row.told.mode for name, row in MEASURES.items() if isinstance(row.told, Time)}
+    modes = {measure: timed[measure] for measure in (timed if measures is None else measures)}
+    total, tables = len(networks) * len(modes), {}
+    for i, (measure, mode) in enumerate(modes.items()):
         times = _time_all(
-            Architecture(space.skeleton), networks, conditions, measure, protocol, i * len(networks), total, progress
+            Architecture(space.skeleton), networks, conditions, mode, protocol, i * len(networks), total, progress
         )
         tables[measure] = _fit(networks, times, len(fitted))
     return Calibration(
@@ -275,7 +278,7 @@ def _time_all(
     plain: Architecture,
     networks: Sequence[Architecture],
     conditions: Conditions,
-    measure: Measure,
+    mode: Mode,
     protocol: Protocol,
     done: int,
     total: int,
@@ -289,7 +292,7 @@ def _time_all(
         times = time_together(
             [plain, *group],
             conditions,
-            MODES[measure],
+            mode,
             seconds=protocol.seconds / len(groups),
             min_rounds=3,
             max_rounds=protocol.rounds,

@@ -1,4 +1,4 @@
-"""What is estimated, in which unit, under which conditions, and how sure we are."""
+"""An estimate: a figure, how sure it is, and the conditions that it is taken under."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -7,24 +7,7 @@ from typing import Literal, TypeAlias
 
 import torch
 
-Measure: TypeAlias = str
 Source: TypeAlias = Literal["analytic", "predicted", "measured"]
-
-UNITS: Mapping[Measure, str] = MappingProxyType(
-    {
-        "params": "",
-        "macs": "",
-        "peak_memory_infer": "bytes",
-        "peak_memory_train": "bytes",
-        "latency_ms": "ms",
-        "train_step_ms": "ms",
-    }
-)
-
-MEASURES: tuple[Measure, ...] = tuple(UNITS)
-"""Cheapest first. ``params`` counts trainable parameters, ``macs`` the multiply-adds of one image;
-``peak_memory_infer`` and ``latency_ms`` are those of ``batch_size`` images; ``peak_memory_train`` and ``train_step_ms``
-those of one optimizer step on ``train_batch_size`` images."""
 
 DTYPES: Mapping[str, torch.dtype] = MappingProxyType(
     {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -2,7 +2,7 @@
 
 import gc
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -13,20 +13,12 @@ from torch import Tensor
 
 from nas.builder import build_model
 from nas.costs.allocator import allocator_peak
-from nas.costs.estimate import DTYPES, Conditions, Measure
-from nas.costs.memory import Mode, make_optimizer, run_gradients
+from nas.costs.estimate import DTYPES, Conditions
+from nas.costs.measures import Mode
+from nas.costs.memory import make_optimizer, run_gradients
 from nas.costs.timing import Clock, Run, alternate, cuda_clock, host_clock, thread_clock, threads, undisturbed
 from nas.skeletons import Network
 from search_spaces import Architecture
-
-MODES: Mapping[Measure, Mode] = {
-    "peak_memory_infer": "infer",
-    "peak_memory_train": "train",
-    "latency_ms": "infer",
-    "train_step_ms": "train",
-}
-"""What has to run for a measure that is not counted."""
-
 
 _Stamp = float | torch.cuda.Event
 

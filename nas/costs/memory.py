@@ -7,7 +7,7 @@ optimizer. A later step than the first counts, when the optimizer has its state.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,7 @@ from torch.nn.functional import cross_entropy
 from nas.costs.cuda import AsOnCuda
 from nas.costs.estimate import DTYPES, Conditions
 from nas.costs.fake_tensors import FakeTensor, FakeTensorMode, MemoryTracker, OpTable, Record
-
-Mode: TypeAlias = Literal["infer", "train"]
+from nas.costs.measures import Mode
 
 _STATE: Mapping[str, tuple[int, int]] = {"sgd": (1, 0), "adamw": (2, 1)}
 """What an optimizer keeps of every parameter: tensors of its size, and float32 scalars."""

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
@@ -13,15 +13,14 @@ import numpy.typing as npt
 
 from nas.builder import build_model
 from nas.costs.calibration import load_calibration
-from nas.costs.count import count
 from nas.costs.device import fingerprint
-from nas.costs.estimate import UNITS, Conditions, CostEstimate, Measure
+from nas.costs.estimate import Conditions, CostEstimate
 from nas.costs.fake_tensors import FakeTensorMode, OpTable
-from nas.costs.measure import MODES, peak_memory, time_together
-from nas.costs.memory import MemoryProfile, Mode, simulate
+from nas.costs.measure import peak_memory, time_together
+from nas.costs.measures import MEASURES, Counted, Measure, Mode, PeakMemory, Time
+from nas.costs.memory import MemoryProfile, simulate
 from nas.costs.store import Store
 from nas.costs.timing import ratio, threads, undisturbed
-from nas.operators import Cost
 from search_spaces import Architecture
 
 _MEMORY_MARGIN: dict[str, tuple[float, float]] = {"cpu": (0.01, 0.01), "cuda": (0.10, 0.10)}
@@ -49,10 +48,10 @@ class CostModel:
         self._store = Store(cache)
         self._device = fingerprint(conditions.device)
         self._op_table: OpTable = {}
-        self._counts: dict[str, Cost] = {}
+        self._counts: dict[tuple[str, Measure], float] = {}
         self._margin = _MEMORY_MARGIN[self.conditions.device_type]
         self.calibration = None if calibration is None else load_calibration(calibration, conditions)
-        self._digests = {measure: self._digest(measure) for measure in UNITS}
+        self._digests = {measure: self._digest(measure) for measure in MEASURES}
 
     def estimate(self, architecture: Architecture, measure: Measure) -> CostEstimate:
         """The cost, from what was measured, else from what can be told without running the network.
@@ -63,20 +62,18 @@ class CostModel:
         known = self._known(architecture, measure)
         if known is not None:
             return known
-        if measure in ("params", "macs"):
-            if architecture.fingerprint not in self._counts:
-                self._counts[architecture.fingerprint] = count(architecture)
-            value = float(getattr(self._counts[architecture.fingerprint], measure))
-            return CostEstimate(value, value, value, UNITS[measure], "analytic")
-        if measure in ("peak_memory_infer", "peak_memory_train"):
-            below, above = self._margin
-            peak = self.memory(architecture, MODES[measure]).peak
-            return self._keep(
-                architecture,
-                measure,
-                CostEstimate(peak, peak * (1 - below), peak * (1 + above), UNITS[measure], "analytic"),
-            )
-        return self._predicted(architecture, measure) or self.measure(architecture, measure, thorough=False)
+        match MEASURES[measure].told:
+            case Counted(count):
+                return self._counted(architecture, measure, count)
+            case PeakMemory(mode):
+                below, above = self._margin
+                peak = self.memory(architecture, mode).peak
+                bounds = peak * (1 - below), peak * (1 + above)
+                return self._keep(
+                    architecture, measure, CostEstimate(peak, *bounds, MEASURES[measure].unit, "analytic")
+                )
+            case Time():
+                return self._predicted(architecture, measure) or self.measure(architecture, measure, thorough=False)
 
     def measure(self, architecture: Architecture, measure: Measure, *, thorough: bool = True) -> CostEstimate:
         """Run the network now, whatever is known of it, and remember what came out.
@@ -89,24 +86,39 @@ class CostModel:
             measure: what to measure.
             thorough: time for 1.6 s and not for 0.4 s.
         """
-        if measure in ("params", "macs"):
-            return self.estimate(architecture, measure)
-        if measure in ("peak_memory_infer", "peak_memory_train"):
-            peak = float(peak_memory(architecture, self.conditions, MODES[measure]))
-            return self.record(architecture, measure, peak)
+        match MEASURES[measure].told:
+            case Counted(count):
+                return self._counted(architecture, measure, count)
+            case PeakMemory(mode):
+                return self.record(architecture, measure, float(peak_memory(architecture, self.conditions, mode)))
+            case Time(mode):
+                return self._measure_time(architecture, measure, mode, thorough=thorough)
+
+    def _counted(
+        self, architecture: Architecture, measure: Measure, count: Callable[[Architecture], float]
+    ) -> CostEstimate:
+        key = architecture.fingerprint, measure
+        if key not in self._counts:
+            self._counts[key] = float(count(architecture))
+        value = self._counts[key]
+        return CostEstimate(value, value, value, MEASURES[measure].unit, "analytic")
+
+    def _measure_time(
+        self, architecture: Architecture, measure: Measure, mode: Mode, *, thorough: bool
+    ) -> CostEstimate:
         plain = Architecture(architecture.skeleton)
-        base = self._plain_time(plain, measure)
+        base = self._plain_time(plain, measure, mode)
         if architecture == plain:
             return base
-        found = ratio(self._time([architecture, plain], measure, thorough=thorough))
+        found = ratio(self._time([architecture, plain], mode, thorough=thorough))
         value, lower, upper = (base.value * factor for factor in (found.value, found.lower, found.upper))
         if self.calibration is not None:
             self.calibration = self.calibration.learn(architecture, measure, value)
-        return self._keep(architecture, measure, CostEstimate(value, lower, upper, UNITS[measure], "measured"))
+        return self._keep(architecture, measure, CostEstimate(value, lower, upper, MEASURES[measure].unit, "measured"))
 
     def must_measure(self, architecture: Architecture, measure: Measure) -> bool:
         """Whether `estimate` would have to run the network."""
-        if measure not in ("latency_ms", "train_step_ms"):
+        if not isinstance(MEASURES[measure].told, Time):
             return False
         return self._known(architecture, measure) is None and self._predicted(architecture, measure) is None
 
@@ -118,7 +130,7 @@ class CostModel:
         known = self._known(architecture, measure)
         if known is not None and known.source == "analytic" and value > known.upper:
             self._margin = self._margin[0], max(self._margin[1], value / known.value - 1)
-        return self._keep(architecture, measure, CostEstimate(value, value, value, UNITS[measure], "measured"))
+        return self._keep(architecture, measure, CostEstimate(value, value, value, MEASURES[measure].unit, "measured"))
 
     def memory(self, architecture: Architecture, mode: Mode) -> MemoryProfile:
         """The analytic peak and what it is made of. Not remembered."""
@@ -158,21 +170,19 @@ class CostModel:
             fits, fails = (middle, fails) if bound(middle) <= device_bytes else (fits, middle)
         return fits * step
 
-    def _plain_time(self, plain: Architecture, measure: Measure) -> CostEstimate:
+    def _plain_time(self, plain: Architecture, measure: Measure, mode: Mode) -> CostEstimate:
         """The unit of times: the plain skeleton's own, measured once."""
         known = self._predicted(plain, measure) or self._known(plain, measure)
         if known is not None:
             return known
-        value = float(undisturbed(self._time([plain], measure, thorough=True))[0])
-        return self._keep(plain, measure, CostEstimate(value, value, value, UNITS[measure], "measured"))
+        value = float(undisturbed(self._time([plain], mode, thorough=True))[0])
+        return self._keep(plain, measure, CostEstimate(value, value, value, MEASURES[measure].unit, "measured"))
 
-    def _time(
-        self, architectures: Sequence[Architecture], measure: Measure, *, thorough: bool
-    ) -> npt.NDArray[np.float64]:
+    def _time(self, architectures: Sequence[Architecture], mode: Mode, *, thorough: bool) -> npt.NDArray[np.float64]:
         return time_together(
             architectures,
             self.conditions,
-            MODES[measure],
+            mode,
             seconds=_LONG_S if thorough else _QUICK_S,
             min_rounds=_LONG_ROUNDS if thorough else _QUICK_ROUNDS,
         )
@@ -196,13 +206,7 @@ class CostModel:
     def _digest(self, measure: Measure) -> str:
         """Stands for all that a figure of this measure depends on besides the architecture."""
         conditions = asdict(self.conditions)
-        for name in _IRRELEVANT[MODES.get(measure, "infer")]:
+        for name in MEASURES[measure].ignored:
             del conditions[name]
         text = json.dumps({**conditions, **self._device}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-_IRRELEVANT: dict[Mode, tuple[str, ...]] = {
-    "infer": ("train_batch_size", "optimizer", "micro_batches"),
-    "train": ("batch_size",),
-}
