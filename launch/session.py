@@ -14,12 +14,13 @@ from launch.ray import capacity, cluster, connection, driver, note
 from launch.reports import report
 from launch.reports.display import Display
 from launch.reports.facts import facts_of
+from launch.reports.tables import amount
 from launch.reports.tensorboard import Board
 from launch.rundir import names
 from launch.rundir.config import RunConfig
 from launch.rundir.run import LIMITS, MEASURED, Run, open_run
 from nas.analysis import front_of, progress
-from nas.costs import Budget, Conditions, CostModel, is_counted
+from nas.costs import MEASURES, Budget, Conditions, CostModel, is_counted, unkept
 from nas.search import Engine, Journal, Summary, read_trials
 from search_spaces import SearchSpace
 from trainers import Dataset, load_data, precision
@@ -57,7 +58,7 @@ def search(folder: Path, dataset: Dataset, console: Console, address: str | None
     with Journal.open(folder) as journal:
         run, _ = open_run(folder)
         _check_kind(run)
-        costs = cost_model(run.config, run.folder / names.COSTS)
+        costs = cost_model(run.config, run.folder)
         with _status(console, "measuring the plain skeleton"):
             budget = Budget.parse(run.config.budget, plain=run.space.plain(), costs=costs)
             engine = Engine(
@@ -75,8 +76,6 @@ def search(folder: Path, dataset: Dataset, console: Console, address: str | None
             if not engine.done:
                 _train(run, journal, engine, dataset, board, console, address)
             _measure_front(run, journal, costs, console)
-            if run.config.calibration is not None and costs.calibration is not None:
-                costs.calibration.save(Path(run.config.calibration))  # what the run measured has bettered it
             run, trials = open_run(folder)
             facts = facts_of(run, trials)
             report.write(facts)
@@ -87,6 +86,8 @@ def search(folder: Path, dataset: Dataset, console: Console, address: str | None
                 board.text(f"front/trial-{trial.number:04d}", report.exported(run, trial), trial.number)
         finally:
             board.close()
+            if costs.calibration is not None:
+                costs.calibration.save(run.folder / names.CALIBRATION)
         return engine.summary()
 
 
@@ -118,14 +119,38 @@ def conditions_of(config: RunConfig) -> Conditions:
     )
 
 
-def cost_model(config: RunConfig, cache: Path | None = None) -> CostModel:
-    """Costs under a run's own conditions, remembered in `cache`.
+def cost_model(config: RunConfig, folder: Path | None = None) -> CostModel:
+    """Costs under a run's own conditions, remembered in the run's folder once there is one.
+
+    What the run has measured betters its calibration. That goes to the run's folder and is read from there when the run
+    goes on; the file that the run names stays as it is.
 
     Raises:
         CalibrationError: the run names a calibration that cannot be read or was made elsewhere.
     """
     calibration = None if config.calibration is None else Path(config.calibration)
-    return CostModel(conditions_of(config), cache=cache, calibration=calibration)
+    if folder is None:
+        return CostModel(conditions_of(config), calibration=calibration)
+    bettered = folder / names.CALIBRATION
+    if calibration is not None and bettered.is_file():
+        calibration = bettered
+    return CostModel(conditions_of(config), cache=folder / names.COSTS, calibration=calibration)
+
+
+def check_budget(config: RunConfig, space: SearchSpace, costs: CostModel) -> None:
+    """Raises a UserError that names every limit which nothing can keep, with what the cheapest networks cost."""
+    lines = []
+    for found in unkept(config.budget, space, costs):
+        figures = [f"{name} {_amount(value, found.measure)}" for name, value in found.figures.items()]
+        hint = f"; did you mean {found.limit:g}x, a multiple of the plain network's?" if found.relative_would_do else ""
+        limit = _amount(found.limit, found.measure)
+        lines.append(f"budget.{found.measure}: nothing keeps {limit}: {', '.join(figures)}{hint}")
+    if lines:
+        raise UserError("\n".join(lines))
+
+
+def _amount(value: float, measure: str) -> str:
+    return amount(value, MEASURES[measure].unit)
 
 
 def _train(

@@ -3,7 +3,7 @@
 import itertools
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -194,6 +194,10 @@ class SearchSpace:
     def plain(self) -> Architecture:
         """The skeleton with every slot empty, in the space or not."""
         return Architecture(self.skeleton)
+
+    def decided(self, choose: Callable[[Group], Choice]) -> Architecture:
+        """The architecture of one choice a group."""
+        return self._build([choose(group) for group in self.groups])
 
     def sample(self, rng: random.Random) -> Architecture:
         """A random architecture: for every group an option, each as likely, then each of its open parameters."""

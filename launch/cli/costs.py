@@ -15,6 +15,7 @@ from launch.rundir.config import load_run, run_names, space_of
 from launch.rundir.run import open_run
 from launch.session import conditions_of, load_fitting
 from nas.costs import Conditions, CostModel, read_limits
+from nas.costs.device import check_present
 from nas.search import ACCURACY
 from search_spaces import load_architecture
 from search_spaces.yamlfile import read_yaml
@@ -49,6 +50,8 @@ def cost(
             optimizer=optimizer,  # type: ignore[arg-type]  # it is checked there
             threads=threads,
         )
+        if measure:
+            check_present(device)
     except ValueError as error:
         raise UserError(f"{error}") from error
     size, relative = None, False
@@ -60,9 +63,11 @@ def cost(
         if relative:
             raise UserError(f"--memory: {memory} is a multiple; write a size, such as 8GiB")
     with patience("measuring" if measure else "simulating a step", json=json):
-        found = reports.describe(
-            architecture, CostModel(conditions, calibration=calibration), measure=measure, memory=size
-        )
+        model = CostModel(conditions, calibration=calibration)
+        try:
+            found = reports.describe(architecture, model, measure=measure, memory=size)
+        except ValueError as error:  # of the pass without data that comes first: a norm of one value, say
+            raise UserError(f"{config} with --batch {batch} and --train-batch {train_batch}: {error}") from error
     if json:
         print_json({"config": config, **found})
     else:
@@ -98,6 +103,10 @@ def calibrate(
             conditions = replace(conditions, device=device)
         except ValueError as error:
             raise UserError(f"{error}") from error
+    try:
+        check_present(conditions.device)
+    except ValueError as error:
+        raise UserError(f"{error}; a calibration is measured on the device itself") from error
     path = out or reports.calibration_path(conditions.device)
     check_file(path)
     found = reports.run_calibration(space, conditions, new_console(stderr=json))

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from launch import session
-from launch.cli.options import Json, RunDir, Set, new_console
+from launch.cli.options import Json, RunDir, Set, new_console, patience
 from launch.errors import Failure, Interrupted, UserError
 from launch.files import check_folder, in_words, naming
 from launch.ray.connection import address_of
@@ -14,7 +14,7 @@ from launch.reports.facts import facts_of
 from launch.reports.report import print_report
 from launch.rundir.config import load_run, space_of
 from launch.rundir.run import Run, begin, foreign, open_run
-from launch.session import cost_model, load_fitting
+from launch.session import check_budget, cost_model, load_fitting
 from search_spaces.errors import printable
 from trainers import Dataset
 
@@ -40,7 +40,9 @@ def search(
     folder = run or Path("runs") / Path(file).stem
     check_folder(folder)
     dataset = load_fitting(config, space)
-    cost_model(config)
+    costs = cost_model(config)
+    with patience("comparing the budget with what the plain network costs", json=json):
+        check_budget(config, space, costs)
     begun = begin(folder, config, space, overwrite=overwrite)
     if overwrite and (left := foreign(folder)):
         new_console(stderr=json).print(

@@ -16,7 +16,7 @@ from nas.analysis.ranks import rank_correlation
 from nas.costs import MEASURES, Calibration, Conditions, CostEstimate, CostModel, calibrate, is_counted
 from nas.costs.device import fingerprint
 from nas.costs.measure import block_shares
-from nas.costs.measures import counted
+from nas.costs.measures import Mode, counted
 from nas.costs.timing import threads
 from nas.costs.zero_cost import PROXIES, zero_cost
 from search_spaces import Architecture, SearchSpace
@@ -41,13 +41,13 @@ def describe(
         ``costs`` by measure, ``memory`` (what each peak is made of), ``blocks`` (what stands there, and its share of
         activations and, if measured, of time), ``largest_batch``.
     """
+    profiles = {mode: model.memory(architecture, mode) for mode in _MODES}  # first: what cannot run fails here, at once
     costs: dict[str, CostEstimate] = {}
     for name in MEASURES:
         if measure and not is_counted(name):
             costs[name] = model.measure(architecture, name)
         elif not model.must_measure(architecture, name):
             costs[name] = model.estimate(architecture, name)
-    profiles = {mode: model.memory(architecture, mode) for mode in ("infer", "train")}
     times = block_shares(architecture, model.conditions) if measure else {}
     train = profiles["train"]
     blocks = [
@@ -116,7 +116,7 @@ def show(console: Console, title: str, found: Mapping[str, Any]) -> None:
         console.print("\ntimes are measured, not derived: add --measure, or --calibration FILE")
 
 
-_MODES = ("train", "infer")
+_MODES: tuple[Mode, ...] = ("train", "infer")
 
 
 def _part(value: int | str) -> str:

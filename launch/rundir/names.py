@@ -10,6 +10,8 @@ DRIVER = DRIVER_NAME
 """Which process on which host that is."""
 COSTS = "costs.jsonl"
 """Costs that were measured or simulated, so that they are not again."""
+CALIBRATION = "calibration.yaml"
+"""The calibration that the run was begun with, bettered by what the run measured."""
 CLUSTER = "cluster.json"
 """What Ray gave to whom, a few seconds ago."""
 CHECKPOINTS = "checkpoints"
@@ -21,5 +23,17 @@ TENSORBOARD = "tensorboard"
 TUNE = "ray"
 """What Ray Tune writes; never read again."""
 
-WRITTEN = (JOURNAL, f"{JOURNAL}.lock", LOCK, DRIVER, COSTS, CLUSTER, CHECKPOINTS, REPORT, TENSORBOARD, TUNE)
+WRITTEN = (
+    JOURNAL,
+    f"{JOURNAL}.lock",
+    LOCK,
+    DRIVER,
+    COSTS,
+    CALIBRATION,
+    CLUSTER,
+    CHECKPOINTS,
+    REPORT,
+    TENSORBOARD,
+    TUNE,
+)
 """All that a run writes: what is removed when another takes its place, and nothing else."""

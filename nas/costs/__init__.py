@@ -14,6 +14,7 @@ from nas.costs.estimate import Conditions, CostEstimate, Source
 from nas.costs.measures import MEASURES, UNITS, Measure, is_counted
 from nas.costs.memory import MemoryProfile
 from nas.costs.model import CostModel
+from nas.costs.reach import Unkept, cheapest, unkept
 
 __all__ = [
     "MEASURES",
@@ -30,10 +31,13 @@ __all__ = [
     "Protocol",
     "Source",
     "Stage",
+    "Unkept",
     "Verdict",
     "calibrate",
+    "cheapest",
     "count",
     "is_counted",
     "load_calibration",
     "read_limits",
+    "unkept",
 ]

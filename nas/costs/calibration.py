@@ -8,6 +8,7 @@ al., 2005; Lei et al., 2018), of the stated coverage whatever the distribution o
 """
 
 import math
+import os
 import random
 import warnings
 from collections import Counter
@@ -134,9 +135,11 @@ class Calibration(BaseModel):
     tables: dict[Measure, Table]
 
     def save(self, path: Path) -> None:
-        """Write it as YAML."""
+        """Write it as YAML, whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(write_yaml(self.model_dump(mode="json", by_alias=True)))
+        written = path.with_name(f".{path.name}.{os.getpid()}")
+        written.write_text(write_yaml(self.model_dump(mode="json", by_alias=True)))
+        written.replace(path)
 
     def predict(self, architecture: Architecture, measure: Measure) -> CostEstimate | None:
         """A time with its interval, source ``predicted``; None where the table does not reach."""

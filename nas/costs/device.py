@@ -23,6 +23,16 @@ def fingerprint(device: str) -> dict[str, str]:
     }
 
 
+def check_present(device: str) -> None:
+    """Raises a ValueError where networks cannot be run on a device because this machine does not have it."""
+    kind, _, number = device.partition(":")
+    found = torch.cuda.device_count()
+    if kind == "cuda" and not (number or "0").isdigit():
+        raise ValueError(f"device {device} is not known; use cpu, cuda or cuda:N")
+    if kind == "cuda" and int(number or 0) >= found:
+        raise ValueError(f"device {device} is not here: this machine has {found or 'no'} GPU{'s' if found > 1 else ''}")
+
+
 def _cpu_name() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():

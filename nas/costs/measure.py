@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nas.builder import build_model
 from nas.costs.allocator import allocator_peak
+from nas.costs.device import check_present
 from nas.costs.estimate import DTYPES, Conditions
 from nas.costs.measures import Mode
 from nas.costs.memory import make_optimizer, run_gradients
@@ -32,7 +33,12 @@ class Workload:
 
 
 def _ready(architecture: Architecture, conditions: Conditions, mode: Mode) -> tuple[Network, Tensor, Tensor]:
-    """The network on the device, with a batch of noise and its labels."""
+    """The network on the device, with a batch of noise and its labels.
+
+    Raises:
+        ValueError: the machine does not have the device.
+    """
+    check_present(conditions.device)
     device = torch.device(conditions.device)
     memory_format = torch.channels_last if conditions.channels_last else torch.contiguous_format
     skeleton = architecture.skeleton

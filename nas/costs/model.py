@@ -191,13 +191,10 @@ class CostModel:
         return None if self.calibration is None else self.calibration.predict(architecture, measure)
 
     def _known(self, architecture: Architecture, measure: Measure) -> CostEstimate | None:
-        record = self._store.get(self._key(architecture, measure))
-        if record is None:
-            return None
-        return CostEstimate(**{name: record[name] for name in ("value", "lower", "upper", "unit", "source")})
+        return self._store.get(self._key(architecture, measure))
 
     def _keep(self, architecture: Architecture, measure: Measure, estimate: CostEstimate) -> CostEstimate:
-        self._store.put(self._key(architecture, measure), asdict(estimate))
+        self._store.put(self._key(architecture, measure), estimate)
         return estimate
 
     def _key(self, architecture: Architecture, measure: Measure) -> str:

@@ -1,40 +1,60 @@
-"""Figures kept on disk, so that nothing is worked out or measured twice, in this run or the next.
+"""Estimates kept on disk, so that nothing is worked out or measured twice, in this run or the next.
 
-One JSON object a line, only ever appended: any number of processes may read and write the file at once, and a line that
-a crash tore is passed over.
+One JSON object a line, only ever appended: any number of processes may read and write the file at once. Each line ends
+with a checksum of the rest. A line whose checksum does not fit, or that holds no estimate, is passed over with a
+warning, and its figure is found anew. Files of before, without checksums, are read.
 """
 
 import json
+import math
 import os
+import warnings
+import zlib
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+
+from nas.costs.estimate import CostEstimate, Source
+from nas.costs.measures import UNITS
+
+_CHECKSUM = "crc32"
+
+
+class DamagedCosts(UserWarning):
+    """A file of costs holds lines that are damaged or not ours."""
 
 
 class Store:
-    """A dictionary of JSON-able records by string, of which a later one replaces an earlier one.
+    """Estimates by string, of which a later one replaces an earlier one.
 
     Args:
-        path: the file, made when first written to; None keeps the records in memory alone.
+        path: the file, made when first written to; None keeps the estimates in memory alone.
     """
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._records: dict[str, dict[str, Any]] = {}
+        self._estimates: dict[str, CostEstimate] = {}
         self._read = 0
+        self._warned = False
 
-    def get(self, key: str) -> Mapping[str, Any] | None:
-        """The record of ``key``, also if another process has just written it."""
-        if key not in self._records:
+    def get(self, key: str) -> CostEstimate | None:
+        """The estimate of ``key``, also if another process has just written it.
+
+        Warns:
+            DamagedCosts: once, if the file holds lines that cannot be believed.
+        """
+        if key not in self._estimates:
             self._catch_up()
-        return self._records.get(key)
+        return self._estimates.get(key)
 
-    def put(self, key: str, record: Mapping[str, Any]) -> None:
-        """Keep ``record`` under ``key``."""
-        self._records[key] = dict(record)
+    def put(self, key: str, estimate: CostEstimate) -> None:
+        """Keep ``estimate`` under ``key``."""
+        self._estimates[key] = estimate
         if self._path is None:
             return
-        line = json.dumps({"key": key, **record}, separators=(",", ":")).encode() + b"\n"
+        record = {"key": key, **asdict(estimate)}
+        line = _encoded({**record, _CHECKSUM: _checksum(record)}) + b"\n"
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("ab+") as file:
             end = file.seek(0, os.SEEK_END)
@@ -53,10 +73,44 @@ class Store:
             new = file.read()
         whole = new.rfind(b"\n") + 1
         self._read += whole
-        for line in new[:whole].splitlines():
-            try:
-                record = json.loads(line)
-                key = str(record.pop("key"))
-            except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
-                continue  # torn
-            self._records[key] = record
+        lines = new[:whole].splitlines()
+        found = [pair for line in lines if (pair := _decoded(line)) is not None]
+        self._estimates.update(found)
+        damaged = sum(map(bool, lines)) - len(found)
+        if damaged and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"{self._path}: {damaged} of {len(lines)} lines are damaged or not of this program; what they held is "
+                "found anew",
+                DamagedCosts,
+                stacklevel=4,
+            )
+
+
+def _encoded(record: Mapping[str, Any]) -> bytes:
+    return json.dumps(record, separators=(",", ":")).encode()
+
+
+def _checksum(record: Mapping[str, Any]) -> str:
+    return f"{zlib.crc32(_encoded(record)):08x}"
+
+
+def _decoded(line: bytes) -> tuple[str, CostEstimate] | None:
+    """A line's key and estimate; None if it cannot be believed."""
+    try:
+        record = json.loads(line)
+        if _CHECKSUM in record and record.pop(_CHECKSUM) != _checksum(record):
+            return None
+        if set(record) != {"key", *_FIELDS}:
+            return None
+        key, value, lower, upper, unit, source = (record[name] for name in ("key", *_FIELDS))
+        value, lower, upper = float(value), float(lower), float(upper)
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError, OverflowError):
+        return None
+    known = isinstance(key, str) and unit in UNITS and source in get_args(Source)
+    if not known or not 0 <= lower <= value <= upper < math.inf:
+        return None
+    return key, CostEstimate(value, lower, upper, unit, source)
+
+
+_FIELDS = ("value", "lower", "upper", "unit", "source")
