@@ -15,10 +15,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import nas
-from nas.operators import attention, aw, gating
+from nas.operators import OPERATORS, attention, aw, gating, non_local
 from nas.operators.derivatives import differentiates
 from nas.operators.gating import Gate, pooled, squeeze
 from nas.operators.gc import _Context, _context
+from search_spaces.options import OPTIONS, resolve
+from search_spaces.sites import Site
 
 Row = Mapping[str, Any]
 
@@ -193,3 +195,23 @@ def test_every_gradient_written_by_hand_has_a_case() -> None:
         if name.startswith("attention_nas::") and operator._backward_fn is not None
     }  # fmt: skip
     assert functions | operators == set(CASES)
+
+
+def test_fused_attention_refuses_a_second_derivative_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(non_local, "_FEW", 0)
+    site = Site("refine", 16, 16, size=3)
+    module = OPERATORS["non_local"].build(site, resolve(OPTIONS["non_local"], {}, site)).double().eval()
+    torch.nn.init.ones_(module.norm.weight)
+    x = tensor(2, 16, 3, 3).requires_grad_()
+
+    def second() -> Tensor:
+        first = torch.autograd.grad(module(x).sin().sum(), x, create_graph=True)[0]
+        return torch.autograd.grad(first.square().sum(), x)[0]
+
+    assert torch.autograd.grad(module(x).sum(), x)[0].isfinite().all()
+    with pytest.raises(RuntimeError, match=r"non_local: fused attention has no second derivative; .*SDPBackend\.MATH"):
+        second()
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):  # the remedy that the message names
+        found = second()
+    monkeypatch.undo()
+    torch.testing.assert_close(found, second(), rtol=1e-9, atol=1e-12)
