@@ -1,4 +1,4 @@
-"""The papers' tables of parameters and GFLOPs, row by row, beside what the zoo's networks come to.
+"""The papers' tables, row by row: parameters and GFLOPs beside what the zoo's networks come to, and the accuracies.
 
 Every paper counts in its own way; each way is a rule here, a function of an architecture. Only ``nas zoo --table`` uses
 them: the cost model (`nas.costs`) reports true multiply-adds.
@@ -6,8 +6,8 @@ them: the cost model (`nas.costs`) reports true multiply-adds.
     SE      Hu et al., CVPR 2018, https://arxiv.org/abs/1709.01507 (tables 2 and 16)
     BAM     Park et al., BMVC 2018, https://arxiv.org/abs/1807.06514 (CIFAR-100)
     CBAM    Woo et al., ECCV 2018, https://arxiv.org/abs/1807.06521 (table 4)
-    AA      Bello et al., ICCV 2019, https://arxiv.org/abs/1904.09925 (tables 1 to 6)
-    AW      Zhu et al., 2021, https://arxiv.org/abs/2108.08205 (tables 1 and 2)
+    AA      Bello et al., ICCV 2019, https://arxiv.org/abs/1904.09925 (tables 1 to 8)
+    AW      Zhu et al., 2021, https://arxiv.org/abs/2108.08205 (tables 1 to 3)
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -40,20 +40,22 @@ class Row:
 
     What the table does not print is None, and so are its match and our GFLOPs, for there is no way of counting them.
     ``*_match``: the own figure, rounded as the printed one is, equals it. ``convention`` says how the table counts and
-    what was fitted; ``reason`` why a figure does not match.
+    what was fitted; ``reason`` why a figure does not match. ``results`` are the printed accuracies, errors or average
+    precisions, in percent, by the paper's name of the column: the authors', trained with the authors' recipes.
     """
 
     table: str
     row: str
     zoo: str
     printed_params_m: float | None
-    params_m: float
+    params_m: float | None
     printed_gflops: float | None
     gflops: float | None
     params_match: bool | None
     gflops_match: bool | None
     convention: str
     reason: str
+    results: Mapping[str, float]
 
 
 def tables() -> tuple[str, ...]:
@@ -69,7 +71,11 @@ def rows(table: str) -> list[Row]:
     """
     if table not in _TABLES:
         raise ValueError(f"no table {table!r}; the tables are {', '.join(_TABLES)}")
-    return [_compare(table, entry) for entry in _TABLES[table]]
+    columns, lines = _RESULTS[table]
+    return [
+        _compare(table, entry, dict(zip(columns, map(float, line.split()), strict=True)))
+        for entry, line in zip(_TABLES[table], lines, strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,26 +86,27 @@ class _Entry:
     zoo: str
     params: str
     gflops: str
-    rule: Rule
+    rule: Rule | None  # None: the network itself is not in the zoo
     convention: str
     reason: str = ""
 
 
-def _compare(table: str, entry: _Entry) -> Row:
-    counted = entry.rule(load_architecture(entry.zoo))
+def _compare(table: str, entry: _Entry, results: Mapping[str, float]) -> Row:
+    counted = Cost() if entry.rule is None else entry.rule(load_architecture(entry.zoo))
     params_m, gflops = counted.params / 1e6, counted.macs / 1e9
     return Row(
         table=table,
         row=entry.row,
         zoo=entry.zoo,
         printed_params_m=float(entry.params) if entry.params else None,
-        params_m=params_m,
+        params_m=None if entry.rule is None else params_m,
         printed_gflops=float(entry.gflops) if entry.gflops else None,
         gflops=gflops if entry.gflops else None,
         params_match=_matches(entry.params, params_m),
         gflops_match=_matches(entry.gflops, gflops),
         convention=entry.convention,
         reason=entry.reason,
+        results=results,
     )
 
 
@@ -329,12 +336,21 @@ _RETINANET = (
 )
 _RETINANET_AA = _RETINANET + "; fits at least 5 keys a head, rounded up, attention at 20, 40, 10"
 
+_ABLATION = "the table prints accuracies alone; the network of table 3 with other positions"
+_IN_THE_FPN = (
+    "the table prints precisions alone, of Faster R-CNN; the zoo has the backbone: AW, SE and CBAM stand in the FPN"
+)
+
 # --- the tables -------------------------------------------------------------------------------------------------------
 
 _BAM = _MACS + "; the printed parameters fit BN behind both of BAM's branches, which the authors' code has not"
 _LAST_DIGIT = "last digit: no way of counting that fits the table's other rows rounds to the printed one"
 _VARIANT = "the paper does not say which variant; this one, of slim at 299x299, is larger than the printed figure"
-_COPIED = "the printed increments of the ResNet-101 rows are those of ResNet-50"
+_COPIED = "GFLOPs: the printed increments of the ResNet-101 rows are those of the ResNet-50 rows"
+_LONGER = (
+    "parameters: the printed increment of AW, 0.40 M, is that of 33 blocks in layer3 (0.401 M), where there are 23 "
+    "(0.314 M) and 33 in all; " + _COPIED
+)
 _AS_CBAM = "the printed cost of AW is, to the digit, what CBAM's row adds to the baseline"
 _SMALLER = "the printed parameters fit this network alone, whose cost is far below the printed one"
 
@@ -459,6 +475,21 @@ _TABLES: Mapping[str, tuple[_Entry, ...]] = {
         _Entry("AA-ResNet-50 k=v=0.75", "aa_resnet50_0.75", "20.7", "6.8", _tf, _TF, _LAST_DIGIT),
         _Entry("AA-ResNet-50 k=v=1.0", "aa_resnet50_full", "19.4", "6.3", _tf, _TF),
     ),
+    "AA T7": (
+        _Entry("AA-ResNet-34 None", "aa_resnet34_none", "", "", _tf, _ABLATION),
+        _Entry("AA-ResNet-34 2d Sine", "aa_resnet34_sine", "", "", _tf, _ABLATION),
+        _Entry("AA-ResNet-34 CoordConv", "aa_resnet34_coordconv", "", "", _tf, _ABLATION),
+        _Entry("AA-ResNet-34 Relative", "aa_resnet34", "", "", _tf, _ABLATION),
+        _Entry("AA-ResNet-50 None", "aa_resnet50_none", "", "", _tf, _ABLATION),
+        _Entry("AA-ResNet-50 2d Sine", "aa_resnet50_sine", "", "", _tf, _ABLATION),
+        _Entry("AA-ResNet-50 CoordConv", "aa_resnet50_coordconv", "", "", _tf, _ABLATION),
+        _Entry("AA-ResNet-50 Relative", "aa_resnet50", "", "", _tf, _ABLATION),
+    ),
+    "AA T8": (
+        _Entry("None", "aa_resnet50_640_none", "", "", _retinanet, _RETINANET_AA),
+        _Entry("CoordConv", "aa_resnet50_640_coordconv", "", "", _retinanet, _RETINANET_AA),
+        _Entry("Relative", "aa_resnet50_640", "", "", _retinanet, _RETINANET_AA),
+    ),
     "AW T1": (
         _Entry("Baseline-ResNet50", "resnet50", "25.56", "3.86", _aw, _AW),
         _Entry("AW-ResNet50", "aw_resnet50", "25.72", "3.87", _aw, _AW),
@@ -467,11 +498,11 @@ _TABLES: Mapping[str, tuple[_Entry, ...]] = {
         _Entry("AW-CBAM(MaxPool)-ResNet50", "aw_cbam_max_pool_resnet50", "28.25", "3.89", _aw, _AW),
         _Entry("AW-CBAM(Spatial)-ResNet50", "aw_cbam_spatial_resnet50", "28.25", "3.90", _aw, _AW),
         _Entry("Baseline-ResNet101", "resnet101", "44.55", "7.57", _aw, _AW),
-        _Entry("AW-ResNet101", "aw_resnet101", "44.95", "7.58", _aw, _AW, _COPIED),
+        _Entry("AW-ResNet101", "aw_resnet101", "44.95", "7.58", _aw, _AW, _LONGER),
         _Entry("SE-ResNet101", "se_resnet101", "49.33", "7.58", _aw, _AW, _COPIED),
-        _Entry("AW-SE-ResNet101", "aw_se_resnet101", "49.73", "7.59", _aw, _AW, _COPIED),
-        _Entry("AW-CBAM(MaxPool)-ResNet101", "aw_cbam_max_pool_resnet101", "49.73", "7.60", _aw, _AW, _COPIED),
-        _Entry("AW-CBAM(Spatial)-ResNet101", "aw_cbam_spatial_resnet101", "49.73", "7.61", _aw, _AW, _COPIED),
+        _Entry("AW-SE-ResNet101", "aw_se_resnet101", "49.73", "7.59", _aw, _AW, _LONGER),
+        _Entry("AW-CBAM(MaxPool)-ResNet101", "aw_cbam_max_pool_resnet101", "49.73", "7.60", _aw, _AW, _LONGER),
+        _Entry("AW-CBAM(Spatial)-ResNet101", "aw_cbam_spatial_resnet101", "49.73", "7.61", _aw, _AW, _LONGER),
         _Entry("MobileNet Baseline", "mobilenet_v1", "4.23", "0.569", _aw, _AW_MOBILE),
         _Entry("SE-MobileNet", "se_mobilenet_v1", "5.07", "0.581", _aw, _AW_MOBILE),
         _Entry("AW-SE-MobileNet", "aw_se_mobilenet_v1", "5.52", "0.623", _aw, _AW_MOBILE, _AS_CBAM),
@@ -493,9 +524,97 @@ _TABLES: Mapping[str, tuple[_Entry, ...]] = {
         _Entry("CBAM-ResNet50 (CIFAR-100)", "cbam_resnet50_cifar100", "26.24", "1.24", _aw, _AW),
         _Entry("AW-CBAM-ResNet50 (CIFAR-100)", "aw_cbam_resnet50_cifar100", "26.40", "1.25", _aw, _AW),
     ),
+    "AW T3": (
+        _Entry("ResNet101-FPN", "resnet101", "", "", None, _IN_THE_FPN),
+        _Entry("ResNet101-AW-FPN", "resnet101", "", "", None, _IN_THE_FPN),
+        _Entry("ResNet101-SE-FPN", "resnet101", "", "", None, _IN_THE_FPN),
+        _Entry("ResNet101-AW-SE-FPN", "resnet101", "", "", None, _IN_THE_FPN),
+        _Entry("ResNet101-CBAM-FPN", "resnet101", "", "", None, _IN_THE_FPN),
+        _Entry("ResNet101-AW-CBAM-FPN", "resnet101", "", "", None, _IN_THE_FPN),
+    ),
     "SE T16": (
         _Entry("ResNet-50", "resnet50", "25.6", "3.86", _se_pooled, _SE_POOLED),
         _Entry("NoSqueeze", "no_squeeze_resnet50", "28.1", "4.27", _se_pooled, _SE_POOLED),
         _Entry("SE", "se_resnet50", "28.1", "3.87", _se_pooled, _SE_POOLED),
     ),
 }
+
+_ERRORS = ("top-1 error, %", "top-5 error, %")
+_ACCURACIES = ("top-1, %", "top-5, %")
+
+_RESULTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "SE T2": (
+        _ERRORS,
+        (
+            "24.80 7.48", "23.29 6.62", "23.17 6.52", "22.38 6.07", "22.42 6.34", "21.57 5.73", "22.11 5.90",
+            "21.10 5.49", "21.18 5.57", "20.70 5.01", "25.38 7.89", "24.23 7.14", "27.02 8.81", "25.22 7.70",
+            "20.37 5.21", "19.80 4.79",
+        ),
+    ),
+    "BAM CIFAR-100": (
+        ("error, %",),
+        ("21.49", "20.88", "20.00", "22.22", "21.29", "21.96", "20.40", "20.06", "19.06", "18.18", "18.15", "16.71"),
+    ),
+    "CBAM T4": (
+        _ERRORS,
+        (
+            "29.60 10.55", "29.41 10.22", "29.27 10.09", "26.69 8.60", "26.13 8.35", "25.99 8.24", "24.56 7.50",
+            "23.14 6.70", "22.66 6.31", "23.38 6.88", "22.35 6.19", "21.51 5.69", "26.85 8.88", "26.21 8.47",
+            "26.10 8.43", "25.63 8.20", "24.93 7.65", "24.84 7.63", "22.85 6.48", "21.91 6.04", "21.92 5.91",
+            "21.54 5.75", "21.17 5.66", "21.07 5.59",
+        ),
+    ),
+    "AA T1": (_ACCURACIES, ("80.3 95.0", "79.8 95.0", "81.0 95.3", "81.6 95.2")),
+    "AA T2": (("top-1, %",), ("76.4", "77.5", "77.3", "77.4", "77.5", "77.7")),
+    "AA T3": (
+        _ACCURACIES,
+        (
+            "73.6 91.5", "74.3 91.8", "74.7 92.0", "76.4 93.1", "77.5 93.7", "77.7 93.8", "77.9 94.0", "78.4 94.2",
+            "78.7 94.4", "78.4 94.2", "78.9 94.5", "79.1 94.6",
+        ),
+    ),
+    "AA T4": (
+        _ACCURACIES,
+        (
+            "73.3 91.3", "73.9 91.6", "75.2 92.4", "75.7 92.6", "76.7 93.2", "77.2 93.6", "77.2 93.5", "77.7 93.8",
+        ),
+    ),
+    "AA T5": (
+        ("mAP COCO", "mAP 50", "mAP 75"),
+        (
+            "36.8 54.5 39.5", "36.5 54.0 39.1", "38.2 56.5 40.7", "38.5 56.4 41.2", "37.4 55.0 39.9", "39.2 57.8 41.9",
+        ),
+    ),
+    "AA T6": (_ACCURACIES, ("73.6 91.5", "76.4 93.1", "77.7 93.8", "77.3 93.6", "76.7 93.2", "73.9 91.5")),
+    "AA T7": (
+        _ACCURACIES,
+        (
+            "74.4 91.9", "74.4 92.0", "74.4 92.0", "74.7 92.0", "77.5 93.7", "77.5 93.7", "77.5 93.8", "77.7 93.8",
+        ),
+    ),
+    "AA T8": (("mAP COCO", "mAP 50", "mAP 75"), ("37.7 56.0 40.2", "37.4 55.5 40.1", "38.2 56.5 40.7")),
+    "AW T1": (
+        _ERRORS,
+        (
+            "24.56 7.50", "23.38 6.79", "23.14 6.70", "22.72 6.47", "22.82 6.41", "23.20 6.58", "23.38 6.88",
+            "22.38 6.21", "22.35 6.19", "21.78 5.74", "21.64 5.76", "22.32 6.18", "31.39 11.51", "29.97 10.63",
+            "29.41 10.59", "29.01 9.99", "28.82 9.98",
+        ),
+    ),
+    "AW T2": (
+        _ERRORS,
+        (
+            "28.01 7.92", "26.14 7.43", "27.17 7.49", "27.09 8.00", "28.11 8.24", "22.33 5.83", "19.87 4.76",
+            "20.43 5.01", "19.00 4.51", "19.46 4.56", "18.94 4.76",
+        ),
+    ),
+    "AW T3": (
+        ("mAP 50-95", "mAP 50", "mAP 75"),
+        (
+            "37.13 58.28 40.29", "37.76 59.17 40.91", "38.11 59.41 41.33", "38.45 59.70 41.86", "37.74 58.84 40.77",
+            "38.19 59.52 41.43",
+        ),
+    ),
+    "SE T16": (_ERRORS, ("23.30 6.55", "22.93 6.39", "22.28 6.03")),
+}  # fmt: skip
+"""What each table prints of accuracy: the columns, and their figures in every row of `_TABLES`."""

@@ -37,7 +37,9 @@ def zoo(
         return
     notes: dict[str, int] = {}
     console = new_console()
-    print_table(console, [_paper_row(row, notes) for row in found])
+    cells = [_paper_row(row, notes) for row in found]
+    columns = list(dict.fromkeys(name for row in cells for name in row if name != "notes"))
+    print_table(console, cells, columns=[*columns, "notes"])
     for note, number in notes.items():
         console.print(f"[{number}] {note}", style="dim", soft_wrap=True)
 
@@ -55,7 +57,7 @@ def _zoo_row(name: str, architecture: Architecture) -> dict[str, Any]:
 
 
 def _paper_row(row: paper_tables.Row, notes: dict[str, int]) -> dict[str, Any]:
-    """A row; how it is counted, and why it does not fit, go to `notes`, numbered as they come."""
+    """A row with what was printed of accuracy; how it is counted, and why it does not fit, go to `notes` by number."""
     numbers = [notes.setdefault(note, len(notes) + 1) for note in (row.convention, row.reason) if note]
     cells: dict[str, Any] = {"row": row.row, "zoo": row.zoo}
     figures = (
@@ -69,4 +71,5 @@ def _paper_row(row: paper_tables.Row, notes: dict[str, int]) -> dict[str, Any]:
             f"off by{pad}": None if own is None or printed is None else f"{own - printed:+.5f}",
             f"match{pad}": match,
         }
+    cells |= row.results
     return cells | {"notes": ", ".join(map(str, numbers))}

@@ -17,10 +17,16 @@ convolution. The skeleton's BatchNorm follows, as in the paper. Positions (secti
 back. A strided operator attends at its output size, reached by the same pool.
 
 ``aw`` gives one convolution inside attentional weights (see `nas.operators.aw`): ``conv``, ``qkv`` or ``projection``
-are AW-AA 1, 2 and 3 of the AW paper. ``qkv_kernel`` 3 is what that paper's table needs. Biases follow the site.
+are AW-AA 1, 2 and 3 of the AW paper. ``qkv_kernel`` 3 is what that paper's table needs.
 
-Consulted: the paper's text alone; its appendix with TensorFlow code was not at hand. Deviations: none known; the paper
-does not say how a strided operator reaches its output size. How attention is computed: `nas.operators.attention`.
+Consulted: the paper. It does not say how a strided operator reaches its output size. Deviations from the TensorFlow
+code in its appendix:
+
+- all convolutions there have biases; here they follow the site, for the printed parameters need none;
+- its first convolution gives k, q, v in that order, ours q, k, v: weights from there must be reordered;
+- its tables of relative positions are drawn with mean and deviation d^-1/2 (d = d_k / heads), ours with mean 0.
+
+How attention is computed: `nas.operators.attention`.
 
 Multiply-adds: those of the formula. Relative logits are counted for every row of both tables, which is the count that
 reaches the 4.215 G known for AA-ResNet-50; one-hot codes and recomputation, which the form that runs may add, are not.

@@ -7,6 +7,12 @@ channels (Eq. 3).
 Consulted: the authors' PyTorch code (Jongchan/attention-module). From it: biases in the MLP, the BN behind the 7x7 (not
 in the paper, but in the papers' parameter figures), the order [max; mean], no bias in the 7x7. Variants of the AW paper
 (https://arxiv.org/abs/2108.08205): ``max_pool`` has no spatial part, ``spatial`` uses means alone in both parts.
+
+Deviations from that code: its spatial BN has momentum 0.01, and the scale of that BN starts at 0, so that every
+position starts with a factor of 1/2; here both are PyTorch's, 0.1 and 1.
+
+Shapes: [N, C, H, W] -> [N, C, H, W], any H and W. Raises: on maps of one pixel the spatial part normalises over the
+batch alone, so training on a batch of one image raises ValueError.
 """
 
 import torch

@@ -3,9 +3,12 @@
 ``gala``: x * sigmoid(alpha (S + G) + beta S G), alpha and beta learned per channel, G = W2 relu(W1 mean(x)) global (the
 layers of SE) and S = conv1x1(relu(conv1x1(x))) local, C -> C/r -> 1.
 
-Deviations: descriptions of the paper squash with tanh; the gate here is a sigmoid, like those of the other operators.
-The authors' code has a 5x5 convolution at C/r, r = 4, and one module a stage; the parameters that the AA paper prints
-for ResNet-50 (29.4 M) need the form above with r = 16, in every block, with biases. alpha and beta start at 1.
+What stands here is the form that the AA paper compares with: the parameters it prints for ResNet-50 (29.4 M) need the
+layers above with r = 16, in every block, on the block's output, with biases. alpha and beta start at 1.
+
+Deviations from the authors' TensorFlow code (serre-lab/gala_tpu), whose gate is a sigmoid too: it has a ReLU behind W2
+in G, a 5x5 convolution with ReLU at C/r in S, r = 4, and it stands in the blocks of ResNet-50's third stage, on the
+block's input; alpha and beta start at random.
 
 Shapes: [N, C, H, W] -> [N, C, H, W], any H and W. Raises: nothing of its own.
 """

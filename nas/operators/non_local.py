@@ -13,7 +13,8 @@ the operator starts as the identity.
 
 Consulted: the authors' Caffe2 code (facebookresearch/video-nonlocal-net): the pool stands before phi and g, an odd last
 row or column is dropped, W is followed by BN, weights start with a standard deviation of 0.01 (attention starts even).
-Deviations: none; w of ``concatenation`` has no bias.
+Deviations: their default scales the logits of the two softmax forms by (C / 2)^-1/2, as Transformers do; the paper's
+Eq. 2 and 3 have no such factor, and neither has this. w of ``concatenation`` has no bias.
 
 The dot product has no nonlinearity between its two products, so they are taken in the cheaper order (`_pairs_first`):
 (theta phi^T) g over pairs of positions, or theta (phi^T g) over pairs of channels. The two softmax forms go through

@@ -2,7 +2,9 @@
 
 Paper: Ioffe and Szegedy, "Batch Normalization", ICML 2015, https://arxiv.org/abs/1502.03167, figure 5. Deviations: 4c
 and 4d project their pool to 128 channels, as in the Caffe models that the SE paper's figures come from (the figure has
-96); one pooled classifier, no auxiliary ones; strided pools keep ceil(size / 2).
+96); one pooled classifier, no auxiliary ones. Pools: strided ones are padded by one pixel and keep ceil(size / 2),
+where Caffe's have no padding, round up, and so stand one pixel further; average pools leave the padding out of the
+mean, Caffe's count it.
 
 Nothing is added here, so ``refine`` and ``after`` stand at the same place, behind the concatenation: refine first.
 """

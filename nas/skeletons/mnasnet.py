@@ -2,7 +2,8 @@
 
 Paper: Tan et al., "MnasNet: Platform-Aware Neural Architecture Search for Mobile", CVPR 2019,
 https://arxiv.org/abs/1807.11626, figure 7. Consulted: tensorflow/tpu's mnasnet. Deviations: no dropout before the
-classifier; BN with torch's epsilon and momentum.
+classifier; BN with torch's epsilon and momentum; strided convolutions are padded alike on all sides, TensorFlow's
+"SAME" pads even maps more at the bottom and on the right, so weights from there see maps moved by a pixel.
 """
 
 from torch import Tensor, nn

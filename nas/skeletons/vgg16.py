@@ -2,7 +2,8 @@
 
 Paper: Simonyan and Zisserman, "Very Deep Convolutional Networks", ICLR 2015, https://arxiv.org/abs/1409.1556,
 configuration D. Deviations: BN behind every convolution, as in the SE paper's re-implementation, and therefore no
-biases in them; no dropout. The classifier sees 7x7 whatever the input's size.
+biases in them; no dropout; pools of odd maps round up, where a 2x2 pool without padding drops the last row and column
+(maps of 224 pixels are never odd). The classifier sees 7x7 whatever the input's size.
 
 Nothing is added here, so ``refine`` and ``after`` stand at the same place, behind the ReLU: refine first.
 """
