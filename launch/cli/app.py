@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, Command] = {
         "launch.cli.spaces", "show", "A space's or an architecture's blocks, and what can be chosen there."
     ),
     "schema": Command("launch.cli.schema", "schema", "The JSON Schema of space files or run files, for editors."),
+    "data": Command("launch.cli.data", "data", "What a folder of pictures holds, and what is left out and why."),
     "cost": Command("launch.cli.costs", "cost", "What an architecture costs: parameters, multiply-adds, memory, time."),
     "calibrate": Command("launch.cli.costs", "calibrate", "Times what a space's options add on this device."),
     "proxies": Command("launch.cli.costs", "proxies", "Zero-cost proxies, beside what they agree with."),

@@ -125,7 +125,8 @@ def _is_transparent(image: Image.Image) -> bool:
 
 def _turn(image: Image.Image) -> int:
     try:
-        return int(image.getexif().get(_ORIENTATION, 1))
+        # Not PNG's own method, which decodes the picture to find what may stand behind it.
+        return int(Image.Image.getexif(image).get(_ORIENTATION, 1))
     except Exception:  # EXIF is written by anything; a picture whose EXIF cannot be read stands as it is
         return 1
 

@@ -76,7 +76,8 @@ def read_tree(root: Path, layout: Layout) -> Tree:
             f"imagefolder: {shown(root)} is no folder.\n"
             "data.root is the folder that holds one folder per class, or train/ and val/ or test/ with those"
         )
-    here = frozenset({_identity(root.stat())})
+    place = root.resolve()
+    here = frozenset(_identity(folder.stat()) for folder in (place, *place.parents))
     top = dict(_folders(tree, "", here))
     found = _split_folders(tree, top) if layout != "classes" else {}
     if layout == "splits" and not found:
