@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 
 from launch.errors import UserError
-from launch.ray import capacity, cluster, connection, driver, note
+from launch.ray import capacity, cluster, connection, driver, internals, note
 from launch.reports import report
 from launch.reports.display import Display
 from launch.reports.facts import facts_of
@@ -95,7 +95,7 @@ def _check_kind(run: Run) -> None:
     """Raises a UserError where costs would be measured on another kind of GPU than the trials are kept to."""
     wanted = run.config.resources.accelerator
     measured = [measure for measure in run.measures if not is_counted(measure)]
-    if wanted is not None and measured and (here := cluster.kind_here()) != wanted:
+    if wanted is not None and measured and (here := internals.gpu_kind()) != wanted:
         raise UserError(
             f"resources.accelerator is {wanted}, and {measured[0]} is measured where the search is started, which "
             f"has {here or 'no GPU'}: start it on a node of that kind, or leave resources.accelerator out"

@@ -1,18 +1,13 @@
 """What the connected Ray cluster has: nodes, resources, an autoscaler."""
 
-import json
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import ray
-from ray._private.accelerators import get_accelerator_manager_for_resource
-from ray._private.state import available_resources_per_node
-from ray.autoscaler.v2.sdk import get_cluster_status
-from ray.autoscaler.v2.utils import is_autoscaler_v2
-from ray.experimental.internal_kv import _internal_kv_get
 from ray.tune import PlacementGroupFactory
 
+from launch.ray import internals
 from launch.ray.capacity import KIND, Node, kinds_of, room, room_on
 from launch.ray.note import ClusterNote, NodeNote
 from launch.rundir.config import Resources
@@ -59,25 +54,9 @@ def grows() -> bool:
     nothing makes up a type for each node that it finds, which is named after it.
     """
     deadline = time.monotonic() + _REPORT_WITHIN_S
-    while not (types := _node_types()) and time.monotonic() < deadline:
+    while not (types := internals.node_types()) and time.monotonic() < deadline:
         time.sleep(0.5)
     return any(not name.startswith("node_") for name in types)
-
-
-def kind_here() -> str | None:
-    """The kind of this machine's GPU, as a Ray node on it would say it; None without one."""
-    manager = get_accelerator_manager_for_resource("GPU")
-    kind = None if manager is None else manager.get_current_node_accelerator_type()
-    return None if kind is None else str(kind)
-
-
-def _node_types() -> set[str]:
-    if is_autoscaler_v2(fetch_from_server=True):
-        status = get_cluster_status(ray.get_runtime_context().gcs_address)
-        seen = (*status.active_nodes, *status.idle_nodes, *status.pending_nodes)
-        return {node.ray_node_type_name for node in seen}
-    report = json.loads(_internal_kv_get("__autoscaling_status") or "{}").get("autoscaler_report") or {}
-    return {*(report.get("active_nodes") or ()), *(report.get("idle_nodes") or ())}
 
 
 def _alive() -> list[dict[str, Any]]:
@@ -90,7 +69,7 @@ def _wanted(resources: Resources, nodes: Sequence[Node]) -> int:
 
 def look(resources: Resources, running: int, waiting: int) -> ClusterNote:
     """The connected cluster as it is now, with so many jobs on it and so many that wait for a place."""
-    alive, free = _alive(), available_resources_per_node()
+    alive, free = _alive(), internals.free_resources()
     notes = []
     for node in alive:
         has, left = node["Resources"], free.get(node["NodeID"], {})

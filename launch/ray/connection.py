@@ -3,12 +3,13 @@
 import logging
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import ExitStack, contextmanager
 
 import ray
 
 from launch.errors import UserError
+from launch.ray import internals
+from launch.ray.private import private_folder
 from launch.rundir.config import Resources
 from search_spaces.errors import printable
 
@@ -43,37 +44,41 @@ def address_of(kept: str | None, given: str | None) -> str | None:
 
 @contextmanager
 def connected(resources: Resources) -> Iterator[None]:
-    """A Ray session: the cluster at `resources.address`, else a private one here that ends with the block."""
+    """A Ray session: the cluster at `resources.address`, else a private one here that ends with the block.
+
+    A private one listens on loopback, and lets in who has a token that this user alone can read.
+
+    Raises:
+        UserError: there is no folder for a private one's sockets.
+    """
     logging.getLogger("ray").setLevel(logging.ERROR)
     # It ends with an error that lists the jobs whose node went, which have long gone on elsewhere.
     logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if resources.address:
-        ray.init(address=resources.address, **quiet)
-    else:
-        cpus = None if resources.workers == "auto" else max(1, math.ceil(resources.workers * resources.cpus_per_trial))
-        gpus = None if resources.gpus_per_trial else 0
-        # "local", or a stale address file of another cluster would be tried first; loopback, so that no port is open to
-        # the network.
-        _started(
-            lambda: ray.init(
-                "local", num_cpus=cpus, num_gpus=gpus, include_dashboard=False, _node_ip_address="127.0.0.1", **quiet
+    quiet = internals.Quiet(log_to_driver=False, logging_level=logging.ERROR)
+    with ExitStack() as stack:
+        if resources.address:
+            stack.callback(ray.shutdown)
+            internals.connect(resources.address, quiet)
+        else:
+            cpus = (
+                None if resources.workers == "auto" else max(1, math.ceil(resources.workers * resources.cpus_per_trial))
             )
-        )
-    try:
+            gpus = None if resources.gpus_per_trial else 0
+            folder, token = stack.enter_context(private_folder())
+            stack.callback(internals.reread_token)
+            stack.callback(ray.shutdown)
+            _started(lambda: internals.start(folder, token, cpus, gpus, quiet))
         yield
-    finally:
-        ray.shutdown()
 
 
-def _started(init: Callable[[], object]) -> None:
-    """Starts a private Ray session, once more if it did not come up.
+def _started(start: Callable[[], None]) -> None:
+    """Starts a private Ray session, up to three times if it does not come up.
 
     On a busy machine Ray's own agents miss the 15 seconds that its node manager grants them.
     """
     for attempts_left in (2, 1, 0):
         try:
-            init()
+            start()
         except Exception as error:  # Ray raises a bare Exception here
             ray.shutdown()
             if not attempts_left or "timed out" not in str(error):

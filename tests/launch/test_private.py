@@ -1,0 +1,230 @@
+"""A private Ray: its folder, without Ray; then who reaches it, who reads its token, and what its workers import."""
+
+import os
+import shutil
+import select
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from launch.errors import UserError
+from launch.ray import private
+from launch.ray.connection import connected
+from launch.ray.private import private_folder
+from launch.rundir.config import Resources
+
+
+@pytest.fixture
+def base(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of a short name in which private ones are made."""
+    found = Path(tempfile.mkdtemp(dir="/tmp"))
+    monkeypatch.setenv("RAY_TMPDIR", str(found))
+    yield found
+    shutil.rmtree(found)
+
+
+def test_its_folder_is_for_this_user_alone_and_ends_with_the_session(base: Path) -> None:
+    with private_folder() as (folder, token):
+        assert folder.parents[1] == token.parents[1] == base
+        assert stat.S_IMODE(folder.parent.stat().st_mode) == 0o700
+        assert stat.S_IMODE(token.stat().st_mode) == 0o600
+        assert len(token.read_text()) == 64
+    assert list(base.iterdir()) == []
+
+
+def test_a_long_tmpdir_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The path of a Unix socket has 107 characters at most, and sites set such folders."""
+    long = tmp_path / ("long" * 15)
+    long.mkdir()
+    monkeypatch.setenv("RAY_TMPDIR", str(long))
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    with private_folder() as (folder, _):
+        session = folder / "session_2026-11-28_19-26-18_369335_4194304" / "sockets"
+        session.mkdir(parents=True)
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(str(session / "plasma_store"))
+    assert list(long.iterdir()) == []
+
+
+def test_where_no_folder_is_short_enough_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(private, "_LONGEST", 3)
+    with pytest.raises(UserError, match="set RAY_TMPDIR to one") as raised, private_folder():
+        pass
+    assert len(str(raised.value).splitlines()) == 1
+
+
+KILLED = """
+import os, signal, subprocess, sys
+from launch.ray.private import private_folder
+with private_folder() as (folder, _):
+    with (folder / "agent.log").open("w") as log:
+        agent = subprocess.Popen(["sleep", "600"], stdout=log, stderr=log)
+    print(folder.parent, agent.pid, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_driver_left_is_ended_and_nothing_else(base: Path) -> None:
+    out = subprocess.run([sys.executable, "-c", KILLED], capture_output=True, text=True, check=False).stdout.split()
+    left, agent = Path(out[0]), int(out[1])
+    handle = os.pidfd_open(agent)
+    other = base / "nas-of-somebody"
+    other.mkdir()
+    with private_folder() as (at_work, _):  # ended by this one already
+        assert not left.exists()
+        assert select.select([handle], [], [], 10)[0]  # it has ended
+        with (at_work / "agent.log").open("w") as log, subprocess.Popen(["sleep", "600"], stdout=log) as agent_at_work:
+            with private_folder():
+                assert at_work.is_dir()
+                assert agent_at_work.poll() is None
+            agent_at_work.kill()
+    os.close(handle)
+    assert list(base.iterdir()) == [other]
+
+
+# --- a session, which these tests share
+
+LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+"""127.0.0.1, the same in IPv6, and ::1, as /proc/net has them."""
+USERS_OWN = ("trainers.py", "nas/__init__.py")
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[Path]:
+    """The folder of a private Ray that was started where modules of the user's have our packages' names."""
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(dir="/tmp") as base:
+        user = Path(base, "user")
+        for name in USERS_OWN:
+            (user / name).parent.mkdir(parents=True, exist_ok=True)
+            (user / name).write_text("")
+        patch.chdir(user)
+        patch.setenv("RAY_TMPDIR", base)
+        with connected(Resources(workers=1)):
+            (folder,) = Path(base).glob("nas-*")
+            yield folder
+        assert not folder.exists()
+
+
+def links(pid: str) -> list[Path]:
+    """What a process has open; of one that is gone or another user's: nothing."""
+    try:
+        return [link.readlink() for link in Path(f"/proc/{pid}/fd").iterdir()]
+    except OSError:
+        return []
+
+
+def listening(folder: Path) -> set[tuple[str, int]]:
+    """(address, port) of every TCP socket at which a process listens that has a file of the folder open."""
+    open_files = {entry.name: links(entry.name) for entry in Path("/proc").glob("[0-9]*")}
+    of_session = [found for found in open_files.values() if any(link.is_relative_to(folder) for link in found)]
+    sockets = {str(link) for found in of_session for link in found}
+    rows = [
+        line.split() for table in ("tcp", "tcp6") for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]
+    ]
+    ends = [row[1].split(":") for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in sockets]
+    return {(address, int(port, 16)) for address, port in ends}
+
+
+@pytest.mark.slow
+def test_a_private_ray_listens_on_loopback(session: Path) -> None:
+    sockets = listening(session)
+    assert len(sockets) >= 5
+    assert {address for address, _ in sockets} <= LOOPBACK
+
+
+CONNECT = """
+import socket, sys
+for port in sys.argv[1:]:
+    with socket.socket() as end:
+        end.settimeout(2)
+        if end.connect_ex(("10.78.9.1", int(port))) == 0:
+            print(port)
+"""
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[list[str]]:
+    """What runs a command in a network of its own, which reaches this one at 10.78.9.1."""
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        pytest.skip("a network namespace needs the rights of root and the command ip")
+    name = f"nas{os.getpid()}"
+    lines = (
+        f"netns add {name}",
+        f"link add {name} type veth peer name eth0 netns {name}",
+        f"address add 10.78.9.1/24 dev {name}",
+        f"link set {name} up",
+        f"-n {name} address add 10.78.9.2/24 dev eth0",
+        f"-n {name} link set eth0 up",
+    )
+    try:
+        for line in lines:
+            done = subprocess.run(["ip", *line.split()], capture_output=True, text=True, check=False)
+            if done.returncode:
+                pytest.skip(f"network namespaces are not permitted here: ip {line}: {done.stderr.strip()}")
+        yield ["ip", "netns", "exec", name]
+    finally:
+        subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
+
+
+@pytest.mark.slow
+def test_another_network_reaches_nothing_of_it(session: Path, elsewhere: list[str]) -> None:
+    with socket.create_server(("10.78.9.1", 0)) as open_to_all:
+        open_port = open_to_all.getsockname()[1]
+        ports = [str(port) for port in (open_port, *(port for _, port in listening(session)))]
+        command = [*elsewhere, sys.executable, "-c", CONNECT, *ports]
+        reached = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert reached == [str(open_port)]
+
+
+@pytest.mark.slow
+def test_another_user_cannot_read_its_token(session: Path) -> None:
+    if os.geteuid() != 0 or shutil.which("setpriv") is None:
+        pytest.skip("to be another user needs the rights of root and the command setpriv")
+    command = ["setpriv", "--reuid=65534", "--clear-groups", "cat", str(session / "token")]
+    look = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (look.returncode, look.stdout) == (1, "")
+    assert "Permission denied" in look.stderr
+
+
+@pytest.mark.slow
+def test_its_workers_import_what_the_driver_imported(session: Path) -> None:
+    import ray
+
+    import nas
+    import trainers
+
+    def files() -> list[str | None]:
+        import nas.search
+        import trainers
+
+        return [nas.__file__, trainers.__file__]
+
+    assert ray.get(ray.remote(files).remote()) == [nas.__file__, trainers.__file__]
+
+
+KEYS = """
+import sys
+from ray._raylet import GcsClient
+print(GcsClient(address=sys.argv[1]).internal_kv_keys(b"", namespace=b"session", timeout=10))
+"""
+
+
+@pytest.mark.slow
+def test_it_answers_only_to_its_token(session: Path) -> None:
+    import ray
+
+    address = ray.get_runtime_context().gcs_address
+    without = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    tokens = ({"RAY_AUTH_TOKEN_PATH": str(session / "token")}, {"RAY_AUTH_TOKEN": 64 * "0"})
+    codes = []
+    for token in tokens:
+        environment = {**without, "RAY_AUTH_MODE": "token", **token}
+        command = [sys.executable, "-c", KEYS, address]
+        codes.append(subprocess.run(command, env=environment, capture_output=True, check=False).returncode)
+    assert codes == [0, 1]
