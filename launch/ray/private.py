@@ -62,7 +62,7 @@ def _made(bases: list[Path]) -> tuple[Path, int]:
             # Under this name others look for what was left behind: only now, when it is locked.
             return folder.rename(base / folder.name.removeprefix(".")), lock
     raise UserError(
-        f"nas: Ray needs a folder for its sockets whose path has at most {_LONGEST} characters, and "
+        f"Ray needs a folder for its sockets whose path has at most {_LONGEST} characters, and "
         f"{tempfile.gettempdir()} is longer or cannot be written, as is /tmp; set RAY_TMPDIR to one"
     )
 

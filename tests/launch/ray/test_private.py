@@ -1,14 +1,14 @@
 """A private Ray: its folder, without Ray; then who reaches it, who reads its token, and what its workers import."""
 
 import os
-import shutil
 import select
+import shutil
 import socket
 import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,11 @@ from launch.ray import private
 from launch.ray.connection import connected
 from launch.ray.private import private_folder
 from launch.rundir.config import Resources
+
+
+def starts_ray(test: Callable[..., None]) -> Callable[..., None]:
+    """Marks a test that shares the session below."""
+    return pytest.mark.slow(pytest.mark.timeout(600)(pytest.mark.xdist_group("crashes")(test)))
 
 
 @pytest.fixture
@@ -131,7 +136,7 @@ def listening(folder: Path) -> set[tuple[str, int]]:
     return {(address, int(port, 16)) for address, port in ends}
 
 
-@pytest.mark.slow
+@starts_ray
 def test_a_private_ray_listens_on_loopback(session: Path) -> None:
     sockets = listening(session)
     assert len(sockets) >= 5
@@ -172,7 +177,7 @@ def elsewhere() -> Iterator[list[str]]:
         subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
 
 
-@pytest.mark.slow
+@starts_ray
 def test_another_network_reaches_nothing_of_it(session: Path, elsewhere: list[str]) -> None:
     with socket.create_server(("10.78.9.1", 0)) as open_to_all:
         open_port = open_to_all.getsockname()[1]
@@ -182,7 +187,7 @@ def test_another_network_reaches_nothing_of_it(session: Path, elsewhere: list[st
     assert reached == [str(open_port)]
 
 
-@pytest.mark.slow
+@starts_ray
 def test_another_user_cannot_read_its_token(session: Path) -> None:
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         pytest.skip("to be another user needs the rights of root and the command setpriv")
@@ -192,7 +197,7 @@ def test_another_user_cannot_read_its_token(session: Path) -> None:
     assert "Permission denied" in look.stderr
 
 
-@pytest.mark.slow
+@starts_ray
 def test_its_workers_import_what_the_driver_imported(session: Path) -> None:
     import ray
 
@@ -215,7 +220,7 @@ print(GcsClient(address=sys.argv[1]).internal_kv_keys(b"", namespace=b"session",
 """
 
 
-@pytest.mark.slow
+@starts_ray
 def test_it_answers_only_to_its_token(session: Path) -> None:
     import ray
 
