@@ -22,7 +22,7 @@ from launch.rundir.config import Resources
 
 def starts_ray(test: Callable[..., None]) -> Callable[..., None]:
     """Marks a test that shares the session below."""
-    return pytest.mark.slow(pytest.mark.timeout(600)(pytest.mark.xdist_group("crashes")(test)))
+    return pytest.mark.slow(pytest.mark.timeout(600)(pytest.mark.xdist_group("killed")(test)))
 
 
 @pytest.fixture
