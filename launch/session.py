@@ -2,10 +2,12 @@
 
 import math
 import time
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
+import optuna
 import torch
 from rich.console import Console
 
@@ -13,19 +15,22 @@ from launch.errors import UserError
 from launch.ray import capacity, cluster, connection, driver, internals, note
 from launch.reports import report
 from launch.reports.display import Display
-from launch.reports.facts import facts_of
+from launch.reports.facts import Facts, facts_of
 from launch.reports.tables import amount
 from launch.reports.tensorboard import Board
 from launch.rundir import names
 from launch.rundir.config import RunConfig
 from launch.rundir.run import LIMITS, MEASURED, Run, open_run
-from nas.analysis import front_of, progress
+from nas.analysis import GrowingFront, front_of, progress, searched
 from nas.costs import MEASURES, Budget, Conditions, CostModel, is_counted, unkept
 from nas.search import Engine, Journal, Summary, read_trials
 from search_spaces import SearchSpace
+from search_spaces.errors import printable
 from trainers import Dataset, load_data, precision
 
 _BOARD_EVERY_S = 5.0
+_MOST_DRAWN = 200
+"""Trials at a time."""
 
 
 def load_fitting(config: RunConfig, space: SearchSpace) -> Dataset:
@@ -71,24 +76,70 @@ def search(folder: Path, dataset: Dataset, console: Console, address: str | None
                 budget=budget,
             )
         journal.study.set_user_attr(LIMITS, dict(budget.limits))
-        board = Board(run.folder / names.TENSORBOARD, run.space, run.measures)
+        drawing = Drawing(run, engine.reference, console)
         try:
             if not engine.done:
-                _train(run, journal, engine, dataset, board, console, address)
+                _train(run, journal, engine, dataset, drawing, console, address)
             _measure_front(run, journal, costs, console)
             run, trials = open_run(folder)
             facts = facts_of(run, trials)
             report.write(facts)
-            board.draw(trials, progress(trials, run.objectives, run.reference))
-            for name, figure in report.figures(facts).items():
-                board.picture(name, figure, len(trials))
-            for trial in facts.front:
-                board.text(f"front/trial-{trial.number:04d}", report.exported(run, trial), trial.number)
+            drawing.finish(facts)
         finally:
-            board.close()
             if costs.calibration is not None:
                 costs.calibration.save(run.folder / names.CALIBRATION)
         return engine.summary()
+
+
+class Drawing:
+    """A run's TensorBoard files while it is under way. A drawing that fails is said once, and the search goes on."""
+
+    def __init__(self, run: Run, reference: Mapping[str, float], console: Console) -> None:
+        self._run = run
+        self._console = console
+        self._growing = GrowingFront(run.objectives, reference)
+        self._counted: set[int] = set()
+        self._board: Board | None = None
+        with self._tried():
+            self._board = Board(run.folder / names.TENSORBOARD, run.space, run.measures)
+
+    def draw(self, study: optuna.Study) -> None:
+        """Adds what is new; of very many trials so many that the search hardly waits."""
+        if self._board is None:
+            return
+        trials = read_trials(study, without=self._board.closed & self._counted)
+        for trial in trials:
+            if trial.ended and trial.number not in self._counted:
+                self._counted.add(trial.number)
+                if searched([trial]):
+                    self._growing.add(trial)
+                if not trial.epochs:
+                    self._board.closed.add(trial.number)
+        with self._tried():
+            self._board.draw(trials, self._growing.series, _MOST_DRAWN)
+
+    def finish(self, facts: Facts) -> None:
+        """Adds what is left, the report's pictures, and the members of the front as text."""
+        if self._board is None:
+            return
+        run, trials = facts.run, facts.trials
+        with self._tried():
+            self._board.draw(trials, progress(trials, run.objectives, run.reference))
+            for name, figure in report.figures(facts).items():
+                self._board.picture(name, figure, len(trials))
+            for trial in facts.front:
+                self._board.text(f"front/trial-{trial.number:04d}", report.exported(run, trial), trial.number)
+
+    @contextmanager
+    def _tried(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, RuntimeError, ValueError) as error:
+            self._board = None
+            folder = printable(str(self._run.folder / names.TENSORBOARD))
+            self._console.print(
+                f"warning: {folder} is no longer drawn: {printable(str(error))}; the search goes on", soft_wrap=True
+            )
 
 
 def _check_kind(run: Run) -> None:
@@ -158,7 +209,7 @@ def _train(
     journal: Journal,
     engine: Engine,
     dataset: Dataset,
-    board: Board,
+    drawing: Drawing,
     console: Console,
     address: str | None,
 ) -> None:
@@ -170,8 +221,7 @@ def _train(
         nonlocal drawn
         display.tick()
         if time.monotonic() - drawn > _BOARD_EVERY_S:
-            trials = read_trials(journal.study)
-            board.draw(trials, progress(trials, run.objectives, engine.reference))
+            drawing.draw(journal.study)
             drawn = time.monotonic()
 
     with ExitStack() as stack:

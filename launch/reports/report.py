@@ -6,7 +6,6 @@ front.json               the front with its figures, for programs
 front-<trial>.yaml       every member of the front, ready for `nas train`
 """
 
-import json
 from collections import Counter
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from launch.reports.prose import (
     spent_text,
     verdict,
 )
-from launch.reports.tables import amount, print_json, print_table
+from launch.reports.tables import amount, json_text, print_json, print_table
 from launch.reports.tensorboard import png
 from launch.rundir import names
 from launch.rundir.run import Run
@@ -52,7 +51,7 @@ def _write(facts: Facts, folder: Path) -> Path:
     images = {name: png(figure) for name, figure in figures(facts).items()}
     for name, data in images.items():
         (folder / f"{name}.png").write_bytes(data)
-    (folder / "front.json").write_text(json.dumps([row for row in facts.rows if row["front"]], indent=2) + "\n")
+    (folder / "front.json").write_text(json_text([row for row in facts.rows if row["front"]]))
     for trial in facts.front:
         (folder / f"front-{trial.number}.yaml").write_text(exported(facts.run, trial))
     text = markdown(facts, images)

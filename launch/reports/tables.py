@@ -1,6 +1,7 @@
 """Tables for people and JSON for programs, from the same rows."""
 
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -33,8 +34,23 @@ def print_table(
 
 def print_json(data: object) -> None:
     """Data on standard output, nothing else there."""
-    json.dump(data, sys.stdout, indent=2)
-    sys.stdout.write("\n")
+    sys.stdout.write(json_text(data))
+
+
+def json_text(data: Any) -> str:  # noqa: ANN401
+    """Data as a JSON file holds it: a figure that is not finite is null, for JSON has no word for it."""
+    return json.dumps(_finite(data), indent=2, allow_nan=False) + "\n"
+
+
+def _finite(data: Any) -> Any:  # noqa: ANN401
+    match data:
+        case float():
+            return data if math.isfinite(data) else None
+        case Mapping():
+            return {key: _finite(value) for key, value in data.items()}
+        case list() | tuple():
+            return [_finite(value) for value in data]
+    return data
 
 
 def text(value: object) -> str:

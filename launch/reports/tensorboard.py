@@ -8,7 +8,8 @@ The folder is a drawing: it is thrown away and drawn anew when a driver starts, 
 
 import io
 import shutil
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
+from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
-from torch.utils.tensorboard import SummaryWriter
+from tensorboard.summary.writer.record_writer import RecordWriter
+from torch.utils.tensorboard import summary
 
 from nas.analysis import FrontGrowth
 from nas.search import ACCURACY, TrialRecord
@@ -37,71 +40,67 @@ class Board:
         self._measures = tuple(measures)
         self._parameters = {name: parameter.choices for name, parameter in space.parameters.items()}
         self._written: dict[int, int] = {}
+        """Trial under way -> the last epoch that is drawn."""
         self.closed: set[int] = set()
         """Trials that are drawn to their end."""
         self._progress = 0
-        self._writers: dict[int, SummaryWriter] = {}
-        self._search = _writer(folder / "search")
-        self._add(self._search, self._experiment())
+        self._search = EventFile(folder / "search")
+        self._search.add([(self._experiment(), 0)])
 
-    def draw(self, trials: Iterable[TrialRecord], series: Sequence[FrontGrowth]) -> None:
+    def draw(self, trials: Iterable[TrialRecord], series: Sequence[FrontGrowth], most: int | None = None) -> None:
         """Adds what is new: epochs to the curves, ended trials to the HPARAMS tab, the search's own progress.
 
         Args:
             trials: Those of the run; of thousands a few are new, and `closed` ones may be left out.
             series: The search after each finished trial, from the first.
+            most: Trials to add to; the others have their turn in another call.
         """
+        added = 0
         for trial in trials:
+            if most is not None and added >= most:
+                break
             if trial.number not in self.closed:
-                self._trial(trial)
-        for finished in range(self._progress, len(series)):
-            self._search.add_scalar("hypervolume", series[finished].hypervolume, finished + 1)
-            self._search.add_scalar("front_size", series[finished].front, finished + 1)
-        self._progress = len(series)
-        for writer in (self._search, *self._writers.values()):
-            writer.flush()
+                added += self._trial(trial)
+        self._search.add(
+            [
+                (_scalars({"hypervolume": growth.hypervolume, "front_size": growth.front}), finished)
+                for finished, growth in enumerate(series[self._progress :], self._progress + 1)
+            ]
+        )
+        self._progress = max(self._progress, len(series))
 
-    def _trial(self, trial: TrialRecord) -> None:
-        if trial.status not in ("active", *_ENDED):
-            return
-        writer = self._writers.get(trial.number)
-        if writer is None:
-            if not trial.epochs:
-                return
-            writer = self._writers[trial.number] = _writer(self._folder / f"trial-{trial.number:04d}")
-            self._add(writer, self._session(trial))
-        for epoch in range(self._written.get(trial.number, 0) + 1, trial.last_epoch + 1):
+    def _trial(self, trial: TrialRecord) -> bool:
+        """Whether there was something to add."""
+        written, last = self._written.get(trial.number, 0), trial.last_epoch
+        ended = trial.status in _ENDED
+        if not last or not (ended or (trial.status == "active" and last > written)):
+            return False
+        summaries = [] if written else [(self._session(trial), 0)]
+        for epoch in range(written + 1, last + 1):
             record = trial.epochs[epoch]
-            for curve, value in {**record.metrics, "lr": record.lr, "seconds": record.seconds}.items():
-                writer.add_scalar(curve, value, epoch)
-            self._written[trial.number] = epoch
-        if trial.status in _ENDED:
-            self._close(trial)
+            summaries.append((_scalars({**record.metrics, "lr": record.lr, "seconds": record.seconds}), epoch))
+        if ended:
+            final = {ACCURACY: trial.accuracy or 0.0}
+            final |= {measure: trial.costs[measure].value for measure in self._measures if measure in trial.costs}
+            summaries.append((_scalars({f"final/{name}": value for name, value in final.items()}), last))
+            end = plugin_data_pb2.SessionEndInfo(status=_STATUS[trial.status])
+            summaries.append((_hparams(metadata.SESSION_END_INFO_TAG, session_end_info=end), 0))
+        EventFile(self._folder / f"trial-{trial.number:04d}").add(summaries)
+        if ended:
+            self._written.pop(trial.number, None)
+            self.closed.add(trial.number)
+        else:
+            self._written[trial.number] = last
+        return True
 
     def picture(self, tag: str, figure: Figure, step: int) -> None:
         """A picture under IMAGES."""
-        self._search.add_image(tag, pixels(figure), step, dataformats="HWC")
+        self._search.add([(summary.image(tag, pixels(figure), dataformats="HWC"), step)])  # type: ignore[no-untyped-call]
 
     def text(self, tag: str, yaml: str, step: int = 0) -> None:
         """A file's text under TEXT, as it is."""
-        self._search.add_text(tag, "\n".join(f"    {line}" for line in yaml.splitlines()), step)
-
-    def close(self) -> None:
-        """Ends all files."""
-        for writer in (self._search, *self._writers.values()):
-            writer.close()
-
-    def _close(self, trial: TrialRecord) -> None:
-        writer = self._writers.pop(trial.number)
-        last = trial.last_epoch
-        writer.add_scalar("final/top1", trial.epochs[last].metrics[ACCURACY], last)
-        for measure in self._measures:
-            if measure in trial.costs:
-                writer.add_scalar(f"final/{measure}", trial.costs[measure].value, last)
-        ended = plugin_data_pb2.SessionEndInfo(status=_STATUS[trial.status])
-        self._add(writer, _hparams(metadata.SESSION_END_INFO_TAG, session_end_info=ended))
-        writer.close()
-        self.closed.add(trial.number)
+        text = "\n".join(f"    {line}" for line in yaml.splitlines())
+        self._search.add([(summary.text(tag, text), step)])  # type: ignore[no-untyped-call]
 
     def _experiment(self) -> Summary:
         """All columns of the HPARAMS tab: written once, for no single trial has every conditional parameter."""
@@ -123,9 +122,33 @@ class Board:
                 info.hparams[name].string_value = str(value)
         return _hparams(metadata.SESSION_START_INFO_TAG, session_start_info=info)
 
-    @staticmethod
-    def _add(writer: SummaryWriter, proto: Summary) -> None:
-        writer._get_file_writer().add_summary(proto)  # type: ignore[no-untyped-call]
+
+class EventFile:
+    """A folder's one file for TensorBoard, which is open only while something is added to it.
+
+    A `SummaryWriter` keeps a thread and an open file: thousands of trials that wait at a rung have room for neither.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "events.out.tfevents.0.nas"
+
+    def add(self, summaries: Sequence[tuple[Summary, int]]) -> None:
+        """Adds summaries, each with its step.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        if not summaries:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        now = time.time()
+        events = [Event(wall_time=now, step=step, summary=one) for one, step in summaries]
+        if not self._path.exists():
+            events.insert(0, Event(wall_time=now, file_version="brain.Event:2"))
+        with self._path.open("ab") as file:
+            writer = RecordWriter(file)
+            for event in events:
+                writer.write(event.SerializeToString())
 
 
 def pixels(figure: Figure) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -142,8 +165,9 @@ def png(figure: Figure) -> bytes:
     return out.getvalue()
 
 
-def _writer(folder: Path) -> SummaryWriter:
-    return SummaryWriter(str(folder))
+def _scalars(values: Mapping[str, float]) -> Summary:
+    """Points of several curves at one step."""
+    return Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
 
 
 def _hparams(tag: str, **content: Any) -> Summary:

@@ -3,7 +3,7 @@
 from nas.analysis.account import Account, account
 from nas.analysis.effects import Effect, effects
 from nas.analysis.finalists import Finalist, finalists
-from nas.analysis.front import FrontGrowth, front_of, progress, searched, select
+from nas.analysis.front import FrontGrowth, GrowingFront, front_of, progress, searched, select
 from nas.analysis.ranks import early_ranks
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Effect",
     "Finalist",
     "FrontGrowth",
+    "GrowingFront",
     "account",
     "early_ranks",
     "effects",

@@ -45,15 +45,28 @@ def progress(
         objectives: Of the run.
         reference: The corner that hypervolume is counted from, as the engine chose it.
     """
-    complete = searched(trials)
-    points = _points(complete, objectives)
-    series: list[FrontGrowth] = []
-    members = points[:0]
-    for index, trial in enumerate(complete):
+    growing = GrowingFront(objectives, reference)
+    for trial in searched(trials):
+        growing.add(trial)
+    return growing.series
+
+
+class GrowingFront:
+    """A front to which trials are added as they are trained in full; ``series``: the search after each of them."""
+
+    def __init__(self, objectives: Sequence[Objective], reference: Mapping[str, float]) -> None:
+        self._objectives = objectives
+        self._reference = reference
+        self._members: Points | None = None
+        self.series: list[FrontGrowth] = []
+
+    def add(self, trial: TrialRecord) -> None:
+        """Adds a trial of the search that is complete."""
         # Only members of the front so far can matter: the whole stays linear in the trials.
-        members = points[[index]] if not len(members) else _front_with(members, points[index])
-        series.append(FrontGrowth(trial.number, relative_hypervolume(members, reference, objectives), len(members)))
-    return series
+        point = _points([trial], self._objectives)
+        self._members = point if self._members is None else _front_with(self._members, point[0])
+        volume = relative_hypervolume(self._members, self._reference, self._objectives)
+        self.series.append(FrontGrowth(trial.number, volume, len(self._members)))
 
 
 def select(trials: Sequence[TrialRecord], objectives: Sequence[Objective], which: str) -> TrialRecord:

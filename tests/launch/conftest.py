@@ -49,32 +49,43 @@ def config() -> RunConfig:
     return RunConfig.model_validate_json(json.dumps(CONFIG))
 
 
+def worked_off(folder: Path, config: RunConfig, jobs: int | None = None) -> Run:
+    """A run in a folder, trained so many jobs long (all by default) with invented accuracies."""
+    run = begin(folder, config, load_space("shapes"))
+    costs = CostModel(Conditions())
+    with Journal.open(run.folder) as journal:
+        budget = Budget.parse(config.budget, plain=run.space.plain(), costs=costs)
+        engine = Engine(
+            journal,
+            run.space,
+            config.search,
+            objectives=run.objectives,
+            epochs=EPOCHS,
+            costs=costs,
+            budget=budget,
+        )
+        journal.study.set_user_attr(LIMITS, dict(budget.limits))
+        train(engine, jobs)
+        for trial in front_of(read_trials(journal.study), run.objectives):
+            figures = {"macs": asdict(costs.estimate(trial.architecture, "macs"))}
+            journal.study.set_user_attr(f"{MEASURED}{trial.number}", figures)
+    return run
+
+
 @pytest.fixture
 def make_run(tmp_path: Path, config: RunConfig) -> Callable[..., Run]:
-    """A run in a folder, trained so many jobs long (all by default) with invented accuracies."""
+    """Makes a run by `worked_off` in a folder of the test's own."""
 
     def make(name: str = "run", jobs: int | None = None) -> Run:
-        run = begin(tmp_path / name, config, load_space("shapes"))
-        costs = CostModel(Conditions())
-        with Journal.open(run.folder) as journal:
-            budget = Budget.parse(config.budget, plain=run.space.plain(), costs=costs)
-            engine = Engine(
-                journal,
-                run.space,
-                config.search,
-                objectives=run.objectives,
-                epochs=EPOCHS,
-                costs=costs,
-                budget=budget,
-            )
-            journal.study.set_user_attr(LIMITS, dict(budget.limits))
-            train(engine, jobs)
-            for trial in front_of(read_trials(journal.study), run.objectives):
-                figures = {"macs": asdict(costs.estimate(trial.architecture, "macs"))}
-                journal.study.set_user_attr(f"{MEASURED}{trial.number}", figures)
-        return run
+        return worked_off(tmp_path / name, config, jobs)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A finished run for a module's tests to read; they change copies."""
+    return worked_off(tmp_path_factory.mktemp("whole") / "run", RunConfig.model_validate_json(json.dumps(CONFIG)))
 
 
 @pytest.fixture

@@ -1,14 +1,21 @@
+import io
+import threading
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 
 from launch.reports import report
 from launch.reports.facts import facts_of
-from launch.reports.tensorboard import Board
+from launch.reports.tensorboard import Board, EventFile
 from launch.rundir.run import Run, open_run
+from launch.session import Drawing
 from nas.analysis import progress
+from nas.search import read_study
 
 
 @pytest.fixture
@@ -21,7 +28,6 @@ def drawn(make_run: Callable[..., Run]) -> tuple[Run, dict[str, EventAccumulator
     for name, figure in report.figures(facts_of(run, trials)).items():
         board.picture(name, figure, 1)
     board.text("front/trial", "schema: 1")
-    board.close()
     found = {}
     for folder in (run.folder / "tensorboard").iterdir():
         found[folder.name] = EventAccumulator(str(folder)).Reload()
@@ -62,3 +68,46 @@ def test_the_search_has_progress_pictures_and_text(drawn: tuple[Run, dict[str, E
     assert hypervolume == sorted(hypervolume)
     assert {"front-macs", "front-params", "progress", "effects"} <= set(boards["search"].Tags()["images"])
     assert "front/trial/text_summary" in boards["search"].Tags()["tensors"]
+
+
+def test_trials_that_wait_keep_no_file_and_no_thread(make_run: Callable[..., Run]) -> None:
+    run, trials = open_run(make_run().folder)
+    threads, files = threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
+    board = Board(run.folder / "tensorboard", run.space, run.measures)
+    waiting = [replace(trial, status="active") for trial in trials if trial.epochs]
+    board.draw(waiting, [], most=2)
+    assert len(list((run.folder / "tensorboard").glob("trial-*"))) == 2
+    board.draw(waiting, [])
+    assert len(list((run.folder / "tensorboard").glob("trial-*"))) == len(waiting) > 5
+    assert threading.active_count() == threads
+    assert len(list(Path("/proc/self/fd").iterdir())) == files
+
+
+def test_a_drawing_that_fails_is_said_once_and_the_search_goes_on(
+    make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, trials = open_run(make_run().folder)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    said = Console(file=io.StringIO(), width=500)
+    drawing = Drawing(run, run.reference, said)
+    monkeypatch.setattr(EventFile, "add", full)
+    for _ in range(2):
+        drawing.draw(read_study(run.folder))
+        drawing.finish(facts_of(run, trials))
+    assert isinstance(said.file, io.StringIO)
+    assert said.file.getvalue().count("is no longer drawn: [Errno 28] No space left on device; the search goes on") == 1
+
+
+def test_a_drawing_under_way_is_the_drawing_at_the_end(make_run: Callable[..., Run]) -> None:
+    run, trials = open_run(make_run().folder)
+    drawing = Drawing(run, run.reference, Console(file=io.StringIO()))
+    for _ in range(2):
+        drawing.draw(read_study(run.folder))
+    drawing.finish(facts_of(run, trials))
+    board = EventAccumulator(str(run.folder / "tensorboard" / "search")).Reload()
+    series = progress(trials, run.objectives, run.reference)
+    hypervolume = [event.value for event in board.Scalars("hypervolume")]
+    assert hypervolume == pytest.approx([point.hypervolume for point in series])
