@@ -15,6 +15,7 @@ _TRAINERS = _NAS | {"torchvision", "PIL"}
 MAY_IMPORT = {
     "search_spaces": {"pydantic", "yaml"},
     "nas": _NAS,
+    "nas.operators.exports": _NAS | {"onnxruntime"},
     "nas.search": _NAS | {"optuna", "threadpoolctl"},
     "nas.analysis": _NAS | {"optuna"},
     "trainers": _TRAINERS,
