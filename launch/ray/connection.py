@@ -56,6 +56,7 @@ def connected(resources: Resources) -> Iterator[None]:
     logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
     quiet = internals.Quiet(log_to_driver=False, logging_level=logging.ERROR)
     with ExitStack() as stack:
+        stack.enter_context(internals.environment(dict.fromkeys(internals.SECRETS)))
         if resources.address:
             stack.callback(ray.shutdown)
             internals.connect(resources.address, quiet)

@@ -24,6 +24,11 @@ OURS = Path(launch.__file__).parents[1]
 """The folder that our packages are imported from."""
 
 
+SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
+"""What Tune copies from the environment into the runtime environment of every worker, which Ray's agent logs in clear
+(`ray.tune.execution.class_cache`). No worker needs them: data and runs lie in file systems."""
+
+
 class Quiet(TypedDict):
     """What `ray.init` is told so that it prints nothing."""
 
@@ -50,7 +55,7 @@ def start(folder: Path, token: Path, cpus: int | None, gpus: int | None, quiet: 
     Raises:
         Exception: It did not come up.
     """
-    with _environment({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": None, "RAY_AUTH_TOKEN_PATH": str(token)}):
+    with environment({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": None, "RAY_AUTH_TOKEN_PATH": str(token)}):
         reread_token()
         # `_node_ip_address` alone is not enough: Ray replaces a loopback address by the network card's, unless it is
         # told that it is not to form clusters, as it is by default on macOS. Its servers then listen on loopback.
@@ -113,7 +118,7 @@ def _imports_as_here() -> Iterator[JobConfig]:
 
 
 @contextmanager
-def _environment(values: Mapping[str, str | None]) -> Iterator[None]:
+def environment(values: Mapping[str, str | None]) -> Iterator[None]:
     """Variables of the environment as given, inside; None: not there."""
     before = {name: os.environ.get(name) for name in values}
     _set(values)

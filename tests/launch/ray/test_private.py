@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from launch.errors import UserError
-from launch.ray import private
+from launch.ray import internals, private
 from launch.ray.connection import connected
 from launch.ray.private import private_folder
 from launch.rundir.config import Resources
@@ -97,6 +97,7 @@ def test_what_a_killed_driver_left_is_ended_and_nothing_else(base: Path) -> None
 
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
 """127.0.0.1, the same in IPv6, and ::1, as /proc/net has them."""
+MARKER = "no-log-may-hold-this"
 USERS_OWN = ("trainers.py", "nas/__init__.py")
 
 
@@ -109,6 +110,8 @@ def session() -> Iterator[Path]:
             (user / name).parent.mkdir(parents=True, exist_ok=True)
             (user / name).write_text("")
         patch.chdir(user)
+        for name in (*internals.SECRETS, "HF_TOKEN"):
+            patch.setenv(name, MARKER)
         patch.setenv("RAY_TMPDIR", base)
         with connected(Resources(workers=1)):
             (folder,) = Path(base).glob("nas-*")
@@ -211,6 +214,30 @@ def test_its_workers_import_what_the_driver_imported(session: Path) -> None:
         return [nas.__file__, trainers.__file__]
 
     assert ray.get(ray.remote(files).remote()) == [nas.__file__, trainers.__file__]
+
+
+def test_every_secret_that_tune_hands_on_is_known() -> None:
+    from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
+
+    assert {name for name in ENV_VARS_TO_PROPAGATE if {"KEY", "SECRET", "TOKEN"} & set(name.split("_"))} == set(
+        internals.SECRETS
+    )
+
+
+@starts_ray
+def test_no_secret_of_the_environment_is_in_its_logs(session: Path) -> None:
+    """A worker is started as Tune does it."""
+    import ray
+    from ray.tune.execution.class_cache import _ActorClassCache
+
+    class Worker:
+        def secrets(self) -> list[str]:
+            return sorted(set(internals.SECRETS) & set(os.environ))
+
+    assert ray.get(_ActorClassCache().get(Worker).remote().secrets.remote()) == []
+    files = [path for path in session.rglob("*") if path.is_file()]
+    assert any("runtime_env" in path.name and b"PL_DISABLE_FORK" in path.read_bytes() for path in files)
+    assert [path for path in files if MARKER.encode() in path.read_bytes()] == []
 
 
 KEYS = """
