@@ -69,7 +69,8 @@ def kuberay(
 
     config, target = load_run(file, overrides), _target(file, run, nodes, gpus_per_node, overrides)
     kube = launchers.Kube(image, claim, cpus_per_node, memory, namespace)
-    text = launchers.kuberay(config, space_of(file, config), target, kube)
+    calibration = None if config.calibration is None else Path(config.calibration).read_text()
+    text = launchers.kuberay(config, space_of(file, config), target, kube, calibration)
     _write(text, output, lambda path: f"kubectl apply -f {path}")
 
 

@@ -12,7 +12,7 @@ from launch.rundir.config import RunConfig
 from nas.costs import is_counted
 from nas.search import ACCURACY
 
-_SAFE = re.compile(r"[\w.,:@%+=/\[\]-]+", re.ASCII)
+_SAFE = re.compile(r"(?!-)[\w.,:@%+=/\[\]-]+", re.ASCII)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -82,18 +82,23 @@ def plain(option: str, value: str) -> str:
     """`value`, that goes into a file of another syntax.
 
     Raises:
-        UserError: it holds what could mean something there: spaces, quotes, line ends.
+        UserError: it holds what could mean something there: spaces, quotes, line ends; or begins as an option does.
     """
     if not _SAFE.fullmatch(value):
-        raise UserError(f"{option}: {value!r} may hold letters, digits and . , : @ % + = / [ ] - only")
+        raise UserError(f"{option}: {value!r} may hold letters, digits and . , : @ % + = / [ ] - only, no - first")
     return value
 
 
-def search_or_resume(search: Sequence[str], run: str, address: str) -> str:
-    """A shell command that begins a run, or goes on with it where it is already there (a requeued or retried job)."""
-    resume = shlex.join(["nas", "resume", run])
-    status = shlex.join(["nas", "status", run])
+def start_script(search: Sequence[str], run: str, address: str) -> str:
+    """A bash script that begins a run, or goes on with it where it is already there (a requeued or retried job).
+
+    ``exec``: the signal that is to stop the job then reaches the search.
+    """
+    where = ["--address", address]
     return (
-        f"if {status} > /dev/null 2>&1; then {resume} --address {address}; "
-        f"else {shlex.join(search)} --address {address}; fi"
+        "#!/bin/bash\n"
+        f"if {shlex.join(['nas', 'status', run])} > /dev/null 2>&1; then\n"
+        f"  exec {shlex.join(['nas', 'resume', run, *where])}\n"
+        "fi\n"
+        f"exec {shlex.join([*search, '--run', run, *where])}\n"
     )

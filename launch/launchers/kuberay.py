@@ -1,4 +1,4 @@
-"""KubeRay: a RayJob, its run file in a ConfigMap beside it.
+"""KubeRay: a RayJob; its files and the script that starts it are in a ConfigMap beside it.
 
 Fields are those of `ray.io/v1` (ray-project/kuberay, ray-operator/apis/ray/v1): a retry makes a new cluster, on which
 the run goes on, for its folder lies on a volume that outlives them.
@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from launch.launchers.common import Target, check, document, own_gpu, plain, search_or_resume
+from launch.launchers.common import Target, check, document, own_gpu, plain, start_script
 from launch.rundir.config import RunConfig
 from search_spaces import SearchSpace
 from search_spaces.yamlfile import write_yaml
 
 _FILES = "/etc/nas"
 _SHARED = "/nas"
+_START = "start.sh"
+_CALIBRATION = "calibration.yaml"
 _RETRIES = 5
 
 
@@ -34,8 +36,11 @@ class Kube:
     namespace: str | None = None
 
 
-def kuberay(config: RunConfig, space: SearchSpace, target: Target, kube: Kube) -> str:
+def kuberay(config: RunConfig, space: SearchSpace, target: Target, kube: Kube, calibration: str | None = None) -> str:
     """The text of two documents, for `kubectl apply -f`. `target.run` is relative to the volume.
+
+    Pods have no file of this machine. So the run file is written in full, what a recipe says among it; `calibration` is
+    the text of the file that it names.
 
     Raises:
         UserError: no trial could ever start on such pods, or an option would break the text.
@@ -44,8 +49,14 @@ def kuberay(config: RunConfig, space: SearchSpace, target: Target, kube: Kube) -
     for option, value in (("--image", kube.image), ("--claim", kube.claim), ("--memory", kube.memory)):
         plain(option, value)
     settings = config.model_copy(
-        update={"space": "space.yaml", "resources": config.resources.model_copy(update={"address": None})}
+        update={
+            "space": "space.yaml",
+            "recipe": None,
+            "calibration": None if calibration is None else f"{_FILES}/{_CALIBRATION}",
+            "resources": config.resources.model_copy(update={"address": None}),
+        }
     )
+    run = f"{_SHARED}/{target.run.lstrip('/')}"
     metadata: dict[str, Any] = {"name": target.name}
     if kube.namespace is not None:
         metadata["namespace"] = plain("--namespace", kube.namespace)
@@ -56,15 +67,18 @@ def kuberay(config: RunConfig, space: SearchSpace, target: Target, kube: Kube) -
         "data": {
             "run.yaml": write_yaml(settings.model_dump(mode="json", exclude_none=True)),
             "space.yaml": space.dump(),
+            **({} if calibration is None else {_CALIBRATION: calibration}),
+            _START: start_script(["nas", "search", f"{_FILES}/run.yaml"], run, "auto"),
         },
     }
-    run = f"{_SHARED}/{target.run.lstrip('/')}"
     alone = own_gpu(config, target)
     limits: dict[str, Any] = {"cpu": str(kube.cpus), "memory": kube.memory}
     if target.gpus_per_node:
         limits["nvidia.com/gpu"] = str(target.gpus_per_node)
     spec: dict[str, Any] = {
-        "entrypoint": search_or_resume(["nas", "search", f"{_FILES}/run.yaml", "--run", run], run, "auto"),
+        # The operator puts it unquoted behind `ray job submit --` in a line of bash, and Ray gives it to a shell once
+        # more: it is two words that mean the same to all of them.
+        "entrypoint": f"bash {_FILES}/{_START}",
         # On a worker: the driver measures, so it needs the trials' kind of device.
         "entrypointNumCpus": 1,
         **({"entrypointNumGpus": 1} if alone else {}),

@@ -86,8 +86,86 @@ def test_the_run_file_in_a_config_map_is_the_run(tmp_path: Path) -> None:
     config_map, _ = yaml.safe_load_all(TEXTS["gpus.rayjob.yaml"]())
     for name, text in config_map["data"].items():
         (tmp_path / name).write_text(text)
-    assert load_run(tmp_path / "run.yaml") == GPU.model_copy(update={"space": "space.yaml"})
+    assert load_run(tmp_path / "run.yaml") == GPU.model_copy(update={"space": "space.yaml", "recipe": None})
     assert load_space(tmp_path / "space.yaml") == load_space("shapes")
+
+
+def with_pods_files(text: str, folder: Path) -> str:
+    """Writes the ConfigMap's files where a pod would have them; the job's entrypoint with their place there."""
+    config_map, job = yaml.safe_load_all(text)
+    for name, content in config_map["data"].items():
+        (folder / name).write_text(content.replace("/etc/nas", str(folder)))
+    entrypoint: str = job["spec"]["entrypoint"]
+    return entrypoint.replace("/etc/nas", str(folder))
+
+
+POD = {
+    # What stands behind `--` goes to the head as one line, and there to a shell.
+    "ray": 'while [ "$1" != -- ]; do shift; done; shift; exec bash -c "$*"\n',
+    "nas": """\
+printf '%s|' "$@" >> "$SAID"; echo >> "$SAID"
+[ "$1" != status ] || [ -n "$BEGUN" ]
+""",
+}
+
+
+@pytest.mark.parametrize(("begun", "command"), [("", "search|{files}/run.yaml|--run|"), ("yes", "resume|")])
+def test_a_rayjob_survives_the_operators_line(
+    begun: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The operator makes a line of bash, in which the entrypoint stands unquoted; a name is never run."""
+    stubs, files = tmp_path / "bin", tmp_path / "files"
+    stubs.mkdir()
+    files.mkdir()
+    for name, text in POD.items():
+        (stubs / name).write_text(f"#!/bin/bash\n{text}")
+        (stubs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{stubs}:{os.environ['PATH']}")
+    monkeypatch.setenv("SAID", str(tmp_path / "said"))
+    monkeypatch.setenv("BEGUN", begun)
+    monkeypatch.chdir(tmp_path)
+    run = "my run; $(touch gone) 'a'"
+    entrypoint = with_pods_files(rayjob(CPU, Target("shapes", run, 1, 0)), files)
+    line = f"if true; then ray job submit --address http://head:8265 --no-wait -- {entrypoint} ; fi"
+    subprocess.run(["bash", "-c", line], check=True)
+    said = (tmp_path / "said").read_text().splitlines()
+    where = "--address|auto|"
+    assert said == [f"status|/nas/{run}|", f"{command.format(files=files)}/nas/{run}|{where}"]
+    assert not (tmp_path / "gone").exists()
+
+
+def test_what_a_run_file_names_travels_with_a_rayjob(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recipe and a calibration of this machine: a pod has the ConfigMap alone."""
+    here, pod = tmp_path / "here", tmp_path / "pod"
+    here.mkdir()
+    pod.mkdir()
+    (here / "rec.yaml").write_text("trainer: {epochs: 3, batch_size: 8, lr: 0.04}\n")
+    (here / "times.yaml").write_text("a: calibration\n")
+    (here / "run.yaml").write_text("recipe: rec.yaml\ncalibration: times.yaml\n")
+    monkeypatch.chdir(here)
+    line = ["launch", "kuberay", "run.yaml", "--image", "a/b:1", "--claim", "c", "-o", str(tmp_path / "job.yaml")]
+    assert cli.run(line) == cli.SUCCESS
+    wanted = load_run("run.yaml")
+    with_pods_files((tmp_path / "job.yaml").read_text(), pod)
+    shutil.rmtree(here)
+    monkeypatch.chdir(tmp_path)
+    found = load_run(pod / "run.yaml")
+    assert (found.data, found.trainer) == (wanted.data, wanted.trainer)
+    assert found.trainer.lr == 0.04
+    assert found.calibration is not None
+    assert Path(found.calibration).read_text() == "a: calibration\n"
+
+
+def test_submitting_makes_the_folder_of_the_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "sbatch").write_text("#!/bin/bash\necho Submitted batch job 7\n")
+    (tmp_path / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    script = tmp_path / "new" / "x.sbatch"
+    assert cli.run(["launch", "slurm", "shapes", "--submit", "-o", str(script)]) == cli.SUCCESS
+    assert script.read_text().startswith("#!/bin/bash\n")
+    assert capsys.readouterr().out == "Submitted batch job 7\n"
 
 
 def _object(properties: dict[str, Any], *required: str) -> dict[str, Any]:
@@ -182,6 +260,7 @@ SBATCH = (
     [
         (lambda: slurm(load_run("shapes", ["resources.gpus_per_trial=1"]), ON_CPUS), "no trial would ever start"),
         (lambda: slurm(CPU, ON_CPUS, Slurm(partition="gpu\n#SBATCH --uid=0")), "--partition"),
+        (lambda: slurm(CPU, ON_CPUS, Slurm(account="-x")), "no - first"),
         (lambda: rayjob(CPU, Target("shapes", "r", 0, 0)), "give at least one node"),
         (lambda: slurm(CPU, Target("shapes", "s3://bucket/run", 1, 0)), "--run s3://bucket/run is in an object store"),
         (lambda: ray_up(CPU, ON_CPUS, Cloud("ibm")), "there is no 'ibm'; choose one of aws, gcp, azure, local"),
