@@ -2,15 +2,16 @@
 
 import gc
 import platform
-import random
-import statistics
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
+
+from nas.costs import timing
+from nas.costs.timing import cuda_clock, host_clock
 
 Run = Callable[[], object]
 
@@ -37,36 +38,20 @@ def conditions(device: str) -> str:
     return f"{where}, torch {torch.__version__}"
 
 
-def milliseconds(run: Run, device: str) -> float:
-    if device == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    run()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return 1e3 * (time.perf_counter() - start)
-
-
 def alternate(runs: Mapping[str, Run], rounds: int, device: str) -> dict[str, Timing]:
     """Time all candidates in every round, in a new order each; the first one is the peer that ratios are taken to.
 
-    A ratio is that of two runs of one round: on a shared machine phases of different speed fall on all alike. Each
-    candidate runs once beforehand, untimed: kernels are chosen and buffers made then.
+    A ratio is that of two runs of one round: on a shared machine phases of different speed fall on all alike.
     """
-    names = list(runs)
-    for run in runs.values():
-        run()
-    times: dict[str, list[float]] = {name: [] for name in names}
-    order = random.Random(0)
-    for _ in range(max(2, rounds)):  # one has no quartiles
-        for name in order.sample(names, len(names)):
-            times[name].append(milliseconds(runs[name], device))
-    timings = {}
-    for name, mine in times.items():
-        low, middle, high = statistics.quantiles(mine, n=4, method="inclusive")
-        ratio = statistics.median(a / b for a, b in zip(mine, times[names[0]], strict=True))
-        timings[name] = Timing((low, middle, high), ratio)
-    return timings
+    clock = cuda_clock if device == "cuda" else host_clock
+    rounds = max(2, rounds)  # one has no quartiles
+    times = timing.alternate(list(runs.values()), clock, 0, rounds, rounds)
+    quartiles = np.quantile(times, (0.25, 0.5, 0.75), axis=0).T.tolist()
+    ratios = np.median(times / times[:, :1], axis=0).tolist()
+    return {
+        name: Timing((low, middle, high), ratio)
+        for name, (low, middle, high), ratio in zip(runs, quartiles, ratios, strict=True)
+    }
 
 
 def peak_bytes(run: Run, device: str) -> int:

@@ -1,6 +1,6 @@
 """How well costs are known before training: memory, speed of the static check, predicted latency, budgets.
 
-    python benchmarks/costs.py [--parts memory speed repeat latency budget] [--networks 10] [--write docs/costs.md]
+    python benchmarks/costs.py [--parts memory speed repeat peer latency budget] [--networks 10] [--write docs/costs.md]
 
 Every figure is of this machine, as busy as it was. The latency part also times the same networks twice: predictions
 cannot be held against measurements more closely than measurements agree among themselves.
@@ -18,10 +18,10 @@ import numpy.typing as npt
 import torch
 from _side_by_side import write
 
+from nas import build_model
 from nas.analysis.ranks import rank_correlation
 from nas.costs import Budget, Calibration, Conditions, CostModel, Measure, calibrate
 from nas.costs.measure import time_together
-from nas.costs.timing import undisturbed
 from search_spaces import Architecture, SearchSpace, load_space
 
 Array = npt.NDArray[np.float64]
@@ -104,8 +104,7 @@ def _measured(space: SearchSpace, networks: Sequence[Architecture]) -> Array:
     for group in _groups(networks):
         together = [Architecture(space.skeleton), *group]
         times = time_together(together, _conditions(), "infer", seconds=12, min_rounds=9, max_rounds=60)
-        fastest = undisturbed(times)
-        ratios.extend(fastest[1:] / fastest[0])
+        ratios.extend(np.median(times[:, 1:] / times[:, :1], axis=0))
     return np.array(ratios)
 
 
@@ -128,6 +127,41 @@ def repeat(networks: int) -> str:
         rows.append([name, f"{np.mean(ratios.std(axis=0) / ratios.mean(axis=0)):.1%}"])
         print(*rows[-1], flush=True)
     return table("Which of 50 rounds tells a time best", ["of the rounds", "standard deviation between series"], rows)
+
+
+def peer(networks: int) -> str:
+    """Latency over plain by a loop that shares nothing with ours, and what is measured and predicted of the same."""
+    space, conditions = load_space("shapes"), Conditions()
+    hand = {name: found for name, found in space.hand_placements().items() if name != "plain"}
+    found = {"plain": space.plain(), **hand}
+    ratios = _plain_loop(list(found.values()), conditions.batch_size, rounds=20 * networks)
+    costs, predicted = CostModel(conditions), calibrate(space, conditions, measures=["latency_ms"])
+    base = costs.measure(space.plain(), "latency_ms").value
+    rows = []
+    for i, (name, architecture) in enumerate(found.items()):
+        low, middle, high = np.quantile(ratios[:, i], (0.25, 0.5, 0.75))
+        measured = costs.measure(architecture, "latency_ms").value / base
+        told = predicted.predict(architecture, "latency_ms")
+        over = "-" if told is None else f"{told.value / predicted.tables['latency_ms'].plain_ms:.3f}"
+        rows.append([name, f"{middle:.3f} ({low:.3f} to {high:.3f})", f"{measured:.3f}", over])
+        print(*rows[-1], flush=True)
+    head = ["placement", "a plain alternating loop (quartiles)", "measured", "predicted"]
+    return table("Latency over the plain network's (preset shapes, 32 images, one thread)", head, rows)
+
+
+def _plain_loop(networks: Sequence[Architecture], batch: int, rounds: int) -> Array:
+    """Each network once a round, in a new order, by the thread's processor time: [rounds, networks] over the first."""
+    size, rng = networks[0].skeleton.image_size, random.Random(0)
+    models = [build_model(found).eval().to(memory_format=torch.channels_last) for found in networks]
+    images = torch.randn(batch, 3, size, size).contiguous(memory_format=torch.channels_last)
+    times = np.empty((rounds, len(models)))
+    with torch.inference_mode():
+        for row in range(-2, rounds):
+            for i in rng.sample(range(len(models)), len(models)):
+                start = time.thread_time()
+                models[i](images)
+                times[row, i] = time.thread_time() - start
+    return times / times[:, :1]
 
 
 def latency(networks: int) -> str:
@@ -188,6 +222,7 @@ PARTS: dict[str, Callable[[int], str]] = {
     "memory": memory,
     "speed": speed,
     "repeat": repeat,
+    "peer": peer,
     "latency": latency,
     "budget": budget,
 }

@@ -4,6 +4,7 @@ The journal says what was trained, by which worker on which node, and when it wa
 out here. Times are the clocks of the machines that wrote them.
 """
 
+import itertools
 import json
 import os
 import socket
@@ -17,7 +18,7 @@ from typing import Any
 from rich.console import Console
 
 from launch.ray.note import ClusterNote, idle_gpus, left
-from launch.reports.display import duration
+from launch.reports.display import duration, near_miss
 from launch.reports.tables import print_table
 from launch.rundir import names
 from launch.rundir.run import Run
@@ -26,6 +27,7 @@ from search_spaces.errors import printable
 
 _PACE_OVER = 64
 """Epochs, the latest, that the pace is taken over."""
+_REJECTED_IN_A_ROW = 24
 _SILENT_AFTER = 3.0
 """Times its own epoch, after which a worker that says nothing is worth a warning."""
 _SILENT_AT_LEAST_S = 60.0
@@ -92,7 +94,7 @@ def status(run: Run, trials: Sequence[TrialRecord], now: float | None = None) ->
     }
     if state == "running" and pace:
         found["left_s"] = _epochs_left(searched, under_way, to_come, epochs) / pace
-    found["warnings"] = _warnings(found, to_come)
+    found["warnings"] = _warnings(found, to_come) + _binding(run.limits, trials)
     if note is not None:
         found["warnings"] += idle_gpus(note, run.config.resources, to_come) + _unplaced(note)
     return found
@@ -228,6 +230,22 @@ def _rungs(searched: Sequence[TrialRecord], waiting: Sequence[TrialRecord], eta:
         }
         for epoch, numbers in sorted(rungs.items())
     ]
+
+
+def _binding(limits: Mapping[str, float], trials: Sequence[TrialRecord]) -> list[str]:
+    """What the budget is short of, where dozens of proposals in a row were over it."""
+    row = list(itertools.takewhile(lambda trial: trial.plan is None, reversed(trials)))
+    over = [
+        {name: excess for name, excess in trial.budget.violations.items() if excess > 0 and name in limits}
+        for trial in row
+        if trial.status == "rejected" and trial.budget is not None
+    ]
+    over = [broken for broken in over if broken]
+    if len(over) < _REJECTED_IN_A_ROW:
+        return []
+    nearest = min(over, key=lambda broken: max(broken.values()))
+    figures = {name: (limits[name], limits[name] * (1 + excess)) for name, excess in nearest.items()}
+    return [f"the last {len(over)} proposals were over the budget; the nearest: {near_miss(figures)}"]
 
 
 def _warnings(found: Mapping[str, Any], to_come: int) -> list[str]:

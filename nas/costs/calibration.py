@@ -1,6 +1,6 @@
 """Times told from a table: what each option adds where it stands, measured once on a device.
 
-A network's time is taken to be the plain skeleton's plus what every placement adds, times a scale. What an option adds
+A network's time is taken to be the plain skeleton's plus a scale times what every placement adds. What an option adds
 depends on its site (channels, size, stride) and not on the block's name. The entries are fitted to networks that are
 the plain one but for a single placement, and to random ones of the space; other random networks, on which nothing was
 fitted, give the scale and say how far off such predictions are: the interval of split-conformal prediction (Vovk et
@@ -67,7 +67,7 @@ class Table(BaseModel):
         if not placements:
             return self.plain_ms, self.plain_ms, self.plain_ms
         added = sum(count * self.entries[label] for label, count in placements.items())
-        value = max(self.plain_ms + added, _FLOOR * self.plain_ms) * self.scale
+        value = max(self.plain_ms + self.scale * added, _FLOOR * self.plain_ms)
         width = self.width
         return value, value / width, value * width
 
@@ -300,9 +300,8 @@ def _time_all(
             min_rounds=3,
             max_rounds=protocol.rounds,
         )
-        fastest = undisturbed(times)
-        plains.append(float(fastest[0]))
-        ratios.extend(fastest[1:] / fastest[0])
+        plains.append(float(undisturbed(times)[0]))
+        ratios.extend(np.median(times[:, 1:] / times[:, :1], axis=0))
         done += len(group)
         progress(done, total)
     plain_ms = float(np.median(plains))
@@ -322,15 +321,21 @@ def _fit(networks: Sequence[Architecture], times: npt.NDArray[np.float64], fitte
         np.concatenate([(measured[:fitted] - plain_ms) * weights, np.zeros(len(labels))]),
         rcond=None,
     )
-    table = Table(plain_ms=plain_ms, scale=1.0, ratios=(1.0,), entries=dict(zip(labels, entries.tolist(), strict=True)))
-    off = []
-    for count, found in zip(counts[fitted:], measured[fitted:], strict=True):
-        predicted = table.predict(count)
-        assert predicted is not None
-        if count:
-            off.append(float(found) / predicted[0])
-    scale = float(np.median(off)) if off else 1.0
-    return table.model_copy(update={"scale": scale, "ratios": tuple(ratio / scale for ratio in off) or (1.0,)})
+    # Only what is added is scaled: a scale on the whole would make every network but the plain one slower or faster.
+    added, found = design[fitted:] @ entries, measured[fitted:]
+    spread = float(np.sum((added / found) ** 2))
+    scale = float(np.sum(added * (found - plain_ms) / found**2)) / spread if spread else 1.0
+    table = Table(
+        plain_ms=plain_ms,
+        scale=scale if scale > 0 else 1.0,
+        ratios=(1.0,),
+        entries=dict(zip(labels, entries.tolist(), strict=True)),
+    )
+    predicted = [
+        (table.predict(count), time) for count, time in zip(counts[fitted:], found.tolist(), strict=True) if count
+    ]
+    ratios = tuple(time / estimate[0] for estimate, time in predicted if estimate is not None)
+    return table.model_copy(update={"ratios": ratios or (1.0,)})
 
 
 _RIDGE = 0.01

@@ -103,8 +103,8 @@ class Summary:
     stage that did it; ``finalists``: repetitions, launched or to come; ``epochs``: trained in all; ``best``: the
     highest accuracy of a complete trial; ``hypervolume``: of the front, as a share of the box below
     `Engine.reference`; ``exhausted``: why proposals ended before the target. ``rejected_in_a_row``: proposals since the
-    last launch; ``nearest``: of them, the one least over budget, as measure -> figure over limit - 1, only what is
-    over; empty until they are two dozen.
+    last launch; ``nearest``: of them, the one least over budget, as measure -> (limit, figure) of what is over;
+    empty until they are two dozen.
     """
 
     target: int
@@ -124,7 +124,7 @@ class Summary:
     hypervolume: float
     exhausted: str | None
     rejected_in_a_row: int = 0
-    nearest: Mapping[str, float] = field(default_factory=dict)
+    nearest: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 class Engine:
@@ -280,8 +280,14 @@ class Engine:
             hypervolume=relative_hypervolume(points, self.reference, self._objectives) if complete else 0.0,
             exhausted=self._exhausted,
             rejected_in_a_row=self._rejections,
-            nearest=self._nearest if self._rejections >= _NEAR_MISS_AFTER else {},
+            nearest=self._near_miss(),
         )
+
+    def _near_miss(self) -> dict[str, tuple[float, float]]:
+        if self._budget is None or self._rejections < _NEAR_MISS_AFTER:
+            return {}
+        limits = self._budget.limits
+        return {name: (limits[name], limits[name] * (1 + excess)) for name, excess in self._nearest.items()}
 
     # --- what is due
 

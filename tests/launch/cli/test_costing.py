@@ -80,6 +80,12 @@ def test_a_calibration_of_other_conditions_is_refused(capsys: pytest.CaptureFixt
         ("calibrate shapes --device tpu", "device 'tpu' is not known; use cpu, cuda or cuda:N"),
         ("cost resnet18 --memory much", "nas: --memory: 'much' is not a limit"),
         ("cost resnet18 --memory 2x", "nas: --memory: 2x is a multiple; write a size, such as 8GiB"),
+        ("cost bam_resnet50_cifar100 --train-batch 1", "--train-batch 1: training with a batch of 1 image"),
+        ("cost resnet18 --device cuda:99 --measure", "device cuda:99 is not here: this machine has"),
+        ("calibrate shapes --device cuda:99", "device cuda:99 is not here: this machine has"),
+        ("calibrate shapes -o .", "is a folder"),
+        ("search run.yaml --set budget.params=1", "budget.params: nothing keeps 1: plain 19.82 k"),
+        ("search run.yaml --set budget.peak_memory_train=1.25", "did you mean 1.25x"),
         ("cost resnet18 --calibration nowhere.yaml", "nowhere.yaml"),
         ("proxies nosuch", "nosuch"),
     ],
@@ -90,6 +96,7 @@ def test_errors_of_the_user(line: str, message: str, capsys: pytest.CaptureFixtu
     error = capsys.readouterr().err
     assert message in error
     assert len(error.splitlines()) <= 2
+    assert not Path("runs").exists()
 
 
 def test_cost_says_what_memory_is_made_of_and_how_much_fits(capsys: pytest.CaptureFixture[str]) -> None:

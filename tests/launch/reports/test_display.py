@@ -4,6 +4,16 @@ from launch.reports.display import line
 from nas.search import Summary
 
 
+def test_what_binds_is_said_after_dozens_of_rejections() -> None:
+    summary = Summary(
+        target=20, launched=0, complete=0, running=0, waiting=0, stopped=0, failed=0, rejected={"static": 30},
+        duplicates=0, finalists=0, finalists_complete=0, epochs=0, best=None, front=0, hypervolume=0.0,
+        exhausted=None, rejected_in_a_row=30, nearest={"params": (20_000.0, 22_000.0)},
+    )  # fmt: skip
+    shown = line(summary, left=None)
+    assert "nearest of 30 rejected in a row params 10.0% over its limit of 20 k: 22 k would do" in shown
+
+
 def test_who_waits_at_a_rung_is_not_said_to_be_stopped() -> None:
     summary = Summary(
         target=20, launched=12, complete=3, running=2, waiting=4, stopped=1, failed=0, rejected={"macs": 5},

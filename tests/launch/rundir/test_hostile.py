@@ -15,7 +15,8 @@ from launch.ray.worker import Worker
 from launch.rundir.config import RunConfig
 from launch.rundir.guard import check_files
 from launch.rundir.run import Run, begin, foreign, open_run
-from nas.costs.store import Store
+from nas.costs import CostEstimate
+from nas.costs.store import DamagedCosts, Store
 from nas.search import JournalError
 from search_spaces import Architecture, load_space
 from trainers import CheckpointError, DataConfig, TrainerConfig, Training, load_data
@@ -298,8 +299,11 @@ def test_yaml_in_a_journal(
 
 def test_remembered_costs_of_nonsense_are_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "costs.jsonl"
+    whole = CostEstimate(1.0, 1.0, 1.0, "ms", "measured")
     path.write_text('[]\n"x"\n' + "[" * 100_000 + '\n{"key": []}\n{"key": "a", "value": 1}\n')
-    assert Store(path).get("a") == {"value": 1}
+    Store(path).put("a", whole)
+    with pytest.warns(DamagedCosts, match="5 of 6 lines"):
+        assert Store(path).get("a") == whole
 
 
 def test_the_cluster_that_a_strangers_run_names_is_not_called(

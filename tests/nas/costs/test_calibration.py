@@ -121,6 +121,12 @@ def test_measurements_correct_the_table() -> None:
     assert len(table.ratios) == 33
 
 
+def test_the_plain_networks_part_is_not_scaled() -> None:
+    table = Table(plain_ms=10, scale=1.5, ratios=(1.0,), entries={"refine: se": 0.2})
+    assert table.predict({"refine: se": 2})[0] == pytest.approx(10.6)
+    assert table.predict({})[0] == 10
+
+
 def test_blocks_alike_share_an_entry() -> None:
     space = load_space("cifar-resnet")
     se = space.hand_placements()["se"]

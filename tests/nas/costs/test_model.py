@@ -123,6 +123,14 @@ def test_ratio_is_not_moved_by_bursts() -> None:
     assert found.lower <= 2 <= found.upper
 
 
+def test_ratio_favours_the_shorter_run_less_than_the_fastest_rounds_do() -> None:
+    """Each millisecond is disturbed alike; a short run more often falls between two disturbances than a long one."""
+    disturbed = 1 + np.random.default_rng(0).exponential(0.3, (400, 11))
+    times = np.stack([disturbed[:, :10].sum(axis=1), disturbed[:, 10]], axis=1)
+    by_fastest = np.quantile(times, 0.05, axis=0)
+    assert 10 < ratio(times).value < by_fastest[0] / by_fastest[1]
+
+
 def turns(count: int, rounds: int) -> tuple[npt.NDArray[np.float64], list[int]]:
     """Times of runs that take 5 ms and their own number, and the order in which they ran."""
     calls: list[int] = []
