@@ -18,7 +18,7 @@ from typing import Any
 import ray
 from ray import tune
 
-from launch.errors import Interrupted
+from launch.errors import Failure, Interrupted
 from launch.ray import cluster
 from launch.ray import note as notes
 from launch.ray.adapter import Adapter, Scheduler, Ticker
@@ -27,6 +27,7 @@ from launch.rundir import names
 from launch.rundir.checkpoints import remove_except
 from launch.rundir.config import Resources
 from nas.search import Engine
+from search_spaces.errors import printable
 from trainers import Dataset, TrainerConfig
 
 
@@ -50,6 +51,7 @@ def run(engine: Engine, plan: Plan, on_tick: Callable[[], None]) -> None:
 
     Raises:
         Interrupted: SIGINT or SIGTERM came. Raised between two events, never within a write.
+        Failure: the machine fails whatever it is given: a full disk, data that is gone.
     """
     resources = plan.resources
     trainable = tune.with_resources(
@@ -72,6 +74,8 @@ def run(engine: Engine, plan: Plan, on_tick: Callable[[], None]) -> None:
             on_tick()
             if stopping.is_set():
                 raise Interrupted
+            if engine.fault is not None:
+                raise Failure(f"{engine.fault}. No trial is spent; nas resume {printable(str(plan.run_dir))} goes on")
 
         def note(trials: Sequence[Any]) -> None:
             states = Counter(trial.status for trial in trials if trial.trial_id in adapter.jobs)

@@ -6,16 +6,16 @@ text, so that Tune's flattening of nested results has nothing to do.
 """
 
 import json
-import traceback
 from pathlib import Path
 from typing import Any
 
 from ray import tune
 from ray.exceptions import RayActorError
 
+from launch.ray.faults import outcome_of
 from launch.ray.replicas import Rank, Team
 from nas.search import EpochRecord, Job, JobReport, Outcome
-from trainers import Diverged, OutOfMemory, TrainerConfig
+from trainers import TrainerConfig
 
 
 class Worker(tune.Trainable):  # type: ignore[misc]  # ray ships no annotations that mypy could follow
@@ -58,15 +58,10 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray ships no annotations 
         """One epoch, or one epoch's record that a checkpoint knows and the journal does not."""
         try:
             record = self._next_record()
-        except Diverged as error:
-            return _told(JobReport(outcome=Outcome("failed", str(error))))
-        except OutOfMemory as error:
-            return _told(JobReport(outcome=Outcome("out_of_memory", str(error), peak_bytes=error.peak_bytes)))
         except RayActorError:
             raise  # a rank's process is gone, and with it this trial's worker: it is lost, and launched again
         except Exception as error:  # whatever a network or a data set does, the run goes on without it
-            reason = f"{type(error).__name__}: {error}"
-            return _told(JobReport(outcome=Outcome("failed", reason, traceback.format_exc())))
+            return _told(JobReport(outcome=outcome_of(error)))
         done = record.epoch >= self._job.stop_epoch
         return _told(JobReport(record, Outcome("reached") if done else None))
 

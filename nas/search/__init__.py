@@ -13,6 +13,7 @@ from nas.search.records import (
     JobReport,
     Objective,
     Outcome,
+    OutcomeKind,
     TrialRecord,
     read_trials,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "Known",
     "Objective",
     "Outcome",
+    "OutcomeKind",
     "RunLockedError",
     "SearchConfig",
     "Summary",

@@ -50,7 +50,9 @@ _PROPOSING_S = 0.5
 
 _REPEATS_BEFORE_FALLBACK = 3
 _REJECTIONS_IN_A_ROW = 500
-_LOSSES_IN_A_ROW = {"lost": 3, "node_lost": 10}
+_FAULTY_TRIALS, _FAULTS = 3, 6
+"""Trials that the machine failed with no epoch of any trial between them, or times that it did: the run ends."""
+_LOSSES_IN_A_ROW = {"machine": 10, "lost": 3, "node_lost": 10}
 """Without an epoch between them. Nodes of a cluster that lends what is idle may go often; one that each of ten nodes in
 a row died of is not tried on an eleventh."""
 _NEAR_MISS_AFTER = 24
@@ -175,6 +177,10 @@ class Engine:
         self._study = journal.study
         self._study.sampler = make_sampler(config.sampler, config.seed, space=space, known=self._known)
 
+        self.fault: str | None = None
+        """Why no job is given out any more, though not all are done: the machine fails whatever it is given."""
+        self._faults: Counter[int] = Counter()
+        """Trial -> times that the machine failed it since the last epoch of any trial."""
         self._repeats = 0
         self._rejections = 0
         self._nearest: dict[str, float] = {}
@@ -197,7 +203,7 @@ class Engine:
         None: nothing can start now; unless `done`, ask again after a `finish`. A call looks at a bounded number of
         proposals, so it can return None although nothing runs: ask again then, too.
         """
-        entry = self._due()
+        entry = None if self.fault else self._due()
         if entry is None:
             return None
         entry.state = "running"
@@ -220,6 +226,7 @@ class Engine:
         entry = self._ledger.active.get(job.number)
         if entry is not None:
             self._ledger.record(entry, record)
+            self._faults.clear()
 
     def finish(self, job: Job, outcome: Outcome) -> None:
         """Takes a job's end. Of a job that does not run (told twice, or lost and given to another) it is ignored.
@@ -238,9 +245,12 @@ class Engine:
                         f"epoch is {entry.last_epoch}; report every epoch before finish"
                     )
                 self._reached(entry)
-            case "lost" | "node_lost":
+            case "machine" | "lost" | "node_lost":
+                if outcome.kind == "machine":
+                    self._count_fault(entry, outcome.reason)
                 entry.losses[outcome.kind] += 1
-                if (losses := entry.losses[outcome.kind]) < _LOSSES_IN_A_ROW[outcome.kind]:
+                losses = entry.losses[outcome.kind]
+                if self.fault or losses < _LOSSES_IN_A_ROW[outcome.kind]:
                     entry.state = "queued"
                 else:
                     self._ledger.fail(entry, f"lost {losses} times in a row: {outcome.reason}", outcome.detail)
@@ -250,6 +260,11 @@ class Engine:
                 if outcome.peak_bytes is not None:  # less than it needs, and more than was thought that it would
                     self._costs.record(entry.architecture, "peak_memory_train", float(outcome.peak_bytes))
                 self._ledger.out_of_memory(entry, outcome.reason, self._infeasible_values(entry.costs))
+
+    def _count_fault(self, entry: Entry, reason: str) -> None:
+        self._faults[entry.number] += 1
+        if len(self._faults) >= _FAULTY_TRIALS or self._faults.total() >= _FAULTS:
+            self.fault = f"the machine failed {self._faults.total()} jobs in a row: {reason}"
 
     def live(self) -> set[int]:
         """The trials that may still be continued, whose checkpoints must stay."""

@@ -32,7 +32,7 @@ ACCURACY = "top1"
 """The objective that only training tells: validation top-1 of the last epoch, in [0, 1]."""
 
 Direction: TypeAlias = Literal["maximize", "minimize"]
-OutcomeKind: TypeAlias = Literal["reached", "failed", "out_of_memory", "lost", "node_lost"]
+OutcomeKind: TypeAlias = Literal["reached", "failed", "out_of_memory", "machine", "lost", "node_lost"]
 OriginKind: TypeAlias = Literal["baseline", "sampler", "fallback", "finalist", "unknown"]
 Stage: TypeAlias = Literal["static", "predicted", "measured", "training", "estimate"]
 Source: TypeAlias = Literal["analytic", "predicted", "measured"]
@@ -267,7 +267,8 @@ class Outcome:
 
     ``reached``: its stop epoch, with a checkpoint. ``failed``: it can never be trained (diverged, cannot be built).
     ``out_of_memory``: over the memory budget, as it turned out; ``peak_bytes`` is
-    the most that was allocated, where the device keeps count. ``lost``: its worker died; it goes on elsewhere.
+    the most that was allocated, where the device keeps count. ``machine``: the machine failed, whatever it trained (its
+    disk is full, its data gone); the job is given out again. ``lost``: its worker died; it goes on elsewhere.
     ``node_lost``: so did the node, which a trial is seldom to blame for.
     """
 

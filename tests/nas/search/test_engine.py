@@ -388,6 +388,48 @@ def test_a_lost_job_is_given_out_again_from_its_last_epoch_but_not_for_ever(lab:
     assert read_trials(read_study(lab.run))[0].reason == "lost 3 times in a row: its worker died"
 
 
+FULL = Outcome("machine", "OSError: No space left on device")
+
+
+def test_a_machine_that_fails_three_trials_in_a_row_ends_the_run_and_spends_none(lab: Lab) -> None:
+    with lab.journal() as journal:
+        engine = lab.engine(journal, hand={}, trials=6)
+        jobs = [engine.next() for _ in range(3)]
+        for job in jobs:
+            assert engine.fault is None
+            engine.finish(job, FULL)
+        assert engine.fault == f"the machine failed 3 jobs in a row: {FULL.reason}"
+        assert engine.next() is None
+        assert not engine.done
+    assert {trial.status for trial in read_trials(read_study(lab.run))} == {"active"}
+    with lab.journal() as journal:  # resumed when there is room again
+        engine = lab.engine(journal, hand={}, trials=6)
+        assert [engine.next().number for _ in range(3)] == [job.number for job in jobs]
+
+
+def test_one_trial_alone_ends_the_run_too_when_nothing_else_is_trained(lab: Lab) -> None:
+    with lab.journal() as journal:
+        engine = lab.engine(journal, hand={}, trials=1)
+        for fault in range(6):
+            assert engine.fault is None, fault
+            engine.finish(engine.next(), FULL)
+        assert engine.fault is not None
+        assert engine.summary().failed == 0
+
+
+def test_a_trial_that_fails_its_machine_ten_times_while_others_train_is_to_blame(lab: Lab) -> None:
+    with lab.journal() as journal:
+        engine = lab.engine(journal, stopping="none", hand={}, trials=2)
+        job, other = engine.next(), engine.next()
+        for fault in range(10):
+            assert engine.summary().failed == 0, fault
+            engine.finish(job, FULL)
+            assert engine.fault is None
+            lab.train(engine, other, stop=1)
+            job = engine.next() or job
+        assert engine.summary().failed == 1
+
+
 def test_a_trial_is_not_blamed_for_nodes_that_go_but_for_ten_in_a_row(lab: Lab) -> None:
     with lab.journal() as journal:
         engine = lab.engine(journal, stopping="none", hand={}, trials=1)

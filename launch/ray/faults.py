@@ -1,0 +1,62 @@
+"""Whose fault it is that a job failed: its network's own, or the machine's that it ran on.
+
+A network that fails would fail anywhere: its trial ends. A machine that fails (a full disk, data that is not mounted,
+no memory left) would fail any network: the job goes on elsewhere or later, and the trial is not spent.
+"""
+
+import errno
+import traceback
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from nas.search import Outcome, OutcomeKind
+from trainers import DataError, Diverged, OutOfMemory
+
+KINDS: Final[Mapping[type[BaseException], OutcomeKind]] = {
+    Diverged: "failed",
+    OutOfMemory: "out_of_memory",
+    # The files were read when the search began: they are gone, or cannot be read any more.
+    DataError: "machine",
+    OSError: "machine",
+    MemoryError: "machine",
+}
+"""Exception -> outcome; the first that fits. What is not here is the network's fault."""
+
+_MACHINE_SAYS = (
+    "No space left on device",
+    "PytorchStreamWriter failed",  # torch.save on a full disk
+    "inline_container.cc",  # likewise
+    "DataLoader worker",  # killed or exited
+    "unable to mmap",
+    "Cannot allocate memory",
+)
+"""How it is said by what has no exception of its own."""
+
+_MACHINE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.ENOMEM, errno.ENXIO}
+"""Of an OSError that another error was raised in place of."""
+
+
+def outcome_of(error: BaseException) -> Outcome:
+    """How a job ended that raised this."""
+    kind = _kind(error)
+    if isinstance(error, OutOfMemory) and error.peak_bytes is None:
+        kind = "machine"  # the host's memory, which its other processes use too; a device's allocator keeps count
+    if isinstance(error, Diverged | OutOfMemory):
+        return Outcome(kind, str(error), peak_bytes=getattr(error, "peak_bytes", None))
+    return Outcome(kind, f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
+
+
+def _kind(error: BaseException) -> OutcomeKind:
+    for known, kind in KINDS.items():
+        if isinstance(error, known):
+            return kind
+    if any(isinstance(cause, OSError) and cause.errno in _MACHINE_ERRNOS for cause in _causes(error)):
+        return "machine"
+    return "machine" if any(sign in str(error) for sign in _MACHINE_SAYS) else "failed"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause = error.__cause__ or error.__context__
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
