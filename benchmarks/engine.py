@@ -6,6 +6,7 @@
 
 grow     a run of so many trials, trained in no time: bytes of the journal, memory of the driver, each per trial
 resume   opens that run again, and asks it for more: seconds to its engine, milliseconds of a proposal, of a `next`
+read     that run's `nas status`, `report` and `export` without their imports: seconds, and memory
 busy     so many workers whose trials do nothing for five seconds: the share of the time that they are at work
 
 Nothing is trained and Ray has no part in it; trials have three epochs, costs are counted as in a search.
@@ -24,6 +25,11 @@ from pathlib import Path
 import optuna
 from _side_by_side import write_between
 
+from launch.reports import report, status
+from launch.reports.facts import facts_of
+from launch.rundir.config import RunConfig
+from launch.rundir.run import open_run
+from nas.analysis import select
 from nas.costs import Conditions, CostModel
 from nas.search import ACCURACY, Engine, EpochRecord, Job, Journal, Objective, Outcome, SearchConfig
 from search_spaces import parse_space
@@ -35,7 +41,8 @@ SECONDS = 5.0
 
 _COSTS = CostModel(Conditions())
 
-_PARTS = ("grow", "resume", "busy")
+_PARTS = ("grow", "resume", "read", "busy")
+_CONFIG = '{"objectives": ["top1", "macs"], "trainer": {"epochs": 3}}'
 _SPACE = """
 schema: 1
 name: engine
@@ -51,12 +58,13 @@ placements:
 def opened(run: Path, sampler: str, trials: int) -> Iterator[tuple[Engine, Journal]]:
     """An engine over a run, new or not, and its journal."""
     directions, metrics = [o.direction for o in OBJECTIVES], [o.metric for o in OBJECTIVES]
-    journal = Journal.open(run) if run.is_dir() else Journal.create(run, directions, metrics, {})
+    space = parse_space(_SPACE)
+    settings = {"config": RunConfig.model_validate_json(_CONFIG).model_dump(mode="json"), "space": space.dump()}
+    journal = Journal.open(run) if run.is_dir() else Journal.create(run, directions, metrics, settings)
     config = SearchConfig.model_validate(
         {"trials": trials, "sampler": sampler, "stopping": "none", "finalist_seeds": 0}
     )
     with journal:
-        space = parse_space(_SPACE)
         yield Engine(journal, space, config, objectives=OBJECTIVES, epochs=EPOCHS, costs=_COSTS), journal
 
 
@@ -121,6 +129,25 @@ def resume(run: Path, trials: int) -> list[list[str]]:
     ]
 
 
+def read(run: Path) -> list[list[str]]:
+    """Reads a grown run as the commands do."""
+    before = memory()
+    began = time.perf_counter()
+    opened_run, trials = open_run(run)
+    read_s, with_trials = time.perf_counter() - began, memory()
+    status_s = clocked(lambda: status.status(opened_run, trials))
+    export_s = clocked(lambda: report.exported(opened_run, select(trials, opened_run.objectives, "knee")))
+    report_s = clocked(lambda: report.write(facts_of(opened_run, trials)))
+    return [
+        [f"reading {len(trials):,} trials, s", f"{read_s:.2f}"],
+        ["their memory, MiB", f"{with_trials - before:.0f}"],
+        ["`nas status` beyond reading, s", f"{status_s:.2f}"],
+        ["`nas export` beyond reading, s", f"{export_s:.2f}"],
+        ["`nas report` beyond reading, s", f"{report_s:.2f}"],
+        ["memory of it all, MiB", f"{memory():.0f}"],
+    ]
+
+
 def busy(run: Path, workers: int, waves: int) -> list[list[str]]:
     """Trials that do nothing for `SECONDS`: how long so many of them take, against workers that never wait."""
     count = workers * waves
@@ -177,6 +204,8 @@ def main() -> None:
                 copy = Path(folder) / "resumed"
                 shutil.copytree(grown, copy)
                 found = resume(copy, arguments.trials)
+            elif part == "read":
+                found = read(grown)
             else:
                 found = busy(Path(folder) / "busy", arguments.workers, arguments.waves)
             for row in found:

@@ -17,7 +17,7 @@ from typing import TypeAlias
 from nas.costs.count import count
 from nas.operators import Cost, conv_cost, norm_cost
 from search_spaces import Architecture, Site, load_architecture
-from search_spaces.grammar import Resolved
+from search_spaces.grammar import ResolvedChoice
 from search_spaces.sites import Slot
 from search_spaces.skeletons import (
     InceptionResNetV2,
@@ -121,7 +121,7 @@ def _matches(printed: str, own: float) -> bool | None:
 # --- the rules --------------------------------------------------------------------------------------------------------
 
 
-def _placed(architecture: Architecture, slot: Slot) -> Iterator[tuple[str, Site, Resolved]]:
+def _placed(architecture: Architecture, slot: Slot) -> Iterator[tuple[str, Site, ResolvedChoice]]:
     """(block, site, (option, resolved)) of every place of a slot that is not empty."""
     for block in architecture.blocks:
         slots = architecture.resolved.get(block.name, {})

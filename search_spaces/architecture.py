@@ -12,7 +12,7 @@ from search_spaces.grammar import (
     SCHEMA,
     Choice,
     Offer,
-    Resolved,
+    ResolvedChoice,
     Spec,
     blocks_of,
     check_name,
@@ -42,7 +42,7 @@ class Architecture:
     skeleton: Skeleton
     placements: Mapping[str, Mapping[Slot, Choice]] = field(default_factory=dict)
     name: str | None = None
-    resolved: Mapping[str, Mapping[Slot, Resolved]] = field(init=False, repr=False)
+    resolved: Mapping[str, Mapping[Slot, ResolvedChoice]] = field(init=False, repr=False)
     """Block -> slot -> (option, the integers that define it there), empty slots left out."""
 
     def __post_init__(self) -> None:
@@ -51,7 +51,7 @@ class Architecture:
         sites = sites_of(self.skeleton)
         given = 0
         placements: dict[str, dict[Slot, Choice]] = {}
-        resolved: dict[str, dict[Slot, Resolved]] = {}
+        resolved: dict[str, dict[Slot, ResolvedChoice]] = {}
         for block, slot in sites:
             if block not in self.placements or slot not in self.placements[block]:
                 continue

@@ -47,7 +47,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 Tie: TypeAlias = Literal["none", "stage", "network"]
 """Which blocks choose together."""
 
-Resolved: TypeAlias = tuple[str, Mapping[str, Value]]
+ResolvedChoice: TypeAlias = tuple[str, Mapping[str, Value]]
 """An option's name and the integers that define it at a site."""
 
 
@@ -166,7 +166,7 @@ def _typed(param: Param, value: Value) -> Value:
 
 
 @lru_cache(maxsize=1 << 16)
-def resolve(choice: Choice, site: Site) -> Resolved:
+def resolve(choice: Choice, site: Site) -> ResolvedChoice:
     """What ``choice`` is at ``site``. Raises ValueError where it cannot stand."""
     option = known_options()[choice.option]
     return choice.option, MappingProxyType(dict(resolve_option(option, choice.params, site)))

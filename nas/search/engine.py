@@ -26,6 +26,7 @@ from nas.search.gain import most_promising
 from nas.search.history import StudyHistory
 from nas.search.journal import Journal
 from nas.search.ledger import Entry, Estimate, TrialLedger, Verdict
+from nas.search.lines import JournalError
 from nas.search.parameters import Axes
 from nas.search.pareto import Points, hypervolume, is_front, minimised, spread_order
 from nas.search.records import (
@@ -189,11 +190,23 @@ class Engine:
         self._unexplored = space.architectures()
         self._history = StudyHistory(self._study, Axes.of_space(space))
         self._best_at: dict[tuple[int, int], list[int]] = {}
+        self._check_ladders()
         self.reference = self._load_reference()
         for entry in list(self._ledger.active.values()):
             if entry.last_epoch >= entry.stop_epoch:
                 # Its driver died between the epoch and the decision.
                 self._reached(entry)
+
+    def _check_ladders(self) -> None:
+        """Raises a JournalError unless every trial stands on a ladder of this run."""
+        for entry in self._ledger.entries.values():
+            in_full = entry.origin.is_baseline or entry.origin.is_finalist
+            if entry.bracket >= len(self._brackets) + in_full or entry.stop_epoch > self._epochs:
+                raise JournalError(
+                    f"{self._journal.run}: trial {entry.number} is in bracket {entry.bracket}, counted from 0, and "
+                    f"stops at epoch {entry.stop_epoch}; the run has {len(self._brackets)} brackets and "
+                    f"{self._epochs} epochs"
+                )
 
     # --- what a driver calls
 

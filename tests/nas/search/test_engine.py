@@ -12,7 +12,18 @@ import numpy as np
 import pytest
 from optuna.storages.journal._storage import JournalOperation
 
-from nas.search import Engine, EpochRecord, Journal, Objective, Outcome, history, read_study, read_trials, records
+from nas.search import (
+    Engine,
+    EpochRecord,
+    Journal,
+    JournalError,
+    Objective,
+    Outcome,
+    history,
+    read_study,
+    read_trials,
+    records,
+)
 from nas.search.pareto import hypervolume
 from nas.search.records import Origin
 from search_spaces import Architecture, SearchSpace, parse_space
@@ -546,3 +557,13 @@ def test_one_objective_is_enough(lab: Lab) -> None:
         summary = engine.summary()
     assert summary.front >= 1
     assert summary.hypervolume == pytest.approx(summary.best)
+
+
+def test_a_trial_on_no_ladder_of_the_run_is_named(lab: Lab) -> None:
+    with lab.journal() as journal:
+        lab.work(lab.engine(journal, trials=6, stopping="hyperband", hand={}))
+    with (
+        lab.journal() as journal,
+        pytest.raises(JournalError, match=r"trial \d is in bracket 1 .* 0 to 0 and 9 epochs"),
+    ):
+        lab.engine(journal, trials=6, stopping="none", hand={})
