@@ -1,6 +1,7 @@
 """A tree with a folder per class, or train/, val/ and test/ with those. docs/data.md says what it may look like."""
 
 import logging
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -18,6 +19,9 @@ from trainers.datasets.splits import capped, carve, part_size
 _IMAGENET_STATISTICS: tuple[tuple[float, ...], tuple[float, ...]] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _FEW = 3
 """Pictures of a class; of fewer, a split says little about it."""
+
+_MANY = 1000
+"""Pictures between two words about how far the inspection is."""
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +43,7 @@ def load(config: DataConfig) -> Dataset:
     Raises:
         DataError: it is no such tree, a split would be empty, or too many images cannot be read.
     """
-    inspection = inspect(config)
+    inspection = inspect(config, _show_progress if sys.stderr.isatty() else None)
     divided = divide(inspection, config)
     for line in (*inspection.warnings, *divided.warnings):
         _log.warning("data: %s", line)
@@ -55,6 +59,13 @@ def load(config: DataConfig) -> Dataset:
         mean, std = statistics(train.images)
     classes = inspection.classes
     return Dataset("imagefolder", train, val, test, classes, size, 3, mean, std, flip=True, padding=0)
+
+
+def _show_progress(done: int, total: int) -> None:
+    """On one line of a terminal, where it takes long enough to be read."""
+    if total >= _MANY and (done % _MANY == 0 or done == total):
+        end = "\n" if done == total else ""
+        print(f"\rlooking at pictures: {done:,} of {total:,}", end=end, file=sys.stderr, flush=True)
 
 
 def inspect(config: DataConfig, progress: Progress | None = None) -> Inspection:

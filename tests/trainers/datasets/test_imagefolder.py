@@ -150,6 +150,21 @@ class TestImagefolder:
         training = Training(architecture, data, TrainerConfig(epochs=2, batch_size=8, warmup_epochs=0))
         assert training.run_epoch().val["loss"] > 0
 
+    def test_a_long_inspection_says_how_far_it_is_on_a_terminal(
+        self,
+        write_folder: WriteFolder,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        write_folder(tmp_path, 50)
+        monkeypatch.setattr("trainers.datasets.imagefolder._MANY", 100)
+        load_data(folder_config(tmp_path))
+        assert capsys.readouterr().err == ""
+        monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+        load_data(folder_config(tmp_path))
+        assert capsys.readouterr().err == "\rlooking at pictures: 100 of 150\rlooking at pictures: 150 of 150\n"
+
     def test_too_few_images(self, write_folder: WriteFolder, tmp_path: Path) -> None:
         write_folder(tmp_path, 2, classes="ab")
         with pytest.raises(DataError, match="are too few"):

@@ -1,0 +1,107 @@
+"""A data set and a task of one's own: a file and a row each, as CONTRIBUTING.md has it. The loop knows no top-1."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from search_spaces import Architecture
+from trainers import DataConfig, Dataset, Share, TrainerConfig, Training, fit, load_data
+from trainers.batches import Batch, Batches
+from trainers.datasets import SOURCES, Arrays, Source
+from trainers.distributed import total
+from trainers.tasks import TASKS, Evaluation, Step, Task
+from trainers.tasks.base import Run
+
+# --- the file of the data set -----------------------------------------------------------------------------------------
+
+
+def load(config: DataConfig) -> Dataset:
+    """Flat grey pictures. The label is the brightness, 0 to 7."""
+    rng = np.random.default_rng(config.seed)
+
+    def draw(count: int) -> Arrays:
+        labels = rng.integers(8, size=count)
+        return Arrays(np.tile((labels * 30).astype(np.uint8)[:, None, None, None], (1, 32, 32, 3)), labels)
+
+    train, val, test = draw(96), draw(40), draw(40)
+    return Dataset("greys", train, val, test, tuple("01234567"), 32, 3, (0.5,) * 3, (0.3,) * 3, True, 0, "brightness")
+
+
+# --- the file of the task ---------------------------------------------------------------------------------------------
+
+
+def check(architecture: Architecture, dataset: Dataset) -> None:
+    if architecture.skeleton.image_size != dataset.image_size:
+        raise ValueError(f"skeleton.image_size is not {dataset.image_size}")
+
+
+def build(architecture: Architecture) -> nn.Module:
+    del architecture
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 1))
+
+
+def step(network: Run, batch: Batch, config: TrainerConfig) -> Step:
+    del config
+    images, labels = batch
+    error = network(images)[:, 0] - labels
+    return Step(error.square().mean(), {}, len(labels))
+
+
+def evaluate(network: Run, batches: Iterator[Batch], device: torch.device, share: Share) -> Evaluation:
+    tally = torch.zeros(3, dtype=torch.float64, device=device)
+    for images, labels in batches:
+        error = network(images)[:, 0] - labels
+        tally += torch.stack([error.square().sum(), (error.abs() < 1).sum(), torch.tensor(float(len(labels)))])
+    squares, near, count = total(tally, share).tolist()
+    return Evaluation({"loss": squares / count, "near": near / count}, int(count))
+
+
+BRIGHTNESS = Task(main="near", check=check, build=build, feed=Batches, step=step, evaluate=evaluate)
+
+
+# --- the rows ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def greys(monkeypatch: pytest.MonkeyPatch) -> Dataset:
+    monkeypatch.setitem(SOURCES, "greys", Source("greys_of_the_test:load"))
+    monkeypatch.setitem(sys.modules, "greys_of_the_test", SimpleNamespace(load=load))
+    monkeypatch.setitem(TASKS, "brightness", BRIGHTNESS)
+    return load_data(DataConfig(name="greys"))
+
+
+CONFIG = TrainerConfig(epochs=3, batch_size=16, warmup_epochs=0, lr=0.02)
+
+
+def test_a_task_of_ones_own_is_trained_and_goes_on(greys: Dataset, small_network: Architecture, tmp_path: Path) -> None:
+    whole = Training(small_network, greys, CONFIG)
+    results = list(fit(whole, tmp_path / "whole.pt"))
+    assert whole.task.main == "near"
+    assert [set(result.train) for result in results] == [{"loss"}] * 3
+    assert [set(result.val) for result in results] == [{"loss", "near"}] * 3
+    assert results[-1].val["loss"] < results[0].val["loss"]
+    part = Training(small_network, greys, CONFIG)
+    part.run_epoch()
+    part.save(tmp_path / "part.pt")
+    rest = Training(small_network, greys, CONFIG)
+    list(fit(rest, tmp_path / "part.pt"))
+    assert [replace(r, seconds=0) for r in rest.history] == [replace(r, seconds=0) for r in whole.history]
+    assert whole.evaluate("test").images == 40
+
+
+def test_it_does_not_fit_in_its_own_words(greys: Dataset, small_network: Architecture) -> None:
+    with pytest.raises(ValueError, match=r"skeleton\.image_size is not 16"):
+        Training(small_network, replace(greys, image_size=16), CONFIG)
+
+
+def test_a_name_without_a_row_is_refused() -> None:
+    with pytest.raises(ValidationError, match="unknown data set 'greys'"):
+        DataConfig(name="greys")
