@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import optuna
@@ -62,7 +62,6 @@ def search(folder: Path, dataset: Dataset, console: Console, address: str | None
     """
     with Journal.open(folder) as journal:
         run, _ = open_run(folder)
-        _check_kind(run)
         costs = cost_model(run.config, run.folder)
         with _status(console, "measuring the plain skeleton"):
             budget = Budget.parse(run.config.budget, plain=run.space.plain(), costs=costs)
@@ -142,14 +141,26 @@ class Drawing:
             )
 
 
-def _check_kind(run: Run) -> None:
-    """Raises a UserError where costs would be measured on another kind of GPU than the trials are kept to."""
-    wanted = run.config.resources.accelerator
-    measured = [measure for measure in run.measures if not is_counted(measure)]
-    if wanted is not None and measured and (here := internals.gpu_kind()) != wanted:
+def check_machine(config: RunConfig, address: str | None) -> None:
+    """Raises a UserError where this machine lacks a GPU that trials, or the costs that are measured here, would need.
+
+    `address`: as `search` takes it.
+    """
+    resources = config.resources
+    measured = [measure for measure in config.measures if not is_counted(measure)]
+    if not resources.gpus_per_trial or (address is not None and not measured):
+        return
+    here, wanted = internals.gpu_kind(), resources.accelerator
+    if wanted is not None and measured and here != wanted:
         raise UserError(
             f"resources.accelerator is {wanted}, and {measured[0]} is measured where the search is started, which "
             f"has {here or 'no GPU'}: start it on a node of that kind, or leave resources.accelerator out"
+        )
+    if not torch.cuda.is_available():
+        why = "trials run on this machine" if address is None else f"{measured[0]} is measured on this machine"
+        raise UserError(
+            f"resources.gpus_per_trial is {resources.gpus_per_trial:g} and {why}, which has no GPU that PyTorch can "
+            "use: set it to 0, or start the search where there is one"
         )
 
 
@@ -180,12 +191,15 @@ def cost_model(config: RunConfig, folder: Path | None = None) -> CostModel:
         CalibrationError: the run names a calibration that cannot be read or was made elsewhere.
     """
     calibration = None if config.calibration is None else Path(config.calibration)
+    conditions = conditions_of(config)
+    if all(is_counted(measure) for measure in config.measures):
+        conditions = replace(conditions, device="cpu")  # what is only counted needs no GPU where the search is started
     if folder is None:
-        return CostModel(conditions_of(config), calibration=calibration)
+        return CostModel(conditions, calibration=calibration)
     bettered = folder / names.CALIBRATION
     if calibration is not None and bettered.is_file():
         calibration = bettered
-    return CostModel(conditions_of(config), cache=folder / names.COSTS, calibration=calibration)
+    return CostModel(conditions, cache=folder / names.COSTS, calibration=calibration)
 
 
 def check_budget(config: RunConfig, space: SearchSpace, costs: CostModel) -> None:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from launch.errors import Failure, UserError
+from launch.rundir.config import with_root
 from launch.rundir.run import open_run
 from search_spaces import Architecture
 from search_spaces.yamlfile import read_yaml, validate, write_yaml
@@ -95,7 +96,9 @@ def _recipe(recipe: str | None, run: Path | None, overrides: list[str]) -> Recip
     else:
         assert recipe is not None
         document = recipe_document(recipe)
-    return validate(document.with_overrides(overrides), Recipe)
+    document = document.with_overrides(overrides)
+    chosen = validate(document, Recipe)
+    return chosen.model_copy(update={"data": with_root(chosen.data, document)})
 
 
 def _line(result: EpochResult, epochs: int) -> str:

@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from search_spaces.options import Option, Param, options
+from search_spaces.options import Option, Param, installed, options
 from search_spaces.options import resolve as resolve_option
 from search_spaces.sites import EMPTY, SLOTS, Block, Site, Slot, Value
 from search_spaces.skeletons import FAMILIES, Skeleton
@@ -140,7 +140,7 @@ def choose(option: str, params: Mapping[str, Value] = MappingProxyType({})) -> C
     """
     known = known_options()
     if option not in known:
-        raise ValueError(unknown("option", option, known))
+        raise ValueError(_unknown_option(option, known))
     declared = known[option].params
     for name, value in params.items():
         if name not in declared:
@@ -148,6 +148,15 @@ def choose(option: str, params: Mapping[str, Value] = MappingProxyType({})) -> C
         if not declared[name].allows(value):
             raise ValueError(f"{option}.{name} must be {declared[name].allowed}, not {show(value)}")
     return Choice(option, {name: _typed(param, params.get(name, param.default)) for name, param in declared.items()})
+
+
+def _unknown_option(name: str, fitting: Iterable[str]) -> str:
+    """That there is no such option, and which plug-in may have had it."""
+    broken = installed().broken
+    if name in broken:
+        return f"{show(name)} is of a plug-in that cannot be used: {broken[name]}"
+    left_out = "".join(f"; left out: {what}" for what in broken.values())
+    return f"{unknown('option', name, fitting)}{left_out}"
 
 
 def complete(choice: Choice) -> Choice:
@@ -344,7 +353,7 @@ class _PlacementReader:
         known = known_options()
         fitting = [option.name for option in known.values() if slot in option.slots]
         if name not in known:
-            self.problem(at, unknown("option", name, fitting), key=key)
+            self.problem(at, _unknown_option(name, fitting), key=key)
             return None
         option = known[name]
         if slot not in option.slots:

@@ -4,13 +4,17 @@ One row an operator, no torch. `nas.operators` holds the other half (module and 
 """
 
 import functools
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from types import MappingProxyType
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from search_spaces.errors import printable
 from search_spaces.sites import Site, Slot, Value
+
+_log = logging.getLogger(__name__)
 
 ENTRY_POINTS = "nas.operators"
 """Group of the entry points that add operators. Each loads an object with ``option`` (an `Option`) and ``operator``."""
@@ -98,30 +102,52 @@ class Plugin(Protocol):
     operator: object
 
 
+class Installed(NamedTuple):
+    """The plug-ins of this environment.
+
+    ``usable``: by the name of their option. ``broken``: name of the entry point -> its distribution, and why it cannot
+    be used.
+    """
+
+    usable: Mapping[str, Plugin]
+    broken: Mapping[str, str]
+
+
 @functools.cache
-def plugins() -> Mapping[str, Plugin]:
-    """Installed plug-ins by the name of their option; see `options`."""
-    found: dict[str, Plugin] = {}
+def installed() -> Installed:
+    """Loads the plug-ins, once. What is wrong with one costs that one alone, and a line of warning."""
+    usable: dict[str, Plugin] = {}
+    broken: dict[str, str] = {}
     for entry in entry_points(group=ENTRY_POINTS):
-        plugin = entry.load()
-        option = getattr(plugin, "option", None)
-        if not isinstance(option, Option) or not hasattr(plugin, "operator"):
-            raise ValueError(
-                f"entry point {entry.name} = {entry.value} must load an object with `option` (a search_spaces.Option) "
-                "and `operator`: correct or uninstall that package"
-            )
-        if option.name in OPTIONS or option.name in found:
-            raise ValueError(f"entry point {entry.value} adds {option.name!r}, which exists: rename its option")
-        found[option.name] = plugin
-    return MappingProxyType(found)
+        try:
+            plugin = entry.load()
+            option = _option_of(plugin, {*OPTIONS, *usable})
+        except Exception as error:  # it is code of others, and may raise what it likes
+            package = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else entry.value
+            why = str(error) if isinstance(error, _PluginError) else f"{type(error).__name__}: {error}"
+            broken[entry.name] = printable(f"{package} (entry point {entry.name} = {entry.value}): {why}")
+            _log.warning("warning: a plug-in is left out; correct or uninstall %s", broken[entry.name])
+        else:
+            usable[option.name] = plugin
+    return Installed(MappingProxyType(usable), MappingProxyType(broken))
+
+
+class _PluginError(ValueError):
+    """What a plug-in lacks, in words."""
+
+
+def _option_of(plugin: object, taken: Set[str]) -> Option:
+    option = getattr(plugin, "option", None)
+    if not isinstance(option, Option) or not hasattr(plugin, "operator"):
+        raise _PluginError("it must load an object with `option` (a search_spaces.Option) and `operator`")
+    if option.name in taken:
+        raise _PluginError(f"it adds {option.name!r}, which exists: rename its option")
+    return option
 
 
 def options() -> Mapping[str, Option]:
-    """`OPTIONS` and the options of installed plug-ins (entry point group `ENTRY_POINTS`).
-
-    Raises ValueError when a plug-in has no option or takes a name that is taken.
-    """
-    return MappingProxyType(dict(OPTIONS) | {name: plugin.option for name, plugin in plugins().items()})
+    """`OPTIONS` and the options of installed plug-ins (entry point group `ENTRY_POINTS`) that can be used."""
+    return MappingProxyType(dict(OPTIONS) | {name: plugin.option for name, plugin in installed().usable.items()})
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -28,6 +28,9 @@ MAX_NODES = 10_000
 """Values in a document, those that aliases repeat included."""
 MAX_DEPTH = 32
 
+MAX_SEED = 2**32 - 1
+"""What every generator of random numbers takes."""
+
 Scalar: TypeAlias = bool | int | float | str | None
 KeyPath: TypeAlias = tuple[str | int, ...]
 """The way to a value: keys of mappings and indices of lists."""
@@ -104,6 +107,8 @@ class Document:
     root: _Node
     problems: tuple[Problem, ...] = ()
     readable: bool = True
+    end: int = 0
+    """Where in the text the last value ends; only comments stand behind it."""
 
     @cached_property
     def data(self) -> Any:  # noqa: ANN401 - whatever the file holds
@@ -135,7 +140,10 @@ class Document:
         return Problem(file, line, dotted(path) if key is None else key, message)
 
     def with_overrides(self, assignments: Iterable[str]) -> "Document":
-        """This document with ``key.path=value`` set, in turn. The values are YAML; missing mappings are made."""
+        """This document with ``key.path=value`` set, in turn. Missing mappings are made.
+
+        The values are YAML, but for comments: a shell's line has none, and ``data.root=my pictures #2`` is a folder.
+        """
         root, problems = self.root, list(self.problems)
         for assignment in assignments:
             file = f"--set {assignment}"
@@ -144,7 +152,7 @@ class Document:
             if not equals or not all(path):
                 problems.append(Problem(file, None, "", "write key=value, with dots for nested keys: trainer.epochs=3"))
                 continue
-            value = _read_text(text, file, lines=False, may_be_empty=True)
+            value = _read_value(text, file)
             problems += [
                 replace(problem, key=dotted((*path, *filter(None, [problem.key])))) for problem in value.problems
             ]
@@ -213,7 +221,21 @@ def _read_text(text: str, name: str, *, lines: bool = True, may_be_empty: bool =
         if not may_be_empty:
             return _unreadable(name, None, "is empty")
         root = _Node(None, name, None)
-    return Document(name, root, tuple(reader.problems))
+    return Document(name, root, tuple(reader.problems), end=reader.end)
+
+
+def _read_value(text: str, name: str) -> Document:
+    """YAML of one value, in which ``#`` begins no comment."""
+    document = _read_text(text, name, lines=False, may_be_empty=True)
+    rest = text[document.end :].strip()
+    if not document.readable or not rest:
+        return document
+    value = document.root.value
+    if isinstance(value, dict | list) or text.lstrip()[:1] in ("'", '"'):
+        return _unreadable(
+            name, None, f"{show(rest)} behind the value belongs to nothing; remove it, or quote the whole"
+        )
+    return replace(document, root=_Node(text.strip(), name, None))
 
 
 def _unreadable(name: str, line: int | None, message: str) -> Document:
@@ -250,11 +272,14 @@ class _Reader:
     anchors: dict[str, _Node | None] = field(default_factory=dict)
     count: int = 0
     root: _Node | None = None
+    end: int = 0
 
     def read(self, text: str) -> _Node | None:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             assert event.start_mark is not None
             line = event.start_mark.line + 1 if self.lines else None
+            if isinstance(event, yaml.NodeEvent | yaml.CollectionEndEvent) and event.end_mark is not None:
+                self.end = event.end_mark.index
             match event:
                 case yaml.DocumentStartEvent() if self.root is not None:
                     self.stop(line, "a second document starts here; keep one document in a file")
@@ -478,9 +503,24 @@ def check(document: Document, model: type[ModelT], at: KeyPath = ()) -> tuple[Mo
     except ValidationError as error:
         found: dict[KeyPath, list[_Finding]] = {}
         for detail in error.errors(include_url=False):
-            finding = _explain(detail, model, data)
-            found.setdefault(finding.path, []).append(finding)
+            finding, inside = _explain(detail, model, data), detail.get("ctx", {}).get("error")
+            if isinstance(inside, WrongInside):
+                for path, message in inside.findings:
+                    found.setdefault((*finding.path, *path), []).append(_Finding((*finding.path, *path), message))
+            else:
+                found.setdefault(finding.path, []).append(finding)
         return None, [document.problem((*at, *path), _merge(findings)) for path, findings in found.items()]
+
+
+class WrongInside(ValueError):
+    """For a validator of pydantic that finds several values wrong, or one deeper down: each is told at its own place.
+
+    ``findings``: the way to each value from what is validated, and what is wrong with it.
+    """
+
+    def __init__(self, findings: Iterable[tuple[KeyPath, str]]) -> None:
+        self.findings = tuple(findings)
+        super().__init__("; ".join(f"{dotted(path)}: {message}" for path, message in self.findings))
 
 
 @dataclass(frozen=True, slots=True)

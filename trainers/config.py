@@ -5,7 +5,7 @@ from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from search_spaces.yamlfile import Document, FileError, Problem, read_yaml, unknown
+from search_spaces.yamlfile import MAX_SEED, Document, FileError, Problem, WrongInside, read_yaml, unknown
 from trainers.datasets import DataConfig
 
 _RECIPES = Path(__file__).parent / "recipes"
@@ -16,7 +16,7 @@ Automatic: TypeAlias = bool | Literal["auto"]
 class TrainerConfig(BaseModel):
     """How a network is trained, briefly in a search or in full. `trainers.Training` reads it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     epochs: int = Field(default=8, ge=1, le=10_000, description="the schedule's length, also where a trial ends early")
     batch_size: int = Field(default=128, ge=1, le=65_536, description="images in a step")
@@ -33,15 +33,17 @@ class TrainerConfig(BaseModel):
         default="auto", description="memory format NHWC; auto: always, bar full precision CUDA"
     )
     compile: bool = Field(default=False, description="torch.compile; pays for itself in long trainings only")
-    seed: int = Field(default=0, ge=0, description="draws the weights, the order of the images and the augmentation")
+    seed: int = Field(
+        default=0, ge=0, le=MAX_SEED, description="draws the weights, the order of the images and the augmentation"
+    )
 
     @model_validator(mode="after")
     def _phases_fit(self) -> "TrainerConfig":
         if self.warmup_epochs >= self.epochs:
-            raise ValueError(
-                f"warmup_epochs ({self.warmup_epochs:g}) must be below epochs ({self.epochs}): "
-                "train longer or warm up for less"
+            wrong = (
+                f"is {self.warmup_epochs:g}, and must be below epochs ({self.epochs}): train longer or warm up for less"
             )
+            raise WrongInside([(("warmup_epochs",), wrong)])
         if self.optimizer == "sgd" and self.nesterov and self.momentum == 0:
             raise ValueError("nesterov: true needs momentum above 0; raise momentum or set nesterov: false")
         return self

@@ -14,7 +14,7 @@ from launch.reports.facts import facts_of
 from launch.reports.report import print_report
 from launch.rundir.config import load_run, space_of
 from launch.rundir.run import Run, begin, foreign, open_run
-from launch.session import check_budget, cost_model, load_fitting
+from launch.session import check_budget, check_machine, cost_model, load_fitting
 from search_spaces.errors import printable
 from trainers import Dataset
 
@@ -35,10 +35,12 @@ def search(
     assignments = [*overrides, *([f"resources.address={address}"] if address else [])]
     config = load_run(file, assignments)
     space = space_of(file, config)
+    cluster = address_of(None, config.resources.address)
 
     # All that can be wrong is found before the run's folder is made.
     folder = run or Path("runs") / Path(file).stem
     check_folder(folder)
+    check_machine(config, cluster)
     dataset = load_fitting(config, space)
     costs = cost_model(config)
     with patience("comparing the budget with what the plain network costs", json=json):
@@ -48,7 +50,7 @@ def search(
         new_console(stderr=json).print(
             printable(f"{folder}: left as they are, for no run wrote them: {', '.join(left)}"), soft_wrap=True
         )
-    _work(begun, dataset, folder, address_of(None, config.resources.address), json=json)
+    _work(begun, dataset, folder, cluster, json=json)
 
 
 def resume(
@@ -62,6 +64,7 @@ def resume(
 
     opened, _ = open_run(run)
     address = address_of(opened.config.resources.address, address)
+    check_machine(opened.config, address)
     _work(opened, load_fitting(opened.config, opened.space), run, address, json=json)
 
 

@@ -1,6 +1,6 @@
 """The run file: what is searched, on what data, for what, within what, by what means."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -10,25 +10,27 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from nas.costs import MEASURES, read_limits
 from nas.search import ACCURACY, SearchConfig
 from search_spaces import SearchSpace, load_space
-from search_spaces.yamlfile import FileError, Problem, read_yaml, unknown, validate
+from search_spaces.yamlfile import Document, FileError, KeyPath, Problem, WrongInside, read_yaml, unknown, validate
 from trainers import DataConfig, TrainerConfig, recipe_document
 
 OBJECTIVES = (ACCURACY, *MEASURES)
+_MOST_WORKERS = 100_000
 _RUNS = Path(__file__).parents[1] / "runs"
 
 
 class Resources(BaseModel):
     """What a trial gets, and where."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     workers: Literal["auto"] | int = Field(
         default="auto", description="trials at once; auto: as many as fit the cluster"
     )
-    cpus_per_trial: float = Field(default=1, gt=0, description="CPU cores; also the trial's threads")
+    cpus_per_trial: float = Field(default=1, gt=0, le=4096, description="CPU cores; also the trial's threads")
     gpus_per_trial: float = Field(
         default=0,
         ge=0,
+        le=1024,
         description="0.5: two trials on a GPU, each with half its memory; 2: each trial on two GPUs of a node",
     )
     accelerator: str | None = Field(
@@ -38,8 +40,8 @@ class Resources(BaseModel):
 
     @model_validator(mode="after")
     def _possible(self) -> "Resources":
-        if self.workers != "auto" and self.workers < 1:
-            raise ValueError(f"workers must be auto or at least 1, not {self.workers}")
+        if self.workers != "auto" and not 1 <= self.workers <= _MOST_WORKERS:
+            raise WrongInside([(("workers",), f"must be auto or within 1 and {_MOST_WORKERS:,}, not {self.workers}")])
         gpus = self.gpus_per_trial
         if gpus > 1 and gpus != int(gpus):
             raise ValueError(
@@ -85,13 +87,27 @@ class RunConfig(BaseModel):
     resources: Resources = Field(default_factory=Resources)
 
     @model_validator(mode="after")
+    def _rungs_fit(self) -> "RunConfig":
+        first, epochs = self.search.min_epochs, self.trainer.epochs
+        if self.search.stopping != "none" and first > epochs:
+            wrong = f"is {first}, and must be at most trainer.epochs ({epochs}): train longer, or lower it"
+            raise WrongInside([(("search", "min_epochs"), wrong)])
+        return self
+
+    @model_validator(mode="after")
     def _shares(self) -> "RunConfig":
         if self.trainer.batch_size < self.resources.ranks:
-            raise ValueError(
-                f"trainer.batch_size is {self.trainer.batch_size} and resources.gpus_per_trial {self.resources.ranks}: "
+            wrong = (
+                f"is {self.trainer.batch_size} and resources.gpus_per_trial {self.resources.ranks}: "
                 "every GPU needs an image of each batch"
             )
+            raise WrongInside([(("trainer", "batch_size"), wrong)])
         return self
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """The costs that the objectives or the budget name, each once."""
+        return tuple(dict.fromkeys(name for name in (*self.objectives, *self.budget) if name != ACCURACY))
 
     @field_validator("objectives")
     @classmethod
@@ -106,10 +122,14 @@ class RunConfig(BaseModel):
     @field_validator("budget")
     @classmethod
     def _limits_readable(cls, budget: dict[str, float | str]) -> dict[str, float | str]:
-        try:
-            read_limits(budget)
-        except ValueError as error:  # a line for every limit; its place says budget already
-            raise ValueError("; ".join(line.removeprefix("budget.") for line in str(error).splitlines())) from None
+        wrong: list[tuple[KeyPath, str]] = []
+        for name, limit in budget.items():
+            try:
+                read_limits({name: limit})
+            except ValueError as error:
+                wrong.append(((name,), str(error).removeprefix(f"budget.{name}: ")))
+        if wrong:
+            raise WrongInside(wrong)
         return budget
 
 
@@ -121,7 +141,9 @@ def run_names() -> tuple[str, ...]:
 def load_run(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     """A run file, or the one that ships under that name, with `key.path=value` set over it.
 
-    What the file's `recipe` says of `data` and `trainer` stands beneath what the file itself says.
+    What the file's `recipe` says of `data` and `trainer` stands beneath what the file itself says. A relative path
+    (`space`, `recipe`, `calibration`, `data.root`) is looked for beside the file that says it, then from here; one of
+    the command line from here alone.
 
     Raises:
         FileError: with all problems of the file, its recipe and the overrides.
@@ -135,10 +157,28 @@ def load_run(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     else:
         raise FileError([Problem(name, None, "", f"{unknown('run file', name, run_names())}; a path ends in .yaml")])
     document = document.with_overrides(overrides)
-    recipe = document.get(("recipe",))
-    if isinstance(recipe, str):
+    recipe = beside(document, ("recipe",), Path.is_file)
+    if recipe is not None:
         document = document.over(recipe_document(recipe))
-    return validate(document, RunConfig)
+    config = validate(document, RunConfig)
+    calibration = beside(document, ("calibration",), Path.is_file)
+    return config.model_copy(update={"data": with_root(config.data, document), "calibration": calibration})
+
+
+def with_root(config: DataConfig, document: Document) -> DataConfig:
+    """The `data` of a document, its root looked for beside the file that says it."""
+    root = beside(document, ("data", "root"), Path.is_dir)
+    return config if root is None else config.model_copy(update={"root": root})
+
+
+def beside(document: Document, key: KeyPath, is_there: Callable[[Path], bool]) -> str | None:
+    """The path that a document has there: beside the file that says it if it is there, else as it is written."""
+    written = document.get(key)
+    if not isinstance(written, str):
+        return None
+    file = Path(document.place(key)[0])
+    path = file.parent / written
+    return str(path) if file.is_file() and is_there(path) else written
 
 
 def space_of(file: str, config: RunConfig) -> SearchSpace:

@@ -51,7 +51,7 @@ class Run:
     @property
     def measures(self) -> tuple[str, ...]:
         """The costs that the objectives or the budget name, each once."""
-        return tuple(dict.fromkeys(name for name in (*self.config.objectives, *self.config.budget) if name != ACCURACY))
+        return self.config.measures
 
 
 def begin(folder: Path, config: RunConfig, space: SearchSpace, *, overwrite: bool = False) -> Run:

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Mapping
 from importlib import import_module
 from types import MappingProxyType
+from typing import NoReturn
 
 from nas.operators.aa import AA
 from nas.operators.aw import AW
@@ -17,9 +18,21 @@ from nas.operators.ge import GE_OPERATOR
 from nas.operators.non_local import NON_LOCAL
 from nas.operators.plain import NONE, PLAIN
 from nas.operators.se import NO_SQUEEZE, SE_OPERATOR
-from search_spaces.options import plugins
+from search_spaces import Site, UserFacingError
+from search_spaces.options import installed
 
-__all__ = ["OPERATORS", "Cost", "Operator", "Resolved", "conv", "conv_cost", "norm_cost", "operators", "refined_sum"]
+__all__ = [
+    "OPERATORS",
+    "Cost",
+    "Operator",
+    "PluginError",
+    "Resolved",
+    "conv",
+    "conv_cost",
+    "norm_cost",
+    "operators",
+    "refined_sum",
+]
 
 OPERATORS: Mapping[str, Operator] = MappingProxyType(
     {
@@ -45,18 +58,31 @@ OPERATORS: Mapping[str, Operator] = MappingProxyType(
 def operators() -> Mapping[str, Operator]:
     """`OPERATORS` and the operators of installed plug-ins; the other half of `search_spaces.options`.
 
-    Raises TypeError when a plug-in names something that is not an `Operator`.
+    A plug-in whose operator cannot be loaded has one that raises a `PluginError` when it is built or counted.
     """
-    return MappingProxyType(dict(OPERATORS) | {name: _imported(plugin.operator) for name, plugin in plugins().items()})
+    ours = dict(OPERATORS)
+    return MappingProxyType(
+        ours | {name: _imported(name, plugin.operator) for name, plugin in installed().usable.items()}
+    )
 
 
-def _imported(operator: object) -> Operator:
+class PluginError(UserFacingError):
+    """An architecture has an operator of a plug-in that cannot be loaded."""
+
+
+def _imported(name: str, operator: object) -> Operator:
     """An `Operator`, or the one that ``"module:attribute"`` names."""
+    why = f"{operator!r} must be a nas.operators.Operator or 'module:attribute'"
     if isinstance(operator, str):
         module, _, attribute = operator.partition(":")
-        operator = getattr(import_module(module), attribute, operator)
-    if not isinstance(operator, Operator):
-        raise TypeError(
-            f"a plug-in's operator is {operator!r}: it must be a nas.operators.Operator or 'module:attribute'"
-        )
-    return operator
+        try:
+            operator = getattr(import_module(module), attribute, operator)
+        except Exception as error:  # it is code of others, and may raise what it likes
+            why = f"importing {module} raised {type(error).__name__}: {error}"
+    if isinstance(operator, Operator):
+        return operator
+
+    def refuse(_site: Site, _resolved: Resolved) -> NoReturn:
+        raise PluginError(f"the operator of {name!r}, from a plug-in, cannot be used: {why}; correct or uninstall it")
+
+    return Operator(refuse, refuse)

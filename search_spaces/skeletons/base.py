@@ -13,12 +13,12 @@ class Skeleton(BaseModel):
     Fields that follow from others are filled in when one is made, so that equal networks are written alike.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     family: str
-    image_size: int = Field(ge=1, description="side of the (square) input image in pixels")
-    num_classes: int = Field(ge=2)
-    in_channels: int = Field(default=3, ge=1, description="channels of the input image")
+    image_size: int = Field(ge=1, le=16_384, description="side of the (square) input image in pixels")
+    num_classes: int = Field(ge=2, le=1_000_000)
+    in_channels: int = Field(default=3, ge=1, le=4096, description="channels of the input image")
 
     @abstractmethod
     def blocks(self) -> tuple[Block, ...]:

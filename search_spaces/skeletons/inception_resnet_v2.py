@@ -40,7 +40,9 @@ class InceptionResNetV2(Skeleton):
 
     family: Literal["inception_resnet_v2"] = "inception_resnet_v2"
     image_size: int = Field(
-        ge=_SMALLEST, description=f"side of the (square) input image in pixels; below {_SMALLEST} no map is left"
+        ge=_SMALLEST,
+        le=16_384,
+        description=f"side of the (square) input image in pixels; below {_SMALLEST} no map is left",
     )
 
     @property

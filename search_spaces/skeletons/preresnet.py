@@ -17,7 +17,7 @@ class PreResNet(Skeleton):
 
     family: Literal["preresnet"] = "preresnet"
     depth: int = Field(le=1202, description="9n+2 from 11: n bottlenecks in each of the three stages")
-    width: int = Field(default=16, ge=1, description="channels of the stem and of layer1's 3x3")
+    width: int = Field(default=16, ge=1, le=16_384, description="channels of the stem and of layer1's 3x3")
     stride_on: StrideOn = Field(
         default="3x3", description="which convolution of a strided bottleneck strides: the first 1x1 or the 3x3"
     )

@@ -44,11 +44,16 @@ class ResNet(Skeleton):
         description="imagenet: 7x7 with stride 2 and a max-pool, cifar: one 3x3; left out, it follows from the depth",
     )
     width: int = Field(
-        default=64, ge=1, description="channels of the stem and of layer1; left out: 64 with four stages, 16 with three"
+        default=64,
+        ge=1,
+        le=16_384,
+        description="channels of the stem and of layer1; left out: 64 with four stages, 16 with three",
     )
     widen: float = Field(default=1.0, gt=0, le=16, description="factor on the channels of the stages, not of the stem")
-    groups: int = Field(default=1, ge=1, description="groups of a bottleneck's 3x3 (cardinality)")
-    width_per_group: int = Field(default=64, ge=1, description="channels of a group of the 3x3 where a stage has 64")
+    groups: int = Field(default=1, ge=1, le=4096, description="groups of a bottleneck's 3x3 (cardinality)")
+    width_per_group: int = Field(
+        default=64, ge=1, le=4096, description="channels of a group of the 3x3 where a stage has 64"
+    )
     stride_on: StrideOn = Field(
         default="3x3", description="which convolution of a strided bottleneck strides: the first 1x1 or the 3x3"
     )

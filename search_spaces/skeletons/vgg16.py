@@ -32,7 +32,7 @@ class VGG16(Skeleton):
     """A block is one 3x3 with its BN and ReLU; a stage's last block is where the SE paper puts SE."""
 
     family: Literal["vgg16"] = "vgg16"
-    hidden: int = Field(default=4096, ge=1, description="width of the two fully connected layers")
+    hidden: int = Field(default=4096, ge=1, le=65_536, description="width of the two fully connected layers")
 
     def units(self) -> tuple[PlainUnit, ...]:
         """All blocks, in the order of the forward pass."""

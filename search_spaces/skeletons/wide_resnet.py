@@ -17,8 +17,8 @@ class WideResNet(Skeleton):
 
     family: Literal["wide_resnet"] = "wide_resnet"
     depth: int = Field(le=1202, description="6n+4 from 10: n blocks in each of the three stages")
-    widen: int = Field(ge=1, description="factor on the channels of the stages, not of the stem")
-    width: int = Field(default=16, ge=1, description="channels of the stem; layer1 has widen times as many")
+    widen: int = Field(ge=1, le=64, description="factor on the channels of the stages, not of the stem")
+    width: int = Field(default=16, ge=1, le=16_384, description="channels of the stem; layer1 has widen times as many")
     shortcut: Literal["projection", "pool"] = Field(
         default="projection",
         description="where the shape changes: a 1x1 convolution, or no parameters (average pool and zero padding)",

@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from search_spaces.yamlfile import MAX_BYTES, Document, FileError, Problem, check, read_yaml, validate, write_yaml
+from search_spaces.yamlfile import (
+    MAX_BYTES,
+    Document,
+    FileError,
+    Problem,
+    WrongInside,
+    check,
+    read_yaml,
+    validate,
+    write_yaml,
+)
 
 
 def problems(document: Document) -> str:
@@ -450,3 +460,53 @@ def test_long_values_are_shown_short() -> None:
     with pytest.raises(FileError) as error:
         validate(read_yaml(f"trainer: {{epochs: {'x' * 500}}}", "f"), Run)
     assert len(str(error.value)) < 120
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("my imgs #2", "my imgs #2"),
+        ("#2", "#2"),
+        (" a  # b ", "a  # b"),
+        ("a#b", "a#b"),
+        ("'a # b'", "a # b"),
+        ("[1, 2]", [1, 2]),
+        ("", None),
+        ("12", 12),
+        ("12 #", "12 #"),
+    ],
+)
+def test_the_command_line_has_no_comments(written: str, value: object) -> None:
+    document = read_yaml("a: 0\n").with_overrides([f"a={written}"])
+    assert document.problems == ()
+    assert document.get(("a",)) == value
+
+
+@pytest.mark.parametrize("written", ["[1] # x", "'a' # b", "{a: 1} #"])
+def test_what_stands_behind_a_value_is_told(written: str) -> None:
+    (problem,) = read_yaml("a: 0\n").with_overrides([f"a={written}"]).problems
+    assert "belongs to nothing; remove it, or quote the whole" in problem.message
+
+
+class Inner(BaseModel):
+    low: int = 0
+    high: int = 1
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Inner":
+        if self.low > self.high:
+            raise WrongInside([(("low",), f"is above high ({self.high})"), (("high",), f"is below low ({self.low})")])
+        return self
+
+
+class Outer(BaseModel):
+    inner: Inner
+
+
+def test_a_validator_can_say_where_inside() -> None:
+    document = read_yaml("inner:\n  low: 3\n").with_overrides(["inner.high=2"])
+    _, problems = check(document, Outer)
+    assert sorted(map(str, problems)) == [
+        "--set inner.high=2: inner.high: is below low (3)",
+        "<string>:2: inner.low: is above high (2)",
+    ]

@@ -2,15 +2,18 @@
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from search_spaces.yamlfile import unknown
+from search_spaces.yamlfile import MAX_SEED, WrongInside, unknown
 from trainers.datasets.table import SOURCES
 from trainers.datasets.tree import Layout
+
+MAX_IMAGES = 1_000_000_000
+_DRAWN_BYTES = 2**34
 
 
 class DataConfig(BaseModel):
     """Which pictures, and how they are split. `trainers.load_data` reads it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     name: str = Field(
         default="shapes",
@@ -25,11 +28,15 @@ class DataConfig(BaseModel):
         default=None, ge=8, le=1024, description="side in pixels; left out: the set's own, 224 for imagefolder"
     )
     train_size: int | None = Field(
-        default=None, ge=1, description="train on so many images, every class in proportion; left out: on all there are"
+        default=None,
+        ge=1,
+        le=MAX_IMAGES,
+        description="train on so many images, every class in proportion; left out: on all there are",
     )
     val_size: int | None = Field(
         default=None,
         ge=1,
+        le=MAX_IMAGES,
         description="images carved from the training data for selection, every class in proportion and with one at "
         "least; left out: a tenth, or one of each class if that is more; "
         "of no effect on an imagefolder with val/ and test/ of its own",
@@ -50,7 +57,7 @@ class DataConfig(BaseModel):
         description="imagefolder: decode once and keep the images (a node's workers share them) instead of streaming",
     )
     workers: int = Field(default=2, ge=0, le=256, description="processes that decode a streamed imagefolder")
-    seed: int = Field(default=0, ge=0, description="draws the shapes and the validation split")
+    seed: int = Field(default=0, ge=0, le=MAX_SEED, description="draws the shapes and the validation split")
 
     @field_validator("name")
     @classmethod
@@ -62,6 +69,15 @@ class DataConfig(BaseModel):
     @model_validator(mode="after")
     def _options_fit_the_set(self) -> "DataConfig":
         source = SOURCES[self.name]
+        if self.name == "shapes":
+            most = _DRAWN_BYTES // (3 * (self.image_size or 32) ** 2)
+            wrong = [
+                ((key,), f"is {size}; shapes are drawn in memory, which holds {most:,} of this size: draw fewer")
+                for key, size in (("train_size", self.train_size), ("val_size", self.val_size))
+                if size is not None and size > most
+            ]
+            if wrong:
+                raise WrongInside(wrong)
         if self.download and not source.downloads:
             raise ValueError(f"download: {self.name} cannot be downloaded; leave it out")
         if self.in_memory and not source.files:

@@ -2,15 +2,22 @@
 
 import json
 import os
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import launch
 from launch import cli
-from launch.rundir.run import Run
+from launch.errors import Interrupted
+from launch.reports.facts import facts_of
+from launch.reports.prose import markdown
+from launch.rundir.config import load_run, space_of
+from launch.rundir.run import Run, begin, open_run
 from nas.search import Journal
-from search_spaces import load_architecture, preset_names, zoo_names
+from search_spaces import load_architecture, parse_space, preset_names, zoo_names
 
 FILES = {
     "wrong.yaml": """\
@@ -38,6 +45,10 @@ name: open
 skeleton: {family: resnet, depth: 8, image_size: 32, num_classes: 8}
 placements: {"*": {refine: [se, cbam]}}
 """,
+    "wide.yaml": """\
+schema: 1
+skeleton: {family: resnet, depth: 8, width: 99999999999999999999, image_size: 16, num_classes: 6}
+""",
     "small.yaml": """\
 schema: 1
 name: small
@@ -51,16 +62,16 @@ ERRORS: list[tuple[str, str]] = [
     ("search tag.yaml", "tag.yaml:1: space: tags are not allowed; remove !!python/object/apply:os.system"),
     (
         "search unit.yaml",
-        "unit.yaml:2: budget: latency_ms: '3 GiB' has the unit 'GiB', which does not fit; use us, ms, s",
+        "unit.yaml:2: budget.latency_ms: '3 GiB' has the unit 'GiB', which does not fit; use us, ms, s",
     ),
-    ("search zero.yaml", "zero.yaml:1: budget: params: '0x' must be above 0"),
+    ("search zero.yaml", "zero.yaml:1: budget.params: '0x' must be above 0"),
     ("search same.yaml", "same.yaml:1: objectives: each objective may stand once"),
     ("search recipe.yaml", "shaps: unknown recipe 'shaps' (did you mean 'shapes'?)"),
     ("search space.yaml", "space.yaml: space: nosuch: unknown preset or zoo name 'nosuch'"),
     ("search size.yaml", "space shapes does not fit the data shapes: skeleton.image_size is 32, the data has 16"),
     ("search nodata.yaml", "nas: fashion_mnist: no complete data in nowhere/FashionMNIST/raw"),
-    ("search workers.yaml", "workers.yaml:1: resources: workers must be auto or at least 1, not 0"),
-    ("search warm.yaml", "warm.yaml:1: trainer: warmup_epochs (3) must be below epochs (2)"),
+    ("search workers.yaml", "workers.yaml:1: resources.workers: must be auto or within 1 and 100,000, not 0"),
+    ("search warm.yaml", "warm.yaml:1: trainer.warmup_epochs: is 3, and must be below epochs (2)"),
     ("search list.yaml", "list.yaml:1: must be a mapping (key: value), not a list"),
     ("search nofile.yaml", "nofile.yaml: no such file"),
     ("search shaps", "shaps: unknown run file 'shaps' (did you mean 'shapes'?); allowed: fashion-mnist, shapes"),
@@ -70,6 +81,35 @@ ERRORS: list[tuple[str, str]] = [
         "--set trainer.epchs=3: trainer.epchs: unknown key 'epchs' (did you mean 'epochs'?)",
     ),
     ("search --set search.trials=many", "--set search.trials=many: search.trials: must be a whole number, not 'many'"),
+    (
+        "search --set budget.params=25M --set budget.macs=4GMac",
+        "--set budget.macs=4GMac: budget.macs: '4GMac' has the unit 'GMac'",
+    ),
+    (
+        "search --set trainer.epochs=1 --set trainer.warmup_epochs=0",
+        "search.min_epochs: is 2, and must be at most trainer.epochs (1): train longer, or lower it",
+    ),
+    ("search --set search.seed=4294967296", "search.seed: must be at most 4294967295, not 4294967296"),
+    ("search --set trainer.seed=1e99", "trainer.seed: must be a whole number, not 1e+99"),
+    ("search --set data.seed=99999999999999999999", "data.seed: must be at most 4294967295"),
+    ("search --set trainer.lr=.inf", "trainer.lr: must be a finite number, not inf"),
+    ("search --set trainer.warmup_epochs=.nan", "trainer.warmup_epochs: must be a finite number, not nan"),
+    ("search --set search.trials=10000000", "search.trials: must be at most 1000000"),
+    ("search --set search.eta=1000000", "search.eta: must be at most 100"),
+    ("search --set search.finalists=1000000", "search.finalists: must be at most 1000"),
+    ("search --set resources.cpus_per_trial=.inf", "resources.cpus_per_trial: must be a finite number, not inf"),
+    ("search --set resources.workers=1000000", "resources.workers: must be auto or within 1 and 100,000"),
+    ("search --set data.train_size=900000000", "data.train_size: is 900000000; shapes are drawn in memory"),
+    ("search --set data.val_size=9000000000", "data.val_size: must be at most 1000000000"),
+    (
+        "search --set resources.gpus_per_trial=1",
+        "nas: resources.gpus_per_trial is 1 and trials run on this machine, which has no GPU that PyTorch can use",
+    ),
+    (
+        "search --set resources.gpus_per_trial=1 --address auto",
+        "nas: resources.gpus_per_trial is 1 and latency_ms is measured on this machine, which has no GPU",
+    ),
+    ("show wide.yaml", "wide.yaml:2: skeleton.width: must be at most 16384, not 99999999999999999999"),
     ("resume empty", "holds no run: journal.log is not there"),
     ("report nowhere", "holds no run: journal.log is not there"),
     ("export nowhere", "holds no run: journal.log is not there"),
@@ -90,6 +130,92 @@ ERRORS: list[tuple[str, str]] = [
     ("serach", "nas: No such command 'serach'. Did you mean 'search'?"),
     ("export nowhere --slect 3", "nas: No such option: --slect"),
 ]
+
+
+NEAR = """\
+space: space.yaml
+recipe: recipe.yaml
+objectives: [top1, macs]
+"""
+NEAR_SPACE = """\
+schema: 1
+skeleton: {family: resnet, depth: 8, width: 4, image_size: 8, num_classes: 2}
+placements: {"*": {refine: [none, se]}}
+tie: network
+"""
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+
+
+def test_paths_are_looked_for_beside_the_file_that_says_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    near, here = tmp_path / "near", tmp_path / "here"
+    for place in (near, here):
+        (place / "pictures").mkdir(parents=True)
+    (near / "run.yaml").write_text(NEAR)
+    (near / "space.yaml").write_text(NEAR_SPACE)
+    (near / "recipe.yaml").write_text("data: {name: imagefolder, root: pictures}\n")
+    (near / "times.yaml").write_text("")
+    monkeypatch.chdir(here)
+    config = load_run("../near/run.yaml", ["calibration=times.yaml"])
+    assert config.data.root == "../near/pictures"
+    assert config.calibration == "times.yaml"  # what the command line says is meant from here
+    assert space_of("../near/run.yaml", config).size == 2
+    assert load_run("../near/run.yaml", ["data.root=pictures"]).data.root == "pictures"
+    (near / "run.yaml").write_text(NEAR + "data: {root: nowhere}\ncalibration: times.yaml\n")
+    config = load_run("../near/run.yaml")
+    assert (config.data.root, config.calibration) == ("nowhere", "../near/times.yaml")
+    (near / "run.yaml").write_text("space: space.yaml\nrecipe: shapes\n")
+    assert load_run("../near/run.yaml").data.name == "shapes"
+
+
+def test_a_run_keeps_where_its_data_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be resumed from any folder."""
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "run.yaml").write_text(f"{NEAR}data: {{name: imagefolder, root: pictures}}\n")
+    (tmp_path / "space.yaml").write_text(NEAR_SPACE)
+    (tmp_path / "recipe.yaml").write_text("trainer: {epochs: 2}\n")
+    monkeypatch.chdir(tmp_path)
+    config = load_run("run.yaml")
+    begin(Path("run"), config, space_of("run.yaml", config))
+    monkeypatch.chdir("/")
+    assert open_run(tmp_path / "run")[0].config.data.root == str(tmp_path / "pictures")
+
+
+@pytest.mark.parametrize("name", ["a[/b]", "[new]", "[bold]x", ":smile:", "b\udcff"])
+def test_a_name_is_printed_as_it_is(
+    name: str, make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_run(name, jobs=3).folder
+    monkeypatch.chdir(folder.parent if "/" not in name else folder.parent.parent)
+    shown = name.encode("ascii", "backslashreplace").decode()
+    monkeypatch.setattr("launch.session.search", lambda *_: raise_(Interrupted))
+    for command in ("status", "report", "resume"):
+        assert cli.run([command, name]) == (cli.INTERRUPTED if command == "resume" else cli.SUCCESS), command
+        assert shown in capsys.readouterr().out
+
+
+def raise_(error: type[Exception]) -> None:
+    raise error
+
+
+def test_lists_of_words_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["show", "cifar-resnet"]) == cli.SUCCESS
+    assert "position=[" in capsys.readouterr().out
+
+
+def test_there_is_one_console() -> None:
+    """Another one would read [brackets] in a user's text as markup."""
+    places = [path for path in Path(launch.__path__[0]).rglob("*.py") if re.search(r"\bConsole\(", path.read_text())]
+    assert [path.name for path in places] == ["options.py"]
+
+
+def test_a_space_without_a_name_is_called_by_its_run(make_run: Callable[..., Run]) -> None:
+    run, trials = open_run(make_run("mine", jobs=2).folder)
+    nameless = replace(run, space=parse_space(run.space.dump().replace("name: shapes\n", "")))
+    assert markdown(facts_of(nameless, trials), []).startswith("# mine: where attention pays\n")
 
 
 @pytest.fixture
@@ -123,11 +249,12 @@ def test_all_problems_of_a_file_come_at_once(capsys: pytest.CaptureFixture[str])
         "trainer.lr",
         "search.sampler",
         "search.trails",
-        "budget",
+        "budget.latency",
+        "budget.params",
         "objectives",
     ]
-    assert "latency: not a measure" in lines[4]
-    assert "params: 'lots' is not a limit" in lines[4]
+    assert "not a measure" in lines[4]
+    assert "'lots' is not a limit" in lines[5]
 
 
 def test_a_run_under_its_name_is_not_begun_twice(

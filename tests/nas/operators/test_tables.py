@@ -11,11 +11,12 @@ import torch
 import nas.operators
 from nas import build_model
 from nas.costs import count
-from nas.operators import OPERATORS, operators
+from nas.operators import OPERATORS, PluginError, operators
 from nas.operators.testing import CHECKS, cases
-from search_spaces import load_space
+from search_spaces import SpaceError, load_space
 from search_spaces.grammar import known_options
-from search_spaces.options import ENTRY_POINTS, OPTIONS, options, plugins, resolve
+from search_spaces.options import ENTRY_POINTS, OPTIONS, options, resolve
+from search_spaces.options import installed as plug_ins
 from search_spaces.sites import Site, Value
 
 # (stage: blocks, width, side of the map) of ResNet-50's bottlenecks; the output is four times as wide.
@@ -138,7 +139,7 @@ class Installed:
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installed]:
     def forget() -> None:
-        for cached in (plugins, operators, known_options):
+        for cached in (plug_ins, operators, known_options):
             cached.cache_clear()
         for module in ("scale_option", "scale_operator"):
             sys.modules.pop(module, None)
@@ -183,24 +184,51 @@ def test_a_plug_in_is_searched_counted_and_built_like_our_own(installed: Install
     assert set(scales) <= {2.0, 0.5}
 
 
-def test_a_plug_in_cannot_take_a_name(installed: Installed) -> None:
-    installed.write(name="'se'")
-    with pytest.raises(ValueError, match="'se', which exists"):
-        options()
-
-
-def test_a_plug_in_without_an_option_is_named(installed: Installed) -> None:
+@pytest.mark.parametrize(
+    ("half", "why"),
+    [
+        (OPTION_HALF.replace("NAME", "'se'").replace("OPERATOR", "3"), "it adds 'se', which exists: rename its option"),
+        ("", "it must load an object with `option` (a search_spaces.Option) and `operator`"),
+        ("import not_installed", "ModuleNotFoundError: No module named 'not_installed'"),
+        ("raise RuntimeError('two\\nlines')", "RuntimeError: two lines"),
+    ],
+)
+def test_a_plug_in_that_is_broken_costs_itself_alone(
+    half: str, why: str, installed: Installed, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     installed.write()
-    (installed.folder / "scale_option.py").write_text("")
-    with pytest.raises(ValueError, match=r"entry point scale = scale_option must load an object with `option`"):
-        options()
+    (installed.folder / "scale_option.py").write_text(half)
+    what = f"scale-plugin 1.0 (entry point scale = scale_option): {why}"
+    assert set(options()) == set(OPTIONS)
+    assert operators() == OPERATORS
+    assert load_space("shapes").size > 1
+    assert caplog.messages == [f"warning: a plug-in is left out; correct or uninstall {what}"]
+    (tmp_path / "scaled.yaml").write_text(SCALED)
+    with pytest.raises(SpaceError) as caught:
+        load_space(tmp_path / "scaled.yaml")
+    assert str(caught.value).endswith(f"'scale' is of a plug-in that cannot be used: {what}")
 
 
-@pytest.mark.parametrize("operator", ["'scale_operator:MISSING'", "3"])
-def test_a_plug_in_whose_operator_is_none_is_refused(installed: Installed, operator: str) -> None:
+@pytest.mark.parametrize(
+    ("operator", "why"),
+    [
+        ("'scale_operator:MISSING'", "must be a nas.operators.Operator or 'module:attribute'"),
+        ("3", "3 must be a nas.operators.Operator"),
+        ("'not_there:X'", "importing not_there raised ModuleNotFoundError"),
+    ],
+)
+def test_a_plug_in_whose_operator_is_none_is_refused_where_it_is_used(
+    operator: str, why: str, installed: Installed, tmp_path: Path
+) -> None:
     installed.write(operator=operator)
-    with pytest.raises(TypeError, match=r"must be a nas\.operators\.Operator"):
-        operators()
+    (tmp_path / "scaled.yaml").write_text(SCALED)
+    space = load_space(tmp_path / "scaled.yaml")
+    assert count(space.plain()).params
+    found = next(a for a in space.architectures() if a.placements)
+    for use in (count, build_model):
+        with pytest.raises(PluginError) as caught:
+            use(found)
+        assert why in str(caught.value)
 
 
 def test_tables_without_plug_ins() -> None:
