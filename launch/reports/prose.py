@@ -9,6 +9,7 @@ from launch.rundir.run import Run
 from nas.analysis import searched
 from nas.costs import MEASURES, UNITS
 from nas.search import ACCURACY, TrialRecord
+from search_spaces.errors import printable
 
 FRONT_TITLE = "The front, and what was placed by hand"
 FINALISTS_TITLE = "Finalists, trained again with other seeds"
@@ -42,7 +43,7 @@ def markdown(facts: Facts, plots: Iterable[str]) -> str:
     run = facts.run
     limits = [f"{measure} at most {measure_amount(limit, measure)}" for measure, limit in run.limits.items()]
     lines = [
-        f"# {run.space.name or run.folder.name}: where attention pays",
+        f"# {run.space.name or printable(run.folder.name)}: where attention pays",
         "",
         f"{run.config.data.name}, {run.space.skeleton.family}, {run.space.size:,} architectures in the space. "
         f"Budget: {', '.join(limits) or 'none'}.",

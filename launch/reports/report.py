@@ -122,7 +122,7 @@ def exported(run: Run, trial: TrialRecord) -> str:
             ACCURACY: f"{top1:.2f} % on validation after {last} epochs of proxy training",
             **figures_of,
         }
-    return export(trial.architecture, {"run": run.folder.name, "trial": str(trial.number), **figures_of})
+    return export(trial.architecture, {"run": printable(run.folder.name), "trial": str(trial.number), **figures_of})
 
 
 def _scaled(value: float, measure: str) -> float:

@@ -140,7 +140,7 @@ objectives: [top1, macs]
 NEAR_SPACE = """\
 schema: 1
 skeleton: {family: resnet, depth: 8, width: 4, image_size: 8, num_classes: 2}
-placements: {"*": {refine: [none, se]}}
+placements: {"*": {refine: [none, {se: {reduction: 2}}]}}
 tie: network
 """
 
@@ -192,6 +192,7 @@ def test_a_name_is_printed_as_it_is(
     monkeypatch.chdir(folder.parent if "/" not in name else folder.parent.parent)
     shown = name.encode("ascii", "backslashreplace").decode()
     monkeypatch.setattr("launch.session.search", lambda *_: raise_(Interrupted))
+    monkeypatch.setattr("launch.reports.report.figures", lambda _: {})
     for command in ("status", "report", "resume"):
         assert cli.run([command, name]) == (cli.INTERRUPTED if command == "resume" else cli.SUCCESS), command
         assert shown in capsys.readouterr().out
