@@ -173,7 +173,7 @@ def conditions_of(config: RunConfig) -> Conditions:
     amp, channels_last = precision(config.trainer, torch.device(device))
     return Conditions(
         device=device,
-        train_batch_size=math.ceil(config.trainer.batch_size / config.resources.ranks),
+        train_batch_size=math.ceil(config.trainer.batch_size / config.resources.world_size),
         dtype="bfloat16" if amp else "float32",
         channels_last=channels_last,
         optimizer=config.trainer.optimizer,

@@ -11,14 +11,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A process's part of every batch: each ``of``-th image, beginning with number ``rank``."""
+    """A process's part of every batch: each ``world_size``-th image, beginning with number ``rank``."""
 
     rank: int = 0
-    of: int = 1
+    world_size: int = 1
 
     def parts(self, count: int, size: int) -> list[slice]:
         """The share of each batch of `size`, as slices of `count` images in their order."""
-        return [slice(first + self.rank, min(first + size, count), self.of) for first in range(0, count, size)]
+        return [slice(first + self.rank, min(first + size, count), self.world_size) for first in range(0, count, size)]
 
 
 ALONE = Share()
@@ -27,17 +27,17 @@ ALONE = Share()
 
 def in_step(network: nn.Module, share: Share) -> nn.Module:
     """For training steps: gradients are averaged over the ranks, whose weights are made equal here."""
-    return DistributedDataParallel(network, gradient_as_bucket_view=True) if share.of > 1 else network
+    return DistributedDataParallel(network, gradient_as_bucket_view=True) if share.world_size > 1 else network
 
 
 def weight(share: Share, images: int, size: int) -> float:
     """The factor of a rank's loss (mean over its `images`), so that the ranks' mean is the mean over all `size`."""
-    return share.of * images / size
+    return share.world_size * images / size
 
 
 def total(tally: Tensor, share: Share) -> Tensor:
     """The sum over all ranks, which all of them must ask for."""
-    if share.of > 1:
+    if share.world_size > 1:
         tally = tally.clone()
         distributed.all_reduce(tally)
     return tally
@@ -45,6 +45,6 @@ def total(tally: Tensor, share: Share) -> Tensor:
 
 def equal_buffers(network: nn.Module, share: Share) -> None:
     """Gives every rank the buffers of rank 0: the running statistics that a checkpoint would hold."""
-    if share.of > 1:
+    if share.world_size > 1:
         for buffer in network.buffers():
             distributed.broadcast(buffer, 0)

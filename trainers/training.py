@@ -118,7 +118,7 @@ class Training:
         device: where to train.
         share: this process's part of every batch. The others' trainings do the rest, and go forward together with this
             one: each must be made, restored and run as this one is, in a process group of `torch.distributed` of
-            ``share.of`` ranks. All report the same. Batch normalisation sees the share alone.
+            ``share.world_size`` ranks. All report the same. Batch normalisation sees the share alone.
         build: makes the network; the task's own builder when left out.
 
     Raises:

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ray.tune import Callback
 from ray.tune.schedulers import FIFOScheduler
@@ -16,6 +16,13 @@ from nas.search import Engine, Job, JobReport, Outcome
 
 COUNT_EVERY_S = 2.0
 """Seconds between two looks at the cluster."""
+
+
+class TuneTrial(Protocol):
+    """What is read of a trial of Tune's."""
+
+    trial_id: str
+    status: str
 
 
 class Adapter(Searcher):  # type: ignore[misc]
@@ -103,11 +110,11 @@ class Scheduler(FIFOScheduler):  # type: ignore[misc]
 class Ticker(Callback):  # type: ignore[misc]
     """Tune's loop turns ten times a second at least; between two turns nothing is half written."""
 
-    def __init__(self, turn: Callable[[], None], note: Callable[[Sequence[Any]], None]) -> None:
+    def __init__(self, turn: Callable[[], None], note: Callable[[Sequence[TuneTrial]], None]) -> None:
         self._turn, self._note = turn, note
         self._noted = -math.inf
 
-    def on_step_end(self, iteration: int, trials: list[Any], **info: object) -> None:
+    def on_step_end(self, iteration: int, trials: list[TuneTrial], **info: object) -> None:
         """Takes note of the cluster every few seconds, and gives the caller its turn."""
         del iteration, info
         if time.monotonic() - self._noted > COUNT_EVERY_S:

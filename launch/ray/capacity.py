@@ -57,7 +57,7 @@ def check_fits(resources: Resources, nodes: Sequence[Node], grows: Callable[[], 
 def room_by_gpu(resources: Resources, node: Node) -> int:
     """How many trials a node's GPUs are enough for."""
     gpus = math.floor(node.get("GPU", 0))
-    return gpus // resources.ranks * math.floor(resources.ranks / resources.gpus_per_trial + 1e-6)
+    return gpus // resources.world_size * math.floor(resources.world_size / resources.gpus_per_trial + 1e-6)
 
 
 def kinds_of(node: Node) -> str:

@@ -19,14 +19,14 @@ _REPORT_WITHIN_S = 15.0
 """Ray's autoscaler reports every five seconds; a cluster that was started just now may have none yet."""
 
 
-def request(resources: Resources) -> Any:  # noqa: ANN401  # what Tune takes
-    """What a trial takes of its node, as Tune wants it said: for each of several ranks a bundle, all on one node."""
+def request(resources: Resources) -> object:
+    """What a trial takes of its node, as Tune wants it said: for each of several replicas a bundle, all on one node."""
 
-    ranks = resources.ranks
-    rank = {"CPU": resources.cpus_per_trial / ranks, "GPU": resources.gpus_per_trial / ranks}
+    world_size = resources.world_size
+    replica = {"CPU": resources.cpus_per_trial / world_size, "GPU": resources.gpus_per_trial / world_size}
     if resources.accelerator is not None:
-        rank[f"{KIND}{resources.accelerator}"] = _KIND_SHARE
-    return rank if ranks == 1 else PlacementGroupFactory([{}, *[rank] * ranks], strategy="STRICT_PACK")
+        replica[f"{KIND}{resources.accelerator}"] = _KIND_SHARE
+    return replica if world_size == 1 else PlacementGroupFactory([{}, *[replica] * world_size], strategy="STRICT_PACK")
 
 
 def nodes() -> list[Node]:

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import ray
 from ray import tune
@@ -21,7 +20,7 @@ from ray import tune
 from launch.errors import Failure, Interrupted
 from launch.ray import cluster
 from launch.ray import note as notes
-from launch.ray.adapter import Adapter, Scheduler, Ticker
+from launch.ray.adapter import Adapter, Scheduler, Ticker, TuneTrial
 from launch.ray.worker import Worker
 from launch.rundir import names
 from launch.rundir.checkpoints import remove_except
@@ -57,11 +56,11 @@ def run(engine: Engine, plan: Plan, on_tick: Callable[[], None]) -> None:
     trainable = tune.with_resources(
         tune.with_parameters(
             Worker,
-            # For several ranks the reference itself, which the worker hands on: each reads the one copy of its node.
-            dataset=plan.dataset if resources.ranks == 1 else ray.put(plan.dataset),
+            # For several replicas the reference itself, which the worker hands on: each reads the one copy of its node.
+            dataset=plan.dataset if resources.world_size == 1 else ray.put(plan.dataset),
             trainer=plan.trainer,
             checkpoints=str(plan.run_dir / names.CHECKPOINTS),
-            ranks=resources.ranks,
+            world_size=resources.world_size,
             device="cuda" if resources.gpus_per_trial else "cpu",
             threads=resources.threads,
             memory_fraction=resources.gpus_per_trial if 0 < resources.gpus_per_trial < 1 else None,
@@ -77,7 +76,7 @@ def run(engine: Engine, plan: Plan, on_tick: Callable[[], None]) -> None:
             if engine.fault is not None:
                 raise Failure(f"{engine.fault}. No trial is spent; nas resume {printable(str(plan.run_dir))} goes on")
 
-        def note(trials: Sequence[Any]) -> None:
+        def note(trials: Sequence[TuneTrial]) -> None:
             states = Counter(trial.status for trial in trials if trial.trial_id in adapter.jobs)
             notes.leave(plan.run_dir, cluster.look(resources, states["RUNNING"], states["PENDING"]))
 
@@ -102,7 +101,7 @@ def run(engine: Engine, plan: Plan, on_tick: Callable[[], None]) -> None:
     remove_except(plan.run_dir / names.CHECKPOINTS, engine.live())
 
 
-def _job_name(trial: Any) -> str:  # noqa: ANN401  # ray's Trial
+def _job_name(trial: TuneTrial) -> str:
     return f"job-{trial.trial_id}"
 
 
@@ -110,7 +109,7 @@ def _job_name(trial: Any) -> str:  # noqa: ANN401  # ray's Trial
 def _signals() -> Iterator[threading.Event]:
     """An event that SIGINT or SIGTERM sets; a second signal has its usual, immediate effect."""
     event = threading.Event()
-    before: dict[int, Any] = {}
+    before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
 
     def handle(number: int, _frame: FrameType | None) -> None:
         event.set()

@@ -112,7 +112,7 @@ def _imports_as_here() -> Iterator[JobConfig]:
     Ray puts the folder in which it is called before all others on its workers' path: a `trainers.py` of the user's
     would hide ours. So it is called in our own, and behind that come this process's folders in their order.
     """
-    path = [os.path.abspath(entry or os.curdir) for entry in sys.path]  # noqa: PTH100  # a zip file is one, too
+    path = [str(Path(entry).absolute()) for entry in sys.path]
     with chdir(OURS):
         yield JobConfig(_py_driver_sys_path=path[::-1])  # each goes before those that came earlier
 

@@ -10,7 +10,7 @@ import socket
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import ray
 import torch
@@ -28,7 +28,7 @@ KEPT_CHECKPOINTS = 2
 _log = logging.getLogger(__name__)
 
 
-class Rank:
+class Replica:
     """Trains jobs, alone or in step with others that have the other shares.
 
     Args:
@@ -39,7 +39,7 @@ class Rank:
         threads: on the CPU.
         memory_fraction: of the GPU; None is all of it.
         share: this process's part of every batch.
-        meeting: a file, not there yet, by which the ranks find each other.
+        meeting: a file, not there yet, by which the replicas find each other.
     """
 
     def __init__(
@@ -64,7 +64,9 @@ class Rank:
             # All are on one node: nothing is opened to the network.
             os.environ |= {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
             backend = "nccl" if self._device.type == "cuda" else "gloo"
-            distributed.init_process_group(backend, init_method=meeting.as_uri(), rank=share.rank, world_size=share.of)
+            distributed.init_process_group(
+                backend, init_method=meeting.as_uri(), rank=share.rank, world_size=share.world_size
+            )
 
     def open(self, job: Job) -> list[EpochRecord]:
         """Builds a job's network and continues from its newest checkpoint.
@@ -112,33 +114,31 @@ class Rank:
             torch.cuda.empty_cache()
 
 
-class Team:
-    """As many ranks as the trial has GPUs, as one: `Rank`'s methods, done by all of them.
+class ReplicaGroup:
+    """As many replicas as the trial has GPUs, as one: `Replica`'s methods, done by all of them.
 
     Args:
-        ranks: how many.
+        world_size: how many.
         given: what each is made with, `share` and `meeting` aside; of Ray references it takes the values.
     """
 
-    def __init__(self, ranks: int, *given: object, **named: object) -> None:
-        self._ranks, self._given, self._named = ranks, given, named
+    def __init__(self, world_size: int, *given: object, **named: object) -> None:
+        self._world_size, self._given, self._named = world_size, given, named
         self._actors: list[Any] = []
         self._meeting: tempfile.TemporaryDirectory[str] | None = None
 
     def open(self, job: Job) -> list[EpochRecord]:
-        """As `Rank.open`."""
+        """As `Replica.open`."""
         if not self._actors:
             self._start()
-        replay: list[EpochRecord] = self._all("open", job)
-        return replay
+        return cast("list[EpochRecord]", self._all("open", job))
 
     def epoch(self) -> EpochRecord:
-        """As `Rank.epoch`."""
-        record: EpochRecord = self._all("epoch")
-        return record
+        """As `Replica.epoch`."""
+        return cast("EpochRecord", self._all("epoch"))
 
     def close(self) -> None:
-        """As `Rank.close`; the processes stay."""
+        """As `Replica.close`; the processes stay."""
         if self._actors:
             self._all("close")
 
@@ -152,20 +152,20 @@ class Team:
     def _start(self) -> None:
         group = get_current_placement_group()
         self._meeting = tempfile.TemporaryDirectory(prefix="nas-")
-        for rank in range(self._ranks):
+        for rank in range(self._world_size):
             if group is None:
-                actor = ray.remote(Rank).options(num_cpus=0)
+                actor = ray.remote(Replica).options(num_cpus=0)
             else:  # Tune takes an empty head out of the bundles: there is one a rank
                 bundle = group.bundle_specs[rank]
-                actor = ray.remote(Rank).options(
+                actor = ray.remote(Replica).options(
                     num_cpus=bundle["CPU"],
                     num_gpus=bundle.get("GPU", 0),
                     scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=rank),
                 )
-            share, meeting = Share(rank, self._ranks), Path(self._meeting.name) / "meeting"
+            share, meeting = Share(rank, self._world_size), Path(self._meeting.name) / "meeting"
             self._actors.append(actor.remote(*self._given, **self._named, share=share, meeting=meeting))
 
-    def _all(self, method: str, *given: object) -> Any:  # noqa: ANN401  # what rank 0 returns
+    def _all(self, method: str, *given: object) -> object:
         waiting = results = [getattr(actor, method).remote(*given) for actor in self._actors]
         try:
             while waiting:  # one that fails leaves the others waiting for it

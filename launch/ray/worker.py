@@ -9,13 +9,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 from ray.exceptions import RayActorError
 
 from launch.ray.faults import outcome_of
-from launch.ray.replicas import Rank, Team
+from launch.ray.replicas import Replica, ReplicaGroup
 from nas.search import EpochRecord, Job, JobReport, Outcome
-from trainers import TrainerConfig
+from trainers import Dataset, TrainerConfig
 
 
 class Worker(tune.Trainable):  # type: ignore[misc]  # ray ships no annotations that mypy could follow
@@ -24,34 +25,35 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray ships no annotations 
     def setup(
         self,
         config: dict[str, Any],
-        dataset: Any = None,  # noqa: ANN401  # a Dataset, or with several ranks Ray's reference to one
+        dataset: Dataset | ray.ObjectRef | None = None,
         trainer: TrainerConfig | None = None,
         checkpoints: str = "",
-        ranks: int = 1,
+        world_size: int = 1,
         **settings: Any,
     ) -> None:
         """Takes what all jobs share.
 
         Args:
             config: the first job.
-            dataset: whose arrays are read from Ray's object store without a copy; with several ranks Ray's reference.
+            dataset: whose arrays are read from Ray's object store without a copy; for several replicas its reference.
             trainer: how to train.
             checkpoints: a folder for all jobs'.
-            ranks: processes that share each batch, a GPU each.
-            settings: `Rank`'s device, threads, memory_fraction.
+            world_size: processes that each train on a share of every batch, with a GPU each.
+            settings: `Replica`'s device, threads, memory_fraction.
         """
+        assert dataset is not None
         assert trainer is not None
-        if ranks == 1:
-            self._crew: Rank | Team = Rank(dataset, trainer, Path(checkpoints), **settings)
+        if world_size == 1:
+            self._replica: Replica | ReplicaGroup = Replica(dataset, trainer, Path(checkpoints), **settings)
         else:
-            self._crew = Team(ranks, dataset, trainer, Path(checkpoints), **settings)
+            self._replica = ReplicaGroup(world_size, dataset, trainer, Path(checkpoints), **settings)
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Makes ready for another job; the model is built by the first step, where its failure can be told."""
         self._job = Job.from_dict(json.loads(new_config["job"]))
         self._replay: list[EpochRecord] | None = None
-        self._crew.close()
+        self._replica.close()
         return True
 
     def step(self) -> dict[str, Any]:
@@ -67,14 +69,14 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray ships no annotations 
 
     def _next_record(self) -> EpochRecord:
         if self._replay is None:
-            self._replay = self._crew.open(self._job)
-        return self._replay.pop(0) if self._replay else self._crew.epoch()
+            self._replay = self._replica.open(self._job)
+        return self._replay.pop(0) if self._replay else self._replica.epoch()
 
     def cleanup(self) -> None:
         """Lets go of the network, and of other processes."""
-        self._crew.close()
-        if isinstance(self._crew, Team):
-            self._crew.end()
+        self._replica.close()
+        if isinstance(self._replica, ReplicaGroup):
+            self._replica.end()
 
 
 def _told(report: JobReport) -> dict[str, Any]:

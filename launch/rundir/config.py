@@ -54,14 +54,14 @@ class Resources(BaseModel):
         return self
 
     @property
-    def ranks(self) -> int:
+    def world_size(self) -> int:
         """Processes that train a trial, each with a share of every batch: one for each of its GPUs, at least one."""
         return max(1, int(self.gpus_per_trial))
 
     @property
     def threads(self) -> int:
         """Of each of these processes."""
-        return max(1, int(self.cpus_per_trial / self.ranks))
+        return max(1, int(self.cpus_per_trial / self.world_size))
 
 
 class RunConfig(BaseModel):
@@ -96,9 +96,10 @@ class RunConfig(BaseModel):
 
     @model_validator(mode="after")
     def _shares(self) -> "RunConfig":
-        if self.trainer.batch_size < self.resources.ranks:
+        size, gpus = self.trainer.batch_size, self.resources.world_size
+        if size < gpus:
             wrong = (
-                f"is {self.trainer.batch_size} and resources.gpus_per_trial {self.resources.ranks}: "
+                f"is {size} and resources.gpus_per_trial {gpus}: "
                 "every GPU needs an image of each batch"
             )
             raise WrongInside([(("trainer", "batch_size"), wrong)])

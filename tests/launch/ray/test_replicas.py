@@ -8,7 +8,7 @@ import pytest
 from ray.exceptions import RayActorError
 
 from launch.ray.connection import connected
-from launch.ray.replicas import Team
+from launch.ray.replicas import ReplicaGroup
 from launch.rundir.config import Resources
 from nas.search import Job
 from search_spaces import load_space
@@ -37,25 +37,25 @@ def job(space: str = "shapes") -> Job:
 
 
 def test_what_goes_wrong_is_told_as_by_one_alone(data: Dataset, tmp_path: Path) -> None:
-    team = Team(2, data, TRAINER, tmp_path)
+    group = ReplicaGroup(2, data, TRAINER, tmp_path)
     with pytest.raises(ValueError, match=r"^skeleton.num_classes is 10, and shapes has 6"):
-        team.open(job("fashion-mnist"))
-    team.end()
+        group.open(job("fashion-mnist"))
+    group.end()
 
 
-def test_a_dead_rank_ends_all_and_the_next_go_on_from_the_checkpoint(data: Dataset, tmp_path: Path) -> None:
+def test_a_dead_replica_ends_all_and_the_next_go_on_from_the_checkpoint(data: Dataset, tmp_path: Path) -> None:
     import ray
 
-    team = Team(2, data, TRAINER, tmp_path)
-    team.open(job())
-    first = team.epoch()
-    ray.kill(team._actors[1])
+    group = ReplicaGroup(2, data, TRAINER, tmp_path)
+    group.open(job())
+    first = group.epoch()
+    ray.kill(group._actors[1])
     with pytest.raises(RayActorError):
-        team.epoch()
-    assert team._actors == []
-    told = team.open(job())
+        group.epoch()
+    assert group._actors == []
+    told = group.open(job())
     assert [record.metrics for record in told] == [first.metrics]
-    assert team.epoch().epoch == 2
-    team.close()
+    assert group.epoch().epoch == 2
+    group.close()
     assert [path.name for path in sorted((tmp_path / "7").iterdir())] == ["epoch-0001.pt", "epoch-0002.pt"]
-    team.end()
+    group.end()
