@@ -98,10 +98,7 @@ class RunConfig(BaseModel):
     def _shares(self) -> "RunConfig":
         size, gpus = self.trainer.batch_size, self.resources.world_size
         if size < gpus:
-            wrong = (
-                f"is {size} and resources.gpus_per_trial {gpus}: "
-                "every GPU needs an image of each batch"
-            )
+            wrong = f"is {size} and resources.gpus_per_trial {gpus}: every GPU needs an image of each batch"
             raise WrongInside([(("trainer", "batch_size"), wrong)])
         return self
 
