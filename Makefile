@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: search test test-fast test-kills check clean help
+.PHONY: search test test-fast test-kills test-lowest check docs clean help
 .DEFAULT_GOAL := help
 
 help:  ## these lines
@@ -33,10 +33,28 @@ test-kills: $(READY)  ## every kind of kill by itself, again and again at random
 test-fast: $(READY)  ## the tests that take seconds
 	$(BIN)/python -m pytest -m 'not slow'
 
+# The packages as old as may be, in an environment of their own; the tests' own tools as locked.
+LOWEST := build/lowest
+test-lowest: $(READY)  ## the fast tests with the oldest versions that pyproject.toml allows
+	$(BIN)/python -m pip install -q --disable-pip-version-check uv
+	$(BIN)/uv venv -q --clear --python $(BIN)/python $(LOWEST)
+	VIRTUAL_ENV=$(LOWEST) UV_SYSTEM_CERTS=1 $(BIN)/uv pip install -q --resolution lowest-direct -r pyproject.toml
+	grep -E '^(pytest|pytest-timeout|pytest-xdist|hypothesis|jsonschema|setuptools)==' requirements.lock > $(LOWEST)/tools.txt
+	VIRTUAL_ENV=$(LOWEST) UV_SYSTEM_CERTS=1 $(BIN)/uv pip install -q -r $(LOWEST)/tools.txt
+	PYTHONPATH=$(CURDIR) $(LOWEST)/bin/python -m pytest -m 'not slow' tests/search_spaces tests/trainers tests/launch/cli tests/launch/reports tests/nas/test_builder.py tests/nas/search
+
 check: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The site's tools are no part of what a search needs: they come with the first `make docs`.
+docs: $(READY) $(VENV)/.docs  ## the documentation as a site in build/site; a broken link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+$(VENV)/.docs: requirements-docs.lock
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-docs.lock
+	@touch $@
+
 clean:  ## remove the virtual environment and caches (never runs/)
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build/site .mypy_cache .ruff_cache .pytest_cache

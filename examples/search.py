@@ -28,5 +28,8 @@ with Journal.create(run, [o.direction for o in objectives], [o.metric for o in o
         training.save(run / f"{job.number}.pt")
         engine.finish(job, Outcome("reached"))
     for trial in front_of(read_trials(journal.study), objectives):
-        placed = {block: [choice.option for choice in slots.values()] for block, slots in trial.architecture.placements.items()}
+        placed = {
+            block: [choice.option for choice in slots.values()]
+            for block, slots in trial.architecture.placements.items()
+        }
         print(f"trial {trial.number}: top-1 {trial.epochs[trial.last_epoch].metrics['top1']:.3f}", placed or "plain")

@@ -22,7 +22,8 @@ _CHECKED = (
 
 def data(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of pictures: data.root of an imagefolder.")],
-    overrides: Set = [],  # noqa: B006  # typer reads it
+    *,
+    overrides: Set,
     json: Json = False,
 ) -> None:
     """What a folder of pictures holds, as a search would see it: classes, splits, what is left out and why."""

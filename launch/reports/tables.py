@@ -37,12 +37,12 @@ def print_json(data: object) -> None:
     sys.stdout.write(json_text(data))
 
 
-def json_text(data: Any) -> str:  # noqa: ANN401
+def json_text(data: object) -> str:
     """Data as a JSON file holds it: a figure that is not finite is null, for JSON has no word for it."""
     return json.dumps(_finite(data), indent=2, allow_nan=False) + "\n"
 
 
-def _finite(data: Any) -> Any:  # noqa: ANN401
+def _finite(data: object) -> object:
     match data:
         case float():
             return data if math.isfinite(data) else None

@@ -1,7 +1,7 @@
 """What can be told of an architecture's cost: one row a measure, and how each unit is read and shown.
 
 Everything else reads this table: estimates and measurements (`nas.costs.model`), budgets, calibrations, what a run may
-name as objective, reports and pictures. The recipe for a new row is in CONTRIBUTING.md.
+name as objective, reports and pictures. The recipe for a new row is in docs/extending.md.
 """
 
 from collections.abc import Callable, Mapping

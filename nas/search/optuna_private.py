@@ -91,7 +91,7 @@ def trial_id_of(study: optuna.Study, number: int) -> int:
     return study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
 
 
-def set_user_attr(study: optuna.Study, number: int, name: str, value: Any) -> None:  # noqa: ANN401  # JSON
+def set_user_attr(study: optuna.Study, number: int, name: str, value: object) -> None:
     """As `optuna.Trial.set_user_attr`; to make an `optuna.Trial` of a number would ask the sampler again."""
     study._storage.set_trial_user_attr(trial_id_of(study, number), name, value)
 
