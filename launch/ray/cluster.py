@@ -1,7 +1,7 @@
 """What the connected Ray cluster has: nodes, resources, an autoscaler."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
@@ -67,8 +67,8 @@ def _wanted(resources: Resources, nodes: Sequence[Node]) -> int:
     return resources.workers if resources.workers != "auto" else max(1, room(resources, nodes))
 
 
-def look(resources: Resources, running: int, waiting: int) -> ClusterNote:
-    """The connected cluster as it is now, with so many jobs on it and so many that wait for a place."""
+def look(resources: Resources, began: Mapping[int, float], waiting: int) -> ClusterNote:
+    """The connected cluster as it is now, with these jobs on it (as in the note) and so many that wait for a place."""
     alive, free = _alive(), internals.free_resources()
     notes = []
     for node in alive:
@@ -84,4 +84,6 @@ def look(resources: Resources, running: int, waiting: int) -> ClusterNote:
         )
         notes.append(note)
     wanted = _wanted(resources, [node["Resources"] for node in alive])
-    return ClusterNote(at=time.time(), wanted=wanted, running=running, waiting=waiting, nodes=tuple(notes))
+    return ClusterNote(
+        at=time.time(), wanted=wanted, running=len(began), waiting=waiting, nodes=tuple(notes), began=dict(began)
+    )

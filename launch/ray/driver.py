@@ -7,7 +7,7 @@ is a fresh Tune session over the same journal.
 
 import signal
 import threading
-from collections import Counter
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,6 +67,7 @@ def run(engine: Engine, plan: Plan, on_tick: Callable[[], None]) -> None:
         ),
         cluster.request(resources),
     )
+    began: dict[str, float] = {}
     with _signals() as stopping:
 
         def turn() -> None:
@@ -77,8 +78,13 @@ def run(engine: Engine, plan: Plan, on_tick: Callable[[], None]) -> None:
                 raise Failure(f"{engine.fault}. No trial is spent; nas resume {printable(str(plan.run_dir))} goes on")
 
         def note(trials: Sequence[TuneTrial]) -> None:
-            states = Counter(trial.status for trial in trials if trial.trial_id in adapter.jobs)
-            notes.leave(plan.run_dir, cluster.look(resources, states["RUNNING"], states["PENDING"]))
+            nonlocal began
+            under_way = {trial.trial_id: trial.status for trial in trials if trial.trial_id in adapter.jobs}
+            running = [name for name, status in under_way.items() if status == "RUNNING"]
+            began = {name: began.get(name, time.time()) for name in running}
+            by_number = {adapter.jobs[name][0].number: since for name, since in began.items()}
+            waiting = list(under_way.values()).count("PENDING")
+            notes.leave(plan.run_dir, cluster.look(resources, by_number, waiting))
 
         adapter = Adapter(
             engine, lambda: cluster.worker_count(resources), cluster.node_ids, plan.run_dir / names.CHECKPOINTS, turn

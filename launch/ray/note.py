@@ -26,7 +26,11 @@ class NodeNote(BaseModel):
 
 
 class ClusterNote(BaseModel):
-    """What Ray gave to whom, and when. ``wanted``: trials at once; ``waiting``: jobs that Ray has no place for yet."""
+    """What Ray gave to whom, and when.
+
+    ``wanted``: trials at once; ``waiting``: jobs that Ray has no place for yet; ``began``: trial -> when a worker took
+    its job, of those under way (the driver's clock, seconds since 1970).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -35,6 +39,7 @@ class ClusterNote(BaseModel):
     running: int
     waiting: int
     nodes: tuple[NodeNote, ...]
+    began: dict[int, float] = {}
 
 
 def leave(folder: Path, note: ClusterNote) -> None:

@@ -31,6 +31,8 @@ _REJECTED_IN_A_ROW = 24
 _SILENT_AFTER = 3.0
 """Times its own epoch, after which a worker that says nothing is worth a warning."""
 _SILENT_AT_LEAST_S = 60.0
+_FIRST_EPOCH_S = 600.0
+"""After which a worker that told no epoch is worth a warning while nobody knows how long one takes."""
 _NOTE_HOLDS_S = 60.0
 """A driver's note of the cluster is written anew every few seconds; an older one tells of another time."""
 
@@ -96,6 +98,7 @@ def status(run: Run, trials: Sequence[TrialRecord], now: float | None = None) ->
         found["left_s"] = _epochs_left(searched, under_way, to_come, epochs) / pace
     found["warnings"] = _warnings(found, to_come) + _binding(run.limits, trials)
     if note is not None:
+        found["warnings"] += _never_heard(note, training, told, now)
         found["warnings"] += idle_gpus(note, run.config.resources, to_come) + _unplaced(note)
     return found
 
@@ -269,6 +272,21 @@ def _warnings(found: Mapping[str, Any], to_come: int) -> list[str]:
         )
         warnings.append(f"{idle} of {workers} workers have nothing to train: {why}")
     return warnings
+
+
+def _never_heard(
+    note: ClusterNote, training: Sequence[Mapping[str, Any]], told: Sequence[tuple[float, EpochRecord]], now: float
+) -> list[str]:
+    """A sentence for each trial whose worker has told no epoch of it for far longer than an epoch takes others."""
+    usual = statistics.median(record.seconds for _, record in told) if told else None
+    patience = _FIRST_EPOCH_S if usual is None else max(_SILENT_AFTER * usual, _SILENT_AT_LEAST_S)
+    others = "" if usual is None else f", and others' epochs take about {duration(usual)}"
+    silent = {row["trial"]: now - note.began.get(row["trial"], now) for row in training if row["epoch_s"] is None}
+    return [
+        f"trial {trial} has been at work for {duration(since)} and told no epoch{others}: its worker may hang"
+        for trial, since in silent.items()
+        if since > patience
+    ]
 
 
 def _unplaced(note: ClusterNote) -> list[str]:

@@ -102,6 +102,25 @@ def test_a_worker_that_fell_silent_and_one_without_work_are_told(run: Run) -> No
     assert any(line.startswith("1 of 2 workers have nothing to train") for line in warnings)
 
 
+@pytest.mark.parametrize(
+    ("others", "since", "warned"),
+    [
+        ((), 500, None),
+        ((), 700, "trial 4 has been at work for 11 min 40 s and told no epoch: its worker may hang"),
+        ((record(1, NOW - 5),), 50, None),
+        ((record(1, NOW - 5),), 90, "1 min 30 s and told no epoch, and others' epochs take about 10 s: its worker may"),
+    ],
+)
+def test_a_worker_that_hangs_in_its_first_epoch_is_told(
+    others: tuple[EpochRecord, ...], since: float, warned: str | None, run: Run
+) -> None:
+    leave(run.folder, ClusterNote(at=NOW, wanted=2, running=2, waiting=0, nodes=(), began={4: NOW - since}))
+    warnings = status(run, [trial(0, "active", 4, *others), trial(4, "active", 2)], now=NOW)["warnings"]
+    told = [line for line in warnings if "told no epoch" in line]
+    assert len(told) == (warned is not None)
+    assert all(str(warned) in line for line in told)
+
+
 def test_what_ray_gave_to_whom_and_which_gpus_are_idle(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     """While a driver is at work, from the note that it leaves; trials ask for no GPU here, and there are two."""
     node = NodeNote(host="a", kind="H100", cpus=8.0, free_cpus=2.0, gpus=2.0, free_gpus=2.0, room=8)
