@@ -1,4 +1,4 @@
-"""Networks, their costs, and the search among them."""
+"""Builds networks, estimates their costs, and searches among them."""
 
 from nas.builder import build_model
 from nas.decay import split_by_decay

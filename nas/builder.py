@@ -1,4 +1,4 @@
-"""From an architecture to its network."""
+"""Builds the network of an architecture."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -16,15 +16,15 @@ from search_spaces.sites import EMPTY, Slot
 
 
 def build_model(architecture: Architecture, *, device: torch.device | str | None = None) -> Network:
-    """Build the network of an architecture, freshly initialised from torch's global generator.
+    """Builds the network of an architecture; torch's global generator draws the initial parameters.
 
     Args:
-        architecture: what stands where; only its skeleton and resolved values are read.
-        device: where parameters are made. On ``"meta"`` nothing is allocated or initialised.
+        architecture: only its skeleton and its resolved values are read.
+        device: where to create the parameters. On ``"meta"`` nothing is allocated or initialised.
 
     Returns:
         A module in training mode: [batch, in_channels, H, W] -> logits [batch, num_classes]. H and W may differ from
-        the skeleton's ``image_size``. ``features(images)`` returns the output of every stage by name.
+        the skeleton's ``image_size``. ``features(images)`` returns the output of every stage, by the stage's name.
     """
     sites = {block.name: block.sites for block in architecture.blocks}
 
@@ -41,7 +41,7 @@ def build_model(architecture: Architecture, *, device: torch.device | str | None
 
 
 class _NoValues(TorchFunctionMode):
-    """Leaves out initialisation: a meta tensor has no values, yet drawing them takes a millisecond a layer."""
+    """Skips initialisation: a meta tensor has no values, but initialising it takes a millisecond per layer."""
 
     _initialisers = frozenset(
         {

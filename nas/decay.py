@@ -1,16 +1,17 @@
-"""Which parameters weight decay is for."""
+"""Decides which parameters get weight decay."""
 
 from torch import nn
 
 _NORMS = nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm
-"""The first is what BatchNorm and InstanceNorm of any dimension are made from."""
+"""The first is the base class of BatchNorm and InstanceNorm of every dimension."""
 
 
 def split_by_decay(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The parameters that decay, and those that do not, by their role; each list in the network's order.
+    """The parameters with weight decay, and those without it; each list has the network's order.
 
-    Scales and shifts of norms, biases, and what a module names in its class attribute ``undecayed`` do not decay.
-    Everything else does: weights of convolutions and linear layers, and tables such as AA's relative positions.
+    There is no decay for scales and shifts of norms, for biases, and for parameters that a module names in its class
+    attribute ``undecayed``. All others decay: weights of convolutions and linear layers, and tables such as AA's
+    relative positions.
     """
     spared = {
         id(parameter)

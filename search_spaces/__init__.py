@@ -1,9 +1,9 @@
 """Spaces of architectures: the one grammar, sampling and mutation, fingerprints. Needs no torch.
 
-A skeleton has blocks, a block has slots, and a slot holds an option. `load_space` and `load_architecture` read the YAML
-in which both are written; `OPTIONS` and `FAMILIES` say what it may hold.
+A skeleton has blocks, a block has slots, and a slot holds an option. `load_space` and `load_architecture` read YAML
+files. `OPTIONS` and `FAMILIES` list what the files may contain.
 
-Importing the package is cheap: what needs pydantic or yaml is loaded when one of its names is first used.
+Importing the package is cheap: modules that need pydantic or yaml are imported when one of their names is first used.
 """
 
 from importlib import import_module

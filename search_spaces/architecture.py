@@ -31,19 +31,21 @@ from search_spaces.yamlfile import unknown
 
 @dataclass(frozen=True, eq=False)
 class Architecture:
-    """A network, decided. Equal and of the same hash exactly when the networks are equal; the name does not count.
+    """One network: a skeleton with one option in every slot.
 
-    ``placements`` may be given with empty slots and in any order; what is stored has neither.
+    Two architectures are equal, and have the same hash, exactly when their networks are equal; names are ignored.
+    ``placements`` may be given in any order and with empty slots. The stored mapping has the skeleton's order and no
+    empty slots.
 
-    Raises ValueError for a name that is not letters, digits and ``. _ + -``, a block that the skeleton does not have, a
-    slot that is not open there, and an option that cannot stand there.
+    Raises ValueError for a name that is not letters, digits and ``. _ + -``, an unknown block, a slot that is not open
+    in its block, and an option that is not possible at its site.
     """
 
     skeleton: Skeleton
     placements: Mapping[str, Mapping[Slot, Choice]] = field(default_factory=dict)
     name: str | None = None
     resolved: Mapping[str, Mapping[Slot, ResolvedChoice]] = field(init=False, repr=False)
-    """Block -> slot -> (option, the integers that define it there), empty slots left out."""
+    """Block -> slot -> (option, the integers that define it at that site); empty slots are left out."""
 
     def __post_init__(self) -> None:
         if self.name is not None:
@@ -86,7 +88,7 @@ class Architecture:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 of the canonical JSON of what the network is: the skeleton and ``resolved``."""
+        """sha256 of the canonical JSON of the skeleton and ``resolved``, which together define the network."""
         resolved = {
             block: {slot: [option, dict(values)] for slot, (option, values) in slots.items()}
             for block, slots in self.resolved.items()
@@ -105,7 +107,7 @@ class Architecture:
         return Architecture.from_dict, (self.to_dict(),)
 
     def dump(self) -> str:
-        """YAML in the one grammar, without what has its default: parsed again, the same network."""
+        """YAML in the one grammar, without values at their defaults. Parsing it gives the same network."""
         offers = {
             (block, slot): (Offer(choice.option, tuple((name, (value,)) for name, value in choice.params.items())),)
             for block, slots in self.placements.items()
@@ -114,7 +116,7 @@ class Architecture:
         return write_file(self.name, self.skeleton, offers)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able, in the one grammar, every parameter written out, for journals: `from_dict` reads it."""
+        """A JSON-able dictionary in the one grammar with every parameter, for journals; `from_dict` reads it."""
         placements = {
             block: {slot: {choice.option: dict(choice.params)} for slot, choice in slots.items()}
             for block, slots in self.placements.items()
@@ -124,10 +126,10 @@ class Architecture:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Architecture":
-        """The architecture of `to_dict`. A file that a person wrote is for `load_architecture`, which explains more.
+        """The inverse of `to_dict`. Read files that people write with `load_architecture`: its errors explain more.
 
         Raises:
-            ValueError: what is wrong, the first thing only.
+            ValueError: names only the first problem.
         """
         try:
             if data["schema"] != SCHEMA:

@@ -4,12 +4,12 @@ from typing import ClassVar
 
 
 class UserFacingError(Exception):
-    """Worded for users: one or two lines that name the value, the place and the remedy. `nas` prints it and no more."""
+    """Says in one or two lines the value, the place and the remedy. `nas` prints the message without a traceback."""
 
     names_file: ClassVar[bool] = False
-    """Whether each line of its text begins with a file; otherwise `nas` says who speaks."""
+    """Whether each line of the text begins with a file name; otherwise `nas` puts its own name in front."""
 
 
 def printable(text: str) -> str:
-    """One line in which nothing of a stranger's reaches a terminal as a control sequence."""
+    """``text`` on one line, with control characters escaped: untrusted text must not control the terminal."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in " ".join(text.splitlines()))

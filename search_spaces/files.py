@@ -1,4 +1,4 @@
-"""Reading spaces and architectures, by path or by the name of one that ships."""
+"""Reads spaces and architectures, by path or by the name of a preset or zoo file."""
 
 from pathlib import Path
 
@@ -13,40 +13,40 @@ _ZOO = _HERE / "zoo"
 
 
 def preset_names() -> tuple[str, ...]:
-    """The spaces that ship, for `load_space`."""
+    """Names of the presets (search spaces in this package), for `load_space`."""
     return _names(_PRESETS)
 
 
 def zoo_names() -> tuple[str, ...]:
-    """The architectures that ship, for `load_architecture`."""
+    """Names of the zoo's architectures (in this package), for `load_architecture`."""
     return _names(_ZOO)
 
 
 def load_space(path: Path | str) -> SearchSpace:
-    """The space in a file, or the one that ships under that name (an architecture of the zoo is a space of size one).
+    """The space in a file, or the preset of that name. A zoo name gives a space of size one.
 
     Raises:
-        SpaceError: with all problems of the file.
+        SpaceError: lists all problems of the file.
     """
     return _space(_open(path))
 
 
 def load_architecture(path: Path | str) -> Architecture:
-    """The architecture in a file, or the one that ships under that name.
+    """The architecture in a file, or the zoo's architecture of that name.
 
     Raises:
-        SpaceError: with all problems of the file; one is a slot that is still a choice.
+        SpaceError: lists all problems of the file. A slot with more than one alternative is a problem.
     """
     return _architecture(_open(path))
 
 
 def parse_space(text: str, source: str = "<string>") -> SearchSpace:
-    """The space that ``text`` describes; ``source`` names it in problems. Raises as `load_space`."""
+    """The space that ``text`` describes; problems call the text ``source``. Raises the same errors as `load_space`."""
     return _space(read_yaml(text, source))
 
 
 def parse_architecture(text: str, source: str = "<string>") -> Architecture:
-    """The architecture that ``text`` describes; ``source`` names it in problems. Raises as `load_architecture`."""
+    """The architecture that ``text`` describes; see `parse_space`. Raises the same errors as `load_architecture`."""
     return _architecture(read_yaml(text, source))
 
 
@@ -59,7 +59,7 @@ def _architecture(document: Document) -> Architecture:
 
 
 def _open(path: Path | str) -> Document:
-    """A bare name is one that ships; what has a folder or an ending is a path."""
+    """A bare name is a preset or a zoo name; a name with a folder or a suffix is a path."""
     name = str(path)
     if isinstance(path, str) and name and "/" not in name and not name.endswith((".yaml", ".yml")):
         for folder in (_PRESETS, _ZOO):

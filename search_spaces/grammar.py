@@ -1,8 +1,8 @@
 """The one grammar of spaces and architectures: skeleton, placements, choices.
 
-A placement maps a glob over block names to slots, and a slot to an option: a scalar is decided, a list is a choice.
-Later rules win. `parse` turns a file into a `Spec`, in which every open slot has its offers, or raises `SpaceError`
-with all that is wrong; `write_file` goes the other way.
+A placement maps a glob over block names to slots, and each slot to options: a scalar fixes the option, a list is a
+choice. Later rules override earlier ones. `parse` turns a file into a `Spec`, which has the offers of every open slot,
+or raises `SpaceError` with all problems. `write_file` is the inverse.
 """
 
 import itertools
@@ -40,19 +40,19 @@ SCHEMA = 1
 """Version of the grammar, the key ``schema`` of every file."""
 
 MAX_ALTERNATIVES = 10_000
-"""Alternatives of one slot: more is a mistake, and every one of them is checked at every block."""
+"""Largest number of alternatives in one slot. Each is checked at every block, and more of them are surely a mistake."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 Tie: TypeAlias = Literal["none", "stage", "network"]
-"""Which blocks choose together."""
+"""Which blocks make the same choice."""
 
 ResolvedChoice: TypeAlias = tuple[str, Mapping[str, Value]]
 """An option's name and the integers that define it at a site."""
 
 
 class SpaceError(FileError):
-    """A space or an architecture that cannot be used, with all its problems."""
+    """A space or an architecture cannot be used; lists all its problems."""
 
 
 # --- values -----------------------------------------------------------------------------------------------------------
@@ -60,7 +60,7 @@ class SpaceError(FileError):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """An option with all its parameters, in the option's order. Hashable; `choose` fills in defaults."""
+    """An option with all its parameters, in the option's order. Hashable. `choose` fills in defaults."""
 
     option: str
     params: Mapping[str, Value] = field(default_factory=dict)
@@ -68,7 +68,7 @@ class Choice:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "params", MappingProxyType(dict(self.params)))
-        # Kept: choices are looked up some hundred times for every architecture.
+        # The hash is stored because choices are looked up some hundred times for every architecture.
         object.__setattr__(self, "_hash", hash((self.option, frozenset(self.params.items()))))
 
     def __hash__(self) -> int:
@@ -80,7 +80,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Offer:
-    """An option of a list, each of its parameters with the values that it may take. Complete, in the option's order."""
+    """One option of a slot, with the allowed values of each parameter. Has all parameters, in the option's order."""
 
     option: str
     params: tuple[tuple[str, tuple[Value, ...]], ...] = ()
@@ -94,12 +94,12 @@ class Offer:
 
 
 Offers: TypeAlias = tuple[Offer, ...]
-"""What a slot may hold, as written: one offer is decided (unless its parameters are lists), several are a choice."""
+"""The options of a slot, in the order of the file. A single offer without lists of values leaves nothing to choose."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """A file, read and checked. ``offers`` has every open slot of every block, in order."""
+    """A checked file. ``offers`` has every open slot of every block, in the order of `sites_of`."""
 
     skeleton: Skeleton
     name: str | None
@@ -128,7 +128,7 @@ def sites_of(skeleton: Skeleton) -> Mapping[tuple[str, Slot], Site]:
 
 @cache
 def known_options() -> Mapping[str, Option]:
-    """`options()`, asked once: plug-ins do not appear while a process runs."""
+    """`options()`, computed once: the installed plug-ins do not change while a process runs."""
     return options()
 
 
@@ -136,7 +136,7 @@ def choose(option: str, params: Mapping[str, Value] = MappingProxyType({})) -> C
     """A `Choice` with the defaults filled in.
 
     Raises:
-        ValueError: an unknown option or parameter, or a value out of range.
+        ValueError: the option or a parameter is unknown, or a value is out of range.
     """
     known = known_options()
     if option not in known:
@@ -160,7 +160,7 @@ def _unknown_option(name: str, fitting: Iterable[str]) -> str:
 
 
 def complete(choice: Choice) -> Choice:
-    """``choice`` as `choose` makes it, if it was made by hand."""
+    """``choice`` with the defaults filled in, in case it was not made by `choose`."""
     option = known_options().get(choice.option)
     if option is not None and len(choice.params) == len(option.params):
         return choice
@@ -168,7 +168,7 @@ def complete(choice: Choice) -> Choice:
 
 
 def _typed(param: Param, value: Value) -> Value:
-    """``kappa: 1`` is the number 1.0: equal choices must be equal in every form."""
+    """Converts ``kappa: 1`` to 1.0, so that equal choices are also written alike."""
     if isinstance(param.default, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     return value
@@ -176,7 +176,7 @@ def _typed(param: Param, value: Value) -> Value:
 
 @lru_cache(maxsize=1 << 16)
 def resolve(choice: Choice, site: Site) -> ResolvedChoice:
-    """What ``choice`` is at ``site``. Raises ValueError where it cannot stand."""
+    """The integers that define ``choice`` at ``site``. Raises ValueError if the option is not possible there."""
     option = known_options()[choice.option]
     return choice.option, MappingProxyType(dict(resolve_option(option, choice.params, site)))
 
@@ -190,13 +190,13 @@ def is_empty(slot: Slot, choice: Choice) -> bool:
 
 
 def check_name(name: str) -> None:
-    """Raises ValueError for a name that cannot be a file's."""
+    """Raises ValueError for a name that cannot be a file name."""
     if not NAME.fullmatch(name):
         raise ValueError(f"must be letters, digits and . _ + - (files are named after it), not {show(name)}")
 
 
 class _File(BaseModel):
-    """The top level of a file; what is below ``skeleton`` and ``placements`` is checked by `parse`."""
+    """The top level of a file. `parse` checks the contents of ``skeleton`` and ``placements``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -215,10 +215,10 @@ class _File(BaseModel):
 
 
 def parse(document: Document, *, decided: bool = False) -> Spec:
-    """The space that a document describes, or with ``decided`` the architecture: a space without a choice.
+    """The space that a document describes. With ``decided`` the document must be an architecture: nothing to choose.
 
     Raises:
-        SpaceError: with all problems of the document.
+        SpaceError: lists all problems of the document.
     """
     file, problems = check(document, _File)
     skeleton: Skeleton | None = None
@@ -265,11 +265,11 @@ class _Rule:
     at: KeyPath
     slot: Slot
     offers: Offers
-    """Empty if they could not be read: the rule still wins over earlier ones, which need no complaint then."""
+    """Empty if they could not be read. The rule still overrides earlier ones, which are then not checked."""
     decided: bool
     """Whether the option was written as a scalar."""
     blocks: tuple[str, ...]
-    """The matched blocks that have the slot open."""
+    """The matched blocks in which the slot is open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +314,7 @@ class _PlacementReader:
         return matched
 
     def offers(self, at: KeyPath, slot: Slot, written: object) -> Offers:
-        """The offers of one slot, none if anything is wrong with them."""
+        """The offers of one slot; empty if any of them has a problem."""
         items = written if isinstance(written, list) else [written]
         if not items:
             self.problem(at, f"is an empty list; write {EMPTY[slot]} to leave the slot as it is")
@@ -386,7 +386,7 @@ class _PlacementReader:
         return Offer(name, tuple(complete)) if good else None
 
     def values(self, at: KeyPath, param: Param, written: object, key: str) -> tuple[Value, ...] | None:
-        """The values of one parameter, None if any of them is wrong."""
+        """The values of one parameter; None if any of them is wrong."""
         items = written if isinstance(written, list) else [written]
         if not items:
             self.problem(at, f"is an empty list; must be {param.allowed}", key=key)
@@ -416,7 +416,7 @@ def _empty(slot: Slot) -> Offers:
 
 
 def _impossible(document: Document, skeleton: Skeleton, rule: _Rule, blocks: Sequence[str]) -> Iterator[Problem]:
-    """The options of a rule that cannot stand where it is in force: one problem an option, however many the blocks."""
+    """One problem for each option of a rule that is impossible in some of ``blocks``, where the rule is in force."""
     for index, offer in enumerate(rule.offers):
         failures: list[tuple[str, Choice, str]] = []
         for block in blocks:
@@ -440,7 +440,7 @@ def _impossible(document: Document, skeleton: Skeleton, rule: _Rule, blocks: Seq
 
 
 def _undecided(document: Document, rule: _Rule) -> Iterator[Problem]:
-    """That a rule of an architecture leaves a choice."""
+    """A problem for each choice that a rule of an architecture leaves open."""
     if len(rule.offers) > 1:
         names = ", ".join(offer.option for offer in rule.offers)
         yield document.problem(rule.at, f"is still a choice ({names}); an architecture has one option in every slot")
@@ -455,7 +455,7 @@ def _undecided(document: Document, rule: _Rule) -> Iterator[Problem]:
 
 
 def spans(skeleton: Skeleton, names: Iterable[str], *, to: str = " to ", comma: str = ", ") -> str:
-    """Block names, three or more neighbours in a stage as ``first to last``."""
+    """Block names in short: three or more neighbours in a stage are written ``first to last``."""
     wanted = set(names)
     parts = []
     for _, stage in itertools.groupby(blocks_of(skeleton), key=lambda block: block.stage):
@@ -472,7 +472,7 @@ def spans(skeleton: Skeleton, names: Iterable[str], *, to: str = " to ", comma: 
 def write_file(
     name: str | None, skeleton: Skeleton, offers: Mapping[tuple[str, Slot], Offers], *, tie: Tie | None = None
 ) -> str:
-    """The file of a space, or without ``tie`` of an architecture."""
+    """The file of a space, or, without ``tie``, of an architecture."""
     content: dict[str, Any] = {"schema": SCHEMA}
     if name is not None:
         content["name"] = name
@@ -483,9 +483,9 @@ def write_file(
 
 
 def write_placements(skeleton: Skeleton, offers: Mapping[tuple[str, Slot], Offers]) -> dict[str, dict[str, Any]]:
-    """``placements`` that give ``offers``: what most blocks have, then stages, then single blocks.
+    """``placements`` that give ``offers``: first what most blocks have, then stages, then single blocks.
 
-    Parameters at their default are left out; a default never changes within a version of the grammar.
+    Parameters at their default are left out. A default never changes within a version of the grammar.
     """
     sites = sites_of(skeleton)
     blocks = blocks_of(skeleton)
@@ -494,7 +494,7 @@ def write_placements(skeleton: Skeleton, offers: Mapping[tuple[str, Slot], Offer
     globs = {"*": [block.name for block in blocks]}
     for stage in dict.fromkeys(block.stage for block in blocks):
         in_stage = [block.name for block in blocks if block.stage == stage]
-        # A stage can be named by a glob only where the glob matches it and nothing else.
+        # A glob can stand for a stage only if it matches exactly the blocks of that stage.
         if [block.name for block in blocks if fnmatchcase(block.name, f"{stage}.*")] == in_stage:
             globs[f"{stage}.*"] = in_stage
     globs |= {block.name: [block.name] for block in blocks}
@@ -506,7 +506,7 @@ def write_placements(skeleton: Skeleton, offers: Mapping[tuple[str, Slot], Offer
                 continue
             most, count = Counter(wanted[place] for place in places).most_common(1)[0]
             if 2 * count <= len(places) or all(current[place] == most for place in places):
-                continue  # what is left is said by narrower globs
+                continue  # narrower globs write the rest
             current |= dict.fromkeys(places, most)
             written.setdefault(glob, {})[slot] = _write_offers(most)
     return written
@@ -531,11 +531,11 @@ def _write_offer(offer: Offer) -> object:
 def write_skeleton(skeleton: Skeleton) -> Mapping[str, Any]:
     """A skeleton without the fields that follow from the others.
 
-    What it says, and so a fingerprint, stays the same as families gain fields.
+    So the result, and with it every fingerprint, stays the same when a family gains a field with a default.
     """
     fields = skeleton.model_dump(mode="json")
     for name in [name for name in fields if name != "family"]:
-        # A default may depend on other fields (a ResNet's width on its depth): only the family knows.
+        # A default may depend on other fields (a ResNet's width on its depth), so we ask the family.
         rest = {other: value for other, value in fields.items() if other != name}
         try:
             follows = type(skeleton).model_validate_json(json.dumps(rest), strict=True) == skeleton

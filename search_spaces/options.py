@@ -1,6 +1,6 @@
-"""What can be placed: every option, the slots it fits, its parameters with their ranges, and what they resolve to.
+"""The options: for each the slots it fits, its parameters with their ranges, and the integers that they resolve to.
 
-One row an operator, no torch. `nas.operators` holds the other half (module and cost); a test holds the two together.
+One row per operator, without torch. `nas.operators` has the module and the cost of each; a test compares both tables.
 """
 
 import functools
@@ -24,8 +24,8 @@ ENTRY_POINTS = "nas.operators"
 class Param:
     """A parameter of an option.
 
-    ``default`` fixes the type. A number lies in ``[low, high]``, or in ``(low, high]`` with ``above_low``; a string is
-    one of ``choices``.
+    ``default`` also sets the type. A number lies in ``[low, high]``, or in ``(low, high]`` with ``above_low``. A string
+    is one of ``choices``.
     """
 
     default: Value
@@ -37,7 +37,7 @@ class Param:
 
     @property
     def allowed(self) -> str:
-        """The values that may stand here, in words."""
+        """The allowed values, in words."""
         if isinstance(self.default, bool):
             return "true or false"
         if isinstance(self.default, str):
@@ -47,7 +47,7 @@ class Param:
         return f"{'an integer' if isinstance(self.default, int) else 'a number'} {' and '.join(bounds)}".rstrip()
 
     def allows(self, value: object) -> bool:
-        """Whether ``value`` may stand here. An integer serves as a float; a bool never serves as a number."""
+        """Whether ``value`` is allowed. An integer counts as a float; a bool never counts as a number."""
         if isinstance(self.default, bool) or isinstance(value, bool):
             return isinstance(self.default, bool) and isinstance(value, bool)
         if isinstance(self.default, str):
@@ -63,8 +63,8 @@ class Option:
     """An option of one or more slots.
 
     ``resolve(params, site)`` turns complete parameters into the integers that define the operator at that site (d_k,
-    d_v, hidden channels ...). Equal resolved values mean equal networks: fingerprints are made of them. It raises
-    ValueError, naming both values and the remedy, where the operator cannot stand.
+    d_v, hidden channels ...). Equal resolved values mean equal networks: fingerprints are computed from them. It raises
+    ValueError where the operator is not possible; the message names the values that conflict and the remedy.
     """
 
     name: str
@@ -77,8 +77,8 @@ class Option:
 def resolve(option: Option, params: Mapping[str, Value], site: Site) -> Mapping[str, Value]:
     """Check ``params``, fill in the defaults and resolve them at ``site``.
 
-    Raises ValueError for a slot that the option does not fit, an unknown parameter, a value out of range, and whatever
-    ``option.resolve`` refuses.
+    Raises ValueError for a slot that the option does not fit, an unknown parameter, and a value out of range; also
+    where ``option.resolve`` raises it.
     """
     if site.slot not in option.slots:
         raise ValueError(f"{option.name} does not fit slot {site.slot}: it fits {', '.join(sorted(option.slots))}")
@@ -92,10 +92,10 @@ def resolve(option: Option, params: Mapping[str, Value], site: Site) -> Mapping[
 
 
 class Plugin(Protocol):
-    """What an entry point of `ENTRY_POINTS` loads.
+    """The object that an entry point of the group `ENTRY_POINTS` loads.
 
-    ``operator`` is a `nas.operators.Operator` or, so that the plug-in's option can be read without torch, the string
-    ``"module:attribute"`` that names one.
+    ``operator`` is a `nas.operators.Operator`, or a string ``"module:attribute"`` that names one. With the string the
+    plug-in's option can be read without torch.
     """
 
     option: Option
@@ -122,7 +122,7 @@ def installed() -> Installed:
         try:
             plugin = entry.load()
             option = _option_of(plugin, {*OPTIONS, *usable})
-        except Exception as error:  # it is code of others, and may raise what it likes
+        except Exception as error:  # a plug-in is foreign code and may raise anything
             package = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else entry.value
             why = str(error) if isinstance(error, _PluginError) else f"{type(error).__name__}: {error}"
             broken[entry.name] = printable(f"{package} (entry point {entry.name} = {entry.value}): {why}")
@@ -133,7 +133,7 @@ def installed() -> Installed:
 
 
 class _PluginError(ValueError):
-    """What a plug-in lacks, in words."""
+    """A plug-in does not have what it must have; the message says what."""
 
 
 def _option_of(plugin: object, taken: Set[str]) -> Option:
@@ -141,7 +141,7 @@ def _option_of(plugin: object, taken: Set[str]) -> Option:
     if not isinstance(option, Option) or not hasattr(plugin, "operator"):
         raise _PluginError("it must load an object with `option` (a search_spaces.Option) and `operator`")
     if option.name in taken:
-        raise _PluginError(f"it adds {option.name!r}, which exists: rename its option")
+        raise _PluginError(f"it adds {option.name!r}, which already exists: rename its option")
     return option
 
 
@@ -158,7 +158,7 @@ def _nothing(_params: Mapping[str, Value], _site: Site) -> Mapping[str, Value]:
 
 
 def _divided(channels: int, reduction: Value, what: str = "channels", name: str = "reduction") -> int:
-    """Width of a bottleneck of ``channels // reduction``."""
+    """Width of a bottleneck: ``channels // reduction``. Raises ValueError if it would be 0."""
     reduction = int(reduction)
     if reduction > channels:
         raise ValueError(f"{name} {reduction} is larger than the {channels} {what}: choose at most {channels}")
@@ -166,7 +166,7 @@ def _divided(channels: int, reduction: Value, what: str = "channels", name: str 
 
 
 def _hidden(params: Mapping[str, Value], site: Site) -> Mapping[str, Value]:
-    """``reduction`` becomes ``hidden``; everything else stays."""
+    """Replaces ``reduction`` by ``hidden``, the number of hidden channels; keeps the other parameters."""
     rest = {name: value for name, value in params.items() if name != "reduction"}
     return {"hidden": _divided(site.out_channels, params["reduction"]), **rest}
 
@@ -226,12 +226,12 @@ def _aa(params: Mapping[str, Value], site: Site) -> Mapping[str, Value]:
         if size == 1:
             raise ValueError(
                 f"downsample pools {resolved['poolings']} times, but the map is {site.out_size}x{site.out_size} and "
-                "one pixel cannot be pooled: set downsample to false here"
+                "a map of one pixel cannot be pooled: set downsample to false here"
             )
         size = -(-size // 2)
     resolved["qkv_kernel"] = int(params["qkv_kernel"])
     if resolved["qkv_kernel"] == 2:
-        raise ValueError("qkv_kernel is 2, and an even kernel has no middle to keep the map's size by: choose 1 or 3")
+        raise ValueError("qkv_kernel is 2, but an even kernel would change the map's size: choose 1 or 3")
     resolved["aw"] = params["aw"]
     if params["aw"] != "none":
         widths = {"conv": filters - d_v, "qkv": 2 * d_k + d_v, "projection": d_v}
@@ -272,20 +272,20 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
             Option(
                 "no_squeeze",
                 _MAP,
-                "se without the mean: every position by itself",
+                "se without the mean: scale every position by a function of its own channels",
                 _hidden,
                 {"reduction": _reduction()},
             ),
             Option(
                 "ge",
                 _MAP,
-                "gather-excite: scale channels by what is gathered from the whole map",
+                "gather-excite: scale channels by a summary of the whole map",
                 _ge,
                 {
                     "variant": Param(
                         "theta_plus",
                         choices=("theta_minus", "theta", "theta_plus"),
-                        doc="theta_minus: means; theta: a global depthwise convolution; theta_plus: with se's layers",
+                        doc="theta_minus: means; theta: a global depthwise convolution; theta_plus: plus se's layers",
                     ),
                     "reduction": Param(16, low=1, high=4096, doc="with theta_plus: channels over hidden channels"),
                 },
@@ -297,9 +297,9 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
                 _hidden,
                 {
                     "reduction": _reduction(),
-                    "dilation": Param(4, low=1, high=16, doc="of the two 3x3 convolutions"),
+                    "dilation": Param(4, low=1, high=16, doc="dilation of the two 3x3 convolutions"),
                     "form": Param(
-                        "paper", choices=("paper", "code"), doc="the printed parameters, or the authors' code"
+                        "paper", choices=("paper", "code"), doc="as printed in the paper, or as in the authors' code"
                     ),
                 },
             ),
@@ -313,7 +313,7 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
                     "variant": Param(
                         "full",
                         choices=("full", "max_pool", "spatial"),
-                        doc="max_pool: no spatial part; spatial: means only (both from the AW paper)",
+                        doc="max_pool: without the spatial part; spatial: with means only (both from the AW paper)",
                     ),
                 },
             ),
@@ -354,7 +354,7 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
                         doc="how queries and keys see positions",
                     ),
                     "downsample": Param(False, doc="attend on a map pooled to half its side, then upsample"),
-                    "downsample_steps": Param(1, low=1, high=4, doc="with downsample: how often the side is halved"),
+                    "downsample_steps": Param(1, low=1, high=4, doc="with downsample: how many halvings of the side"),
                     "min_key_width": Param(20, low=1, high=256, doc="d_k is at least this times heads"),
                     "multiple": Param(8, low=1, high=64, doc="d_k and d_v are rounded to a multiple of this"),
                     "key_rounding": Param("down", choices=("down", "up"), doc="direction in which d_k is rounded"),
@@ -362,9 +362,9 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
                     "aw": Param(
                         "none",
                         choices=("none", "conv", "qkv", "projection"),
-                        doc="the convolution inside that carries attentional weights (AW-AA 1, 2, 3)",
+                        doc="which of its convolutions has attentional weights (AW-AA 1, 2, 3)",
                     ),
-                    "aw_reduction": Param(16, low=1, high=4096, doc="with aw: its reduction"),
+                    "aw_reduction": Param(16, low=1, high=4096, doc="with aw: filters over hidden channels"),
                 },
             ),
             Option(

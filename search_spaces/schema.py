@@ -1,4 +1,4 @@
-"""The grammar as a JSON Schema, from which editors complete and check files."""
+"""The grammar as a JSON Schema, so that editors can complete and check files."""
 
 from typing import Any
 
@@ -13,15 +13,15 @@ _SLOT_DOCS: dict[Slot, str] = {
     "conv": "the convolution that the papers replace",
     "conv2": "the second 3x3 of a block that has two",
     "refine": "before the residual add",
-    "after": "behind the residual add",
+    "after": "after the residual add",
 }
 
 
 def json_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of space and architecture files.
 
-    It knows names, types and ranges. What depends on the skeleton (which blocks there are, which option can stand at
-    which of them) only `load_space` finds.
+    The schema checks names, types and ranges. Only `load_space` checks what depends on the skeleton: which blocks
+    exist, and which option is possible at which block.
     """
     families, skeletons = models_json_schema([(family, "validation") for family in FAMILIES.values()])
     definitions = skeletons.get("$defs", {})
@@ -42,17 +42,17 @@ def json_schema() -> dict[str, Any]:
         "additionalProperties": False,
         "properties": {
             "schema": {"const": SCHEMA, "description": "the version of the grammar"},
-            "name": {"type": "string", "pattern": f"^{NAME.pattern}$", "description": "files are named after it"},
+            "name": {"type": "string", "pattern": f"^{NAME.pattern}$", "description": "also used in file names"},
             "skeleton": {"oneOf": list(families.values()), "description": "the network without its attention"},
             "placements": {
-                "description": "globs over block names, each with the slots that it sets; later rules win",
+                "description": "globs over block names, each with the slots it sets; later rules override earlier ones",
                 "type": "object",
                 "additionalProperties": {"type": "object", "additionalProperties": False, "properties": slots},
             },
             "tie": {
                 "enum": ["none", "stage", "network"],
                 "default": "none",
-                "description": "which blocks choose together",
+                "description": "which blocks make the same choice",
             },
         },
         "$defs": definitions,
@@ -60,7 +60,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _option(fitting: list[Option]) -> dict[str, Any]:
-    """An option of a slot: its name, or ``{name: {parameters}}``."""
+    """An option: its name, or ``{name: {parameters}}``."""
     mapping = {
         "type": "object",
         "minProperties": 1,
@@ -98,6 +98,6 @@ def _parameter(param: Param) -> dict[str, Any]:
 
 
 def _one_or_list(value: dict[str, Any], description: str) -> dict[str, Any]:
-    """A scalar is decided, a list is a choice."""
+    """A scalar is a fixed value; a list is a choice."""
     several = {"type": "array", "minItems": 1, "uniqueItems": True, "items": value}
     return {"description": description, "anyOf": [value, several]}

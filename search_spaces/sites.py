@@ -1,8 +1,8 @@
-"""The places of a skeleton that can be chosen, as plain integers.
+"""Blocks, slots and sites of a skeleton, as plain integers.
 
-A skeleton family declares its blocks (`Block`) and, for every block, the slots that are open and what an operator
-placed there has to know (`Site`). Nothing here needs torch: heads that do not divide d_k in ``layer3`` are found
-without building a network.
+A skeleton family declares its blocks (`Block`) and, for every block, the open slots. A `Site` has the sizes that an
+operator in a slot needs. Nothing here needs torch: heads that do not divide d_k in ``layer3`` are found without
+building a network.
 """
 
 from collections.abc import Mapping
@@ -11,19 +11,19 @@ from typing import Literal, TypeAlias
 
 Slot: TypeAlias = Literal["conv", "conv2", "refine", "after"]
 """``conv``: the convolution that the papers replace. ``conv2``: the second 3x3 of a block that has two. ``refine``:
-before the residual add. ``after``: behind it."""
+before the residual add. ``after``: after it."""
 
 SLOTS: tuple[Slot, ...] = ("conv", "conv2", "refine", "after")
 
 EMPTY: Mapping[Slot, str] = {"conv": "plain", "conv2": "plain", "refine": "none", "after": "none"}
-"""The option of each slot that leaves the skeleton as it is."""
+"""For each slot the option that leaves the skeleton unchanged."""
 
 Value: TypeAlias = bool | int | float | str
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What an operator must know of its place.
+    """Sizes that an operator needs to know about its place.
 
     ``size`` is the side of the (square) input map in pixels; ``bias`` says whether the convolutions have biases. In
     ``refine`` and ``after`` the operator maps C channels to C channels at the same size: ``in_channels ==

@@ -30,11 +30,11 @@ from search_spaces.skeletons import Skeleton
 from search_spaces.yamlfile import nearest
 
 Outcome: TypeAlias = tuple[tuple[str, tuple[tuple[str, Value], ...]], ...]
-"""What an alternative comes to at each block of its group. Equal outcomes are equal networks."""
+"""The resolved option at each block of a group. Equal outcomes give equal networks."""
 
 
 class Trial(Protocol):
-    """What `SearchSpace.suggest` needs of an Optuna trial."""
+    """The part of an Optuna trial that `SearchSpace.suggest` uses."""
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:  # noqa: ANN401 - Optuna's own signature
         """One of ``choices``."""
@@ -42,9 +42,9 @@ class Trial(Protocol):
 
 @dataclass(frozen=True)
 class Group:
-    """One decision: the same slot of one or more blocks that choose together.
+    """One decision: the same slot in one or more blocks that make the same choice.
 
-    ``label`` is a block's name, a stage's, or ``*`` for the whole network; see `SearchSpace.groups`.
+    ``label`` is the name of a block or a stage, or ``*`` for the whole network; see `SearchSpace.groups`.
     """
 
     label: str
@@ -59,17 +59,17 @@ class Group:
 
     @property
     def name(self) -> str:
-        """The parameter that chooses the option, ``label/slot``."""
+        """Name of the parameter that chooses the option: ``label/slot``."""
         return f"{self.label}/{self.slot}"
 
     def parameter(self, offer: Offer, name: str) -> str:
-        """The parameter that chooses ``name`` once ``offer`` is chosen, ``label/slot/option.name``."""
+        """Name of the parameter that chooses ``name`` once ``offer`` is chosen: ``label/slot/option.name``."""
         return f"{self.name}/{offer.option}.{name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A categorical parameter: its choices and, if it is conditional, the parameter and the value that open it."""
+    """A categorical parameter: its choices and, if it is conditional, its parent and the parent's required value."""
 
     choices: tuple[Value, ...]
     parent: tuple[str, Value] | None = None
@@ -77,7 +77,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """The architectures that a file allows. Two spaces are equal when they offer the same, written in whatever way.
+    """The architectures that a file allows. Two spaces with the same offers are equal, however their files write them.
 
     ``offers`` has every open slot of every block.
     """
@@ -107,10 +107,10 @@ class SearchSpace:
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
-        """The independent decisions, those with one alternative left out.
+        """The independent decisions; slots with a single alternative are left out.
 
-        Blocks decide together when ``tie`` puts them in one unit and their slot has the same offers as written. Where a
-        stage or the network so falls into several groups of one slot, each is labelled by its blocks.
+        Blocks are in one group if ``tie`` puts them in one unit and the file gives their slot the same offers. If a
+        unit has several groups of one slot, each group is labelled by its blocks.
         """
         members: dict[tuple[str, Slot, Offers], list[str]] = {}
         stages = {block.name: block.stage for block in self.blocks}
@@ -131,7 +131,7 @@ class SearchSpace:
 
     @cached_property
     def parameters(self) -> Mapping[str, Parameter]:
-        """Every name that `suggest` may ask for. What has one value is never asked."""
+        """Every parameter that `suggest` may ask for; a parameter with a single value is never asked for."""
         found: dict[str, Parameter] = {}
         for group in self.groups:
             several = len(group.offers) > 1
@@ -146,12 +146,12 @@ class SearchSpace:
 
     @cached_property
     def size(self) -> int:
-        """The number of distinct architectures, exactly: alternatives that make the same network count once."""
+        """The exact number of distinct architectures: alternatives that give the same network count once."""
         return math.prod(len(outcomes) for outcomes in self._outcomes)
 
     @cached_property
     def _outcomes(self) -> tuple[Mapping[Outcome, tuple[Choice, ...]], ...]:
-        """For each group, its alternatives by what they come to."""
+        """For each group, its alternatives by their outcome."""
         found = []
         for group in self.groups:
             by_outcome: dict[Outcome, list[Choice]] = {}
@@ -162,11 +162,11 @@ class SearchSpace:
 
     @cached_property
     def _alike(self) -> tuple[Mapping[Choice, tuple[Choice, ...]], ...]:
-        """For each group, every alternative with those that make the same network, itself included."""
+        """For each group, every alternative with all that give the same network, itself included."""
         return tuple({choice: alike for alike in outcomes.values() for choice in alike} for outcomes in self._outcomes)
 
     def _outcome(self, group: Group, choices: Sequence[Choice]) -> Outcome:
-        """What a choice for each block of a group comes to."""
+        """The outcome of one choice for each block of a group."""
         sites = sites_of(self.skeleton)
         resolved = (
             resolve(choice, sites[block, group.slot]) for block, choice in zip(group.blocks, choices, strict=True)
@@ -175,12 +175,12 @@ class SearchSpace:
 
     @cached_property
     def _decided(self) -> dict[tuple[str, Slot], Choice]:
-        """The slots that are no choice."""
+        """The slots with a single alternative, and that alternative."""
         grouped = {(block, group.slot) for group in self.groups for block in group.blocks}
         return {place: offers[0].choices[0] for place, offers in self.offers.items() if place not in grouped}
 
     def _build(self, choices: Sequence[Choice]) -> Architecture:
-        """The architecture of one choice a group."""
+        """The architecture of one choice for each group."""
         placements: dict[str, dict[Slot, Choice]] = {}
         for (block, slot), choice in self._decided.items():
             placements.setdefault(block, {})[slot] = choice
@@ -192,29 +192,29 @@ class SearchSpace:
     # --- walking ------------------------------------------------------------------------------------------------------
 
     def plain(self) -> Architecture:
-        """The skeleton with every slot empty, in the space or not."""
+        """The skeleton with every slot empty, even if it is outside the space."""
         return Architecture(self.skeleton)
 
     def decided(self, choose: Callable[[Group], Choice]) -> Architecture:
-        """The architecture of one choice a group."""
+        """The architecture in which every group has the alternative that ``choose`` returns for it."""
         return self._build([choose(group) for group in self.groups])
 
     def sample(self, rng: random.Random) -> Architecture:
-        """A random architecture: for every group an option, each as likely, then each of its open parameters."""
+        """A random architecture: for every group a uniformly random option, then uniformly random parameters."""
         return self._build([rng.choice(rng.choice(group.offers).choices) for group in self.groups])
 
     def architectures(self) -> Iterator[Architecture]:
-        """All `size` distinct architectures; only for a space that is known to be small."""
+        """All `size` distinct architectures. Use it only for small spaces."""
         for choices in itertools.product(*([alike[0] for alike in outcomes.values()] for outcomes in self._outcomes)):
             yield self._build(choices)
 
     def mutate(self, architecture: Architecture, rng: random.Random) -> Architecture:
-        """A neighbour: one group, chosen at random, makes another network; all others stay.
+        """A neighbour: a random group changes so that the network differs; all other groups stay.
 
-        An option that still can make another network is drawn first, then one of its alternatives.
+        First an option is drawn among those that can change the network, then one of the option's alternatives.
 
         Raises:
-            ValueError: ``architecture`` is outside the space, or the only one in it.
+            ValueError: ``architecture`` is outside the space, or the space has no other architecture.
         """
         choices = self._choices(architecture)
         movable = [index for index, outcomes in enumerate(self._outcomes) if len(outcomes) > 1]
@@ -230,14 +230,14 @@ class SearchSpace:
         return self._build(choices)
 
     def suggest(self, trial: Trial) -> Architecture:
-        """The architecture that ``trial`` proposes; asks it only for `parameters` that are open."""
+        """The architecture that ``trial`` proposes. Asks the trial only for `parameters` that are open."""
         return self._decode(trial.suggest_categorical)
 
     def decode(self, params: Mapping[str, Value]) -> Architecture:
         """The architecture of an assignment such as a finished trial's ``params``.
 
         Raises:
-            ValueError: a parameter that is missing, has a value that the space does not offer, or is not open.
+            ValueError: a parameter is missing or not open, or has a value that the space does not offer.
         """
         used: set[str] = set()
 
@@ -253,7 +253,7 @@ class SearchSpace:
         for name in params:
             if name not in used:
                 why = (
-                    "not open here" if name in self.parameters else f"not of this space{nearest(name, self.parameters)}"
+                    "not open here" if name in self.parameters else f"not in this space{nearest(name, self.parameters)}"
                 )
                 raise ValueError(f"parameter {name} is {why}")
         return architecture
@@ -273,7 +273,7 @@ class SearchSpace:
         return self._build(choices)
 
     def encode(self, architecture: Architecture) -> dict[str, Value]:
-        """The assignment of `parameters` that makes ``architecture``: ``decode(encode(a)) == a``.
+        """The assignment of `parameters` that gives ``architecture``: ``decode(encode(a)) == a``.
 
         Raises:
             ValueError: ``architecture`` is outside the space.
@@ -289,7 +289,7 @@ class SearchSpace:
         return params
 
     def contains(self, architecture: Architecture) -> bool:
-        """Whether the space has a network equal to ``architecture``."""
+        """Whether the space has this network."""
         try:
             self._choices(architecture)
         except _OutsideError:
@@ -297,7 +297,7 @@ class SearchSpace:
         return True
 
     def _choices(self, architecture: Architecture) -> list[Choice]:
-        """One choice a group that together make ``architecture``."""
+        """One choice for each group; together they give ``architecture``. Raises `_OutsideError`."""
         if architecture.skeleton != self.skeleton:
             raise _OutsideError("the skeletons differ")
         sites = sites_of(self.skeleton)
@@ -311,7 +311,7 @@ class SearchSpace:
             if first in alike and all(other == first for other in others):
                 choices.append(first)
                 continue
-            # Other parameters may come to the same network.
+            # Choices with other parameters may give the same network.
             outcome = self._outcome(group, (first, *others))
             if outcome not in outcomes:
                 where = f"{group.slot} of {spans(self.skeleton, group.blocks)}"
@@ -319,14 +319,15 @@ class SearchSpace:
             choices.append(outcomes[outcome][0])
         return choices
 
-    # --- known placements ---------------------------------------------------------------------------------------------
+    # --- baselines ----------------------------------------------------------------------------------------------------
 
     def hand_placements(self) -> dict[str, Architecture]:
-        """The placements that papers made by hand, in the space or not: ``plain``, ``se``, ``cbam``, ``aa``, ``aw``.
+        """The baselines, which papers place by a fixed rule: ``plain``, ``se``, ``cbam``, ``aa``, ``aw``.
 
-        SE and CBAM refine every block, AW replaces every convolution that it can, and AA those of all stages but the
-        first (Bello et al. 2019, section 4.2). Parameters are the first that the space lists for the option, otherwise
-        the option's defaults. A site where these cannot stand stays empty, a placement without any site is left out.
+        SE and CBAM refine every block. AW replaces every convolution that it can. AA does so in all stages but the
+        first (Bello et al. 2019, section 4.2). A baseline uses the first parameters that the space lists for the
+        option, or else the option's defaults. Sites where these are impossible stay empty. A baseline without any site
+        is left out. Baselines may lie outside the space.
         """
         found = {"plain": self.plain()}
         for option, slot in _BY_HAND.items():
@@ -352,7 +353,7 @@ class SearchSpace:
         return placements
 
     def dump(self) -> str:
-        """YAML in the one grammar, without what has its default: parsed again, an equal space."""
+        """YAML in the one grammar, without values at their defaults. Parsing it gives an equal space."""
         return write_file(self.name, self.skeleton, self.offers, tie=self.tie)
 
 

@@ -1,11 +1,11 @@
-"""YAML with positions, and errors that a person can act on.
+"""YAML with line numbers, and errors that a person can act on.
 
 `read_yaml` keeps the line of every value and refuses what a configuration never needs: tags, repeated keys, aliases
-that unfold without end. `validate` checks a document against a pydantic model. Both collect problems rather than stop
-at the first, so a file is reported whole: one `Problem` a line, ``file:line: key: what is wrong, what is allowed``.
+that contain themselves. `validate` checks a document against a pydantic model. Both report all problems of a file, not
+only the first. Each `Problem` prints as one line, ``file:line: key: what is wrong, what is allowed``.
 
-Plain scalars follow YAML 1.2, where PyYAML follows 1.1: ``no`` and ``off`` are text, ``1e-3`` is a number and ``12:30``
-is not.
+Plain scalars follow YAML 1.2, while PyYAML follows 1.1: ``no`` and ``off`` are text, ``1e-3`` is a number and ``12:30``
+is text.
 """
 
 import difflib
@@ -25,7 +25,7 @@ from search_spaces.errors import UserFacingError, printable
 
 MAX_BYTES = 1 << 20
 MAX_NODES = 10_000
-"""Values in a document, those that aliases repeat included."""
+"""Largest number of values in a document, including those that aliases repeat."""
 MAX_DEPTH = 32
 
 MAX_SEED = 2**32 - 1
@@ -33,14 +33,14 @@ MAX_SEED = 2**32 - 1
 
 Scalar: TypeAlias = bool | int | float | str | None
 KeyPath: TypeAlias = tuple[str | int, ...]
-"""The way to a value: keys of mappings and indices of lists."""
+"""Path to a value: keys of mappings and indices of lists."""
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong in one place. ``file`` is a path, or ``--set key=value`` for what the command line gave."""
+    """One problem in one place. ``file`` is a path, or ``--set key=value`` for a value from the command line."""
 
     file: str
     line: int | None
@@ -54,7 +54,7 @@ class Problem:
 
 
 class FileError(UserFacingError, ValueError):
-    """A file that cannot be used, with all its problems. Its text has one line a problem, a hundred at most."""
+    """A file cannot be used; lists all its problems. The text has one line per problem, for at most 100 of them."""
 
     names_file = True
 
@@ -73,7 +73,7 @@ class FileError(UserFacingError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class _Node:
-    """A value and where it stands. An entry of a mapping has its key's line too: a block's value starts below it."""
+    """A value and its place. A mapping's entry also has the line of its key, because its value may start below that."""
 
     value: "Scalar | list[_Node] | dict[str, _Node]"
     file: str
@@ -98,9 +98,9 @@ class _Node:
 
 @dataclass(frozen=True)
 class Document:
-    """What a file holds, with the place of every value and the problems met while reading.
+    """The contents of a file, with the place of every value and the problems found while reading.
 
-    ``readable`` is False where there is nothing to check further: a missing file, broken syntax.
+    ``readable`` is False if the contents cannot be checked: the file is missing, or its syntax is broken.
     """
 
     source: str
@@ -112,7 +112,7 @@ class Document:
 
     @cached_property
     def data(self) -> Any:  # noqa: ANN401 - whatever the file holds
-        """The document as plain dicts, lists and scalars; of a key written twice, the first."""
+        """The document as plain dicts, lists and scalars. For a key that is written twice, the first value counts."""
         return self.root.plain()
 
     def get(self, path: KeyPath) -> Any:  # noqa: ANN401 - whatever the file holds
@@ -123,7 +123,7 @@ class Document:
         return None if node is None else node.plain()
 
     def place(self, path: KeyPath) -> tuple[str, int | None]:
-        """File and line of the deepest part of ``path`` that is there."""
+        """File and line of the deepest part of ``path`` that exists."""
         node = self.root
         file, line = node.file, node.line
         for key in path:
@@ -135,14 +135,14 @@ class Document:
         return file, line
 
     def problem(self, path: KeyPath, message: str, *, key: str | None = None) -> Problem:
-        """A problem with the value at ``path``; ``key`` if the path reads better otherwise."""
+        """A problem with the value at ``path``. The message shows ``key`` in place of the path if it is given."""
         file, line = self.place(path)
         return Problem(file, line, dotted(path) if key is None else key, message)
 
     def with_overrides(self, assignments: Iterable[str]) -> "Document":
-        """This document with ``key.path=value`` set, in turn. Missing mappings are made.
+        """This document after each ``key.path=value`` in turn; missing mappings are created.
 
-        The values are YAML, but for comments: a shell's line has none, and ``data.root=my pictures #2`` is a folder.
+        Values are YAML without comments: ``data.root=my pictures #2`` names a folder.
         """
         root, problems = self.root, list(self.problems)
         for assignment in assignments:
@@ -165,7 +165,7 @@ class Document:
         return replace(self, root=root, problems=tuple(problems))
 
     def over(self, base: "Document") -> "Document":
-        """This document, with what it leaves out or empty taken from ``base``; every value keeps its own place."""
+        """This document on top of ``base``, which supplies missing and empty values. Every value keeps its place."""
         return replace(
             self,
             root=_laid_over(self.root, base.root),
@@ -175,10 +175,10 @@ class Document:
 
 
 def read_yaml(path_or_text: Path | str, source: str | None = None) -> Document:
-    """Read one YAML document: a `Path` is opened, a ``str`` is the text itself.
+    """Reads one YAML document: a `Path` is opened, a ``str`` is the text itself.
 
-    ``source`` names it in problems (default: the path). Nothing is raised for what is wrong with the file; the
-    document's ``problems`` say it.
+    Problems call the file ``source`` (default: the path). Nothing is raised for a bad file: the document's ``problems``
+    say what is wrong.
     """
     name = source if source is not None else str(path_or_text) if isinstance(path_or_text, Path) else "<string>"
     if isinstance(path_or_text, str):
@@ -201,7 +201,7 @@ def read_yaml(path_or_text: Path | str, source: str | None = None) -> Document:
 
 def _read_text(text: str, name: str, *, lines: bool = True, may_be_empty: bool = False) -> Document:
     if len(text.encode("utf-8", "replace")) > MAX_BYTES:
-        return _unreadable(name, None, f"is larger than {MAX_BYTES >> 20} MiB; no configuration is")
+        return _unreadable(name, None, f"is larger than {MAX_BYTES >> 20} MiB, the limit for a configuration")
     reader = _Reader(name, lines)
     try:
         root = reader.read(text)
@@ -243,7 +243,7 @@ def _unreadable(name: str, line: int | None, message: str) -> Document:
 
 
 class _StopReadingError(Exception):
-    """Reading on would be of no use, or dangerous."""
+    """Stops the reader: the rest of the file is useless or dangerous."""
 
     def __init__(self, document: Document) -> None:
         self.document = document
@@ -263,7 +263,7 @@ class _Open:
 
 @dataclass
 class _Reader:
-    """Builds nodes from PyYAML's events, one loop and no recursion: depth and size are bounded while reading."""
+    """Builds nodes from PyYAML's events in one loop without recursion, and checks depth and size meanwhile."""
 
     name: str
     lines: bool
@@ -289,7 +289,7 @@ class _Reader:
                     self.no_tag(event.tag, line)
                     if any("\ud800" <= char <= "\udfff" for char in event.value):
                         self.stop(line, "an escape such as \\ud800 is half a character; write the character itself")
-                    # A key is a name whatever it looks like: `1_0:` and `null:` are "1_0" and "null".
+                    # A key is always text: `1_0:` and `null:` are "1_0" and "null".
                     plain = event.implicit[0] and event.style is None and not self.expects_key
                     node = _Node(_scalar(event.value) if plain else event.value, self.name, line)
                     if event.anchor is not None:
@@ -317,10 +317,10 @@ class _Reader:
         return bool(self.stack) and isinstance(self.stack[-1].items, dict) and self.stack[-1].key is None
 
     def add(self, node: _Node, line: int | None, *, counted: bool = False) -> None:
-        """Put a finished node where the innermost open collection expects it."""
+        """Adds a finished node to the innermost open collection."""
         self.count += 1 if counted else node.size
         if self.count > MAX_NODES:
-            self.stop(line, f"holds more than {MAX_NODES} values once its aliases are unfolded")
+            self.stop(line, f"has more than {MAX_NODES} values, counting what aliases repeat")
         if not self.stack:
             self.root = node
             return
@@ -338,7 +338,7 @@ class _Reader:
         assert isinstance(top.items, dict)
         if isinstance(node.value, dict | list):
             self.stop(line, "a list or a mapping cannot be a key; keys are names (quote one that starts with [ or {)")
-        # Only an alias can bring anything but text.
+        # Only an alias can make a key that is not text.
         top.key, top.key_line = node.value if isinstance(node.value, str) else json.dumps(node.value), line
         top.repeats = top.key in top.items
         if top.repeats:
@@ -352,7 +352,7 @@ class _Reader:
             self.stop(line, f"*{anchor} refers to nothing; a name that begins with * must be quoted")
         node = self.anchors[anchor]
         if node is None:
-            self.stop(line, f"*{anchor} refers to a value that holds it")
+            self.stop(line, f"*{anchor} refers to a value that contains it")
         return node
 
     def no_tag(self, tag: str | None, line: int | None) -> None:
@@ -378,10 +378,10 @@ _WORDS: Mapping[str, Scalar] = {
 
 
 def _scalar(text: str) -> Scalar:
-    """What a plain (unquoted) scalar means."""
+    """The value of a plain (unquoted) scalar."""
     if text in _WORDS:
         return _WORDS[text]
-    # Nobody means a number of a thousand digits, and Python refuses to convert one.
+    # Longer digit strings are surely text, and Python refuses to convert very long ones.
     if len(text) <= 64:
         if _INT.fullmatch(text):
             return int(text.rstrip("_").replace("_", ""))
@@ -391,7 +391,7 @@ def _scalar(text: str) -> Scalar:
 
 
 def _syntax_message(error: yaml.MarkedYAMLError) -> str:
-    """PyYAML's finding in words for someone who does not know its grammar."""
+    """PyYAML's error in words for a reader who does not know the YAML grammar."""
     problem, context = error.problem or "", error.context or ""
     if context == "while scanning an alias":
         return 'a name that begins with * must be quoted: "*"'
@@ -406,20 +406,20 @@ def _syntax_message(error: yaml.MarkedYAMLError) -> str:
         close, kind = ("]", "list") if "sequence" in context else ("}", "mapping")
         begins = error.context_mark.line + 1 if error.context_mark is not None else 0
         here = "" if error.problem_mark is None or error.problem_mark.line + 1 == begins else f" of line {begins}"
-        return f"the {kind} in brackets{here} lacks a comma or its closing {close}"
+        return f"the {kind} in brackets{here} has no closing {close}, or a comma is missing"
     if context == "while scanning a quoted scalar":
-        return "a text in quotes begins here and has no closing quote"
+        return "a quoted text begins here and has no closing quote"
     if problem == "mapping values are not allowed here":
-        return "a ':' that is not expected here; check the indentation above, and quote a text that holds ': '"
+        return "a ':' is not expected here; check the indentation above, and quote a text that contains ': '"
     if context in ("while parsing a block mapping", "while parsing a block collection"):
-        return "the indentation does not fit the lines above; keys of one mapping start in the same column"
+        return "the indentation does not match the lines above; all keys of a mapping start in the same column"
     if context == "while scanning a simple key":
-        return "a key without its ':'; write key: value"
+        return "a key has no ':'; write key: value"
     return f"not valid YAML: {', '.join(filter(None, (context, problem)))}"
 
 
 def _laid_over(node: _Node, base: _Node) -> _Node:
-    """``node`` with the entries that only ``base`` has, at every depth; lists are not merged."""
+    """``node`` plus the entries that only ``base`` has, at every depth. Lists are not merged."""
     if not (isinstance(node.value, dict) and isinstance(base.value, dict)):
         return base if node.value is None else node
     both = {key: _laid_over(child, base.value[key]) for key, child in node.value.items() if key in base.value}
@@ -454,7 +454,7 @@ def _assign(node: _Node, path: Sequence[str], value: _Node, file: str) -> "_Node
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what `read_yaml` would not take for text: PyYAML thinks of YAML 1.1, where ``1e3`` is text."""
+    """Quotes text that `read_yaml` would read as another type. PyYAML follows YAML 1.1, where ``1e3`` is text."""
 
     def ignore_aliases(self, data: object) -> bool:
         del data
@@ -470,7 +470,7 @@ _Dumper.add_representer(str, _represent_text)
 
 
 def write_yaml(data: object) -> str:
-    """The YAML of plain data, in its order, for `read_yaml`. Innermost collections stand on one line."""
+    """YAML of plain data, for `read_yaml`. Keeps the order; writes each innermost collection on one line."""
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120)
 
 
@@ -478,13 +478,13 @@ def write_yaml(data: object) -> str:
 
 
 def validate(document: Document, model: type[ModelT], *, error: type[FileError] = FileError) -> ModelT:
-    """``document`` as ``model``.
+    """``document`` as an instance of ``model``.
 
-    Values are taken as written: ``"3"`` is no number and 3 is no text, but a list may become a tuple and text a path or
-    an enum, as in pydantic's strict JSON mode.
+    Values are not converted: ``"3"`` is not a number and 3 is not text. But a list may become a tuple, and text a path
+    or an enum, as in pydantic's strict JSON mode.
 
     Raises:
-        FileError: of the type ``error``, with the problems of reading and those of the model together.
+        FileError: an ``error`` with all problems, those found while reading and those of the model.
     """
     value, problems = check(document, model)
     if value is None or document.problems:
@@ -493,12 +493,12 @@ def validate(document: Document, model: type[ModelT], *, error: type[FileError] 
 
 
 def check(document: Document, model: type[ModelT], at: KeyPath = ()) -> tuple[ModelT | None, list[Problem]]:
-    """The part of ``document`` at ``at`` as ``model``, or None and what is wrong there."""
+    """The part of ``document`` at ``at`` as an instance of ``model``; or None, and the problems there."""
     if not document.readable:
         return None, []
     data = document.get(at)
     try:
-        # Through JSON: in its strict mode lists may become tuples, and nothing else changes type.
+        # We go through JSON because pydantic's strict JSON mode allows a tuple to be written as a list.
         return model.model_validate_json(json.dumps(data), strict=True), []
     except ValidationError as error:
         found: dict[KeyPath, list[_Finding]] = {}
@@ -532,7 +532,7 @@ class _Finding:
 
 
 def _merge(findings: Sequence[_Finding]) -> str:
-    """One message for a value; a union of types reports every member that the value is not."""
+    """One message for a value; pydantic reports every member of a union that does not match."""
     expected = list(dict.fromkeys(finding.expected for finding in findings if finding.expected))
     if expected:
         if "a number" in expected and "a whole number" in expected:
@@ -577,7 +577,7 @@ _EXPECTED: Mapping[str, str] = {
     "too_short": "a list of at least {min_length}",
     "too_long": "a list of at most {max_length}",
 }
-"""pydantic's kind of error -> what it would have accepted."""
+"""pydantic's type of error -> the values that it accepts."""
 
 
 def _explain(detail: Mapping[str, Any], model: type[BaseModel], data: object) -> _Finding:
@@ -608,7 +608,7 @@ def _explain(detail: Mapping[str, Any], model: type[BaseModel], data: object) ->
 
 
 def _any_of(choices: str) -> str:
-    """``'a', 'b'`` as ``'a' or 'b'``: pydantic joins tags by commas and literals by "or"."""
+    """``'a', 'b'`` -> ``'a' or 'b'``. pydantic joins tags with commas, but literals with "or"."""
     if " or " in choices or ", " not in choices:
         return choices
     head, _, last = choices.rpartition(", ")
@@ -616,7 +616,7 @@ def _any_of(choices: str) -> str:
 
 
 def _document_path(loc: Sequence[str | int], data: object, *, keep_last: bool) -> KeyPath:
-    """pydantic's location without the names of union members, which are no keys of the document."""
+    """pydantic's location without the names of union members, which are not keys of the document."""
     path: list[str | int] = []
     here: Any = data
     for index, part in enumerate(loc):
@@ -631,7 +631,7 @@ def _document_path(loc: Sequence[str | int], data: object, *, keep_last: bool) -
 
 
 def _fields(model: type[BaseModel], loc: Sequence[str | int]) -> Mapping[str, Any]:
-    """The fields that pydantic's location ``loc`` may have, by the name used in files."""
+    """The fields allowed at pydantic's location ``loc``, by their name in files."""
     return {
         info.alias or name: info
         for candidate in _walk(model, loc)
@@ -662,7 +662,7 @@ def _walk(annotation: object, loc: Sequence[str | int]) -> list[object]:
             if head in (name, info.alias):
                 return _walk(info.annotation, rest)
             if head in get_args(info.annotation):
-                # A tagged union puts the tag of the member between its key and the member's own.
+                # In pydantic's location of a tagged union the member's tag follows the union's key.
                 return _walk(annotation, rest)
     return []
 
@@ -671,7 +671,7 @@ def _walk(annotation: object, loc: Sequence[str | int]) -> list[object]:
 
 
 def dotted(path: Sequence[str | int | None]) -> str:
-    """A key path as users write it: ``objectives[0].name``."""
+    """A key path as a user would write it: ``objectives[0].name``."""
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
@@ -679,7 +679,7 @@ def dotted(path: Sequence[str | int | None]) -> str:
 
 
 def show(value: object) -> str:
-    """A value as a file would have it, short."""
+    """A short form of a value, as it would look in a file."""
     match value:
         case None:
             return "empty"
@@ -696,14 +696,14 @@ def show(value: object) -> str:
 
 
 def unknown(kind: str, name: str, names: Iterable[str]) -> str:
-    """That ``name`` is no ``kind``, what it may have meant, and what there is."""
+    """A message for an unknown ``name`` of a ``kind``: the most similar name, and all allowed names."""
     names = list(names)
     known = f"; allowed: {', '.join(names)}" if names else ""
     return f"unknown {kind} {show(name)}{nearest(name, names)}{known}"
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """``" (did you mean 'x'?)"``, or nothing where no name is near."""
+    """``" (did you mean 'x'?)"``, or an empty string if no name is similar."""
     by_lower = {candidate.lower(): candidate for candidate in names}
     close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
     return f" (did you mean {by_lower[close[0]]!r}?)" if close else ""

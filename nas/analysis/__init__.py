@@ -1,4 +1,4 @@
-"""What a run's trials say: the front, how it grew, where which attention pays, and what of it is noise."""
+"""Analyses the trials of a run: the Pareto front, its growth, the effect of each placement, and the noise."""
 
 from nas.analysis.account import Account, account
 from nas.analysis.effects import Effect, effects

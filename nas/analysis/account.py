@@ -1,4 +1,4 @@
-"""Where a run's proposals and epochs went, and what was saved."""
+"""Counts how a run's proposals ended and where its epochs were spent."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,11 +9,11 @@ from nas.search.records import TrialRecord
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Proposals by what became of them, epochs by what they were spent on.
+    """Proposals by their outcome, and epochs by their purpose.
 
-    ``duplicates`` were known and cost nothing; ``rejected`` by the stage that found them over budget. ``full_epochs``:
-    what the launched architectures would have cost at full length; ``epochs``: what they did cost;
-    ``finalist_epochs``: of the repetitions, in neither.
+    ``duplicates``: proposals with a known result; they cost nothing. ``rejected``: proposals over budget, by the stage
+    that found it. ``epochs``: spent on launched architectures; ``full_epochs``: needed to train all of these in full.
+    ``finalist_epochs``: spent on the finalists' repetitions; the other two counts exclude them.
     """
 
     proposals: int
@@ -29,7 +29,7 @@ class Account:
 
 
 def account(trials: Sequence[TrialRecord], epochs: int) -> Account:
-    """Adds up a run's trials; `epochs` is the proxy's full length."""
+    """The account of a run's trials; `epochs` is the full length of a trial."""
     searched = [trial for trial in trials if not trial.origin.is_finalist]
     launched = [trial for trial in searched if trial.plan is not None]
     status = Counter(trial.status for trial in launched)

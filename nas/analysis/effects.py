@@ -1,4 +1,4 @@
-"""Where which kind of attention pays: the part of accuracy that each placement explains, all others held equal."""
+"""How much each placement adds to the accuracy, with all other placements held equal."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from nas.search.records import ACCURACY, TrialRecord
 from search_spaces.sites import EMPTY, Slot
 
 _SHRINKAGE = 1.0
-"""Ridge penalty, in trials: a placement tried once is believed by half."""
+"""Ridge penalty, in trials: the effect of a placement that was tried once is halved."""
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What an option in a slot of a block adds to validation accuracy (a share), against leaving the slot empty."""
+    """The validation accuracy (from 0 to 1) that an option in a slot of a block adds to that of the empty slot."""
 
     block: str
     slot: Slot
@@ -26,15 +26,16 @@ class Effect:
 def effects(trials: Sequence[TrialRecord], epochs: int) -> list[Effect]:
     """Main effects of placements on accuracy, by ridge regression over the trials trained for `epochs`.
 
-    Trials differ in many places at once, so a mean per placement would credit each with its company. The regression has
-    a column per (block, slot, option), zero where the slot is empty, and shrinks what was seldom tried towards none.
+    Trials differ in many places at once, so the mean over the trials with a placement would include effects of their
+    other placements. The regression has a column per (block, slot, option), which is 0 where the slot is empty. It
+    shrinks the effects of rarely tried placements towards 0.
 
     Args:
-        trials: Of a run; those that did not reach `epochs` are left out, for their accuracy is not comparable.
-        epochs: The proxy's full length.
+        trials: Of a run. Trials that did not reach `epochs` are left out: their accuracies are not comparable.
+        epochs: The full length of a trial.
 
     Returns:
-        One effect a column, in the order of the network.
+        One effect per column, in the order of the network.
     """
     reached = [trial for trial in trials if trial.plan is not None and epochs in trial.epochs]
     placed = [_placed(trial) for trial in reached]
@@ -55,7 +56,7 @@ def effects(trials: Sequence[TrialRecord], epochs: int) -> list[Effect]:
 
 
 def as_table(found: Sequence[Effect]) -> Mapping[str, Mapping[str, float]]:
-    """option -> block -> gain in percentage points, as a picture wants it."""
+    """option -> block -> gain in percentage points, for plots."""
     table: dict[str, dict[str, float]] = {}
     for effect in found:
         table.setdefault(effect.option, {})[effect.block] = 100 * effect.gain

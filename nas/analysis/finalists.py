@@ -1,8 +1,8 @@
-"""What the finalists' repetitions with other seeds say: which differences are real, and which are noise.
+"""Compares the finalists by their repetitions with new seeds: which differences are real, and which are noise.
 
-The value by which a finalist was chosen is the highest of many, so it is too high on average; it is left out, and only
-the repetitions count. All finalists are taken to vary alike between seeds: with two or three repetitions each, a
-variance of one's own would be no estimate at all.
+The value by which the search selected a finalist is biased upwards, because it is the highest of many. So only the
+repetitions count. We assume the same variance between seeds for all finalists, because two or three repetitions are
+too few to estimate a variance for each.
 """
 
 from collections.abc import Sequence
@@ -17,18 +17,18 @@ from nas.search.records import Objective, TrialRecord, accuracy_among
 
 _DRAWS = 20_000
 _DRAWS_OF_PAIRS = 5_000
-"""Of whom every pair is compared: n times the memory."""
+"""Fewer draws where all pairs of the n finalists are compared, which needs n times the memory."""
 _SMALLEST_VARIANCE = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
 class Finalist:
-    """A member of the front that was trained again.
+    """An architecture that was trained again with new seeds.
 
-    ``trial``: the one of the search. ``accuracies``: what is averaged. ``mean``, ``low``, ``high``: accuracy and its
-    95 % interval. ``on_front``: the probability that, of the finalists, it is on the front. ``groups``: the groups
-    that it belongs to, by number; two finalists that share one cannot be told apart in accuracy. Group 0 holds the
-    most accurate: any of its members may be the best.
+    ``trial``: its trial in the search. ``accuracies``: those that ``mean`` averages. ``low``, ``high``: the 95 %
+    interval of the mean. ``on_front``: the probability that it is on the Pareto front of the finalists. ``groups``: the
+    numbers of its groups. Finalists of one group do not differ significantly in accuracy. Group 0 has the most accurate
+    ones: any of its members may be the best.
     """
 
     trial: TrialRecord
@@ -41,22 +41,23 @@ class Finalist:
 
 
 def finalists(trials: Sequence[TrialRecord], objectives: Sequence[Objective]) -> list[Finalist]:
-    """The finalists whose repetitions are complete, most accurate first.
+    """The finalists with complete repetitions, most accurate first.
 
-    With one repetition each there is no variance to see between them; the value of the search is then counted as well.
+    If every finalist has only one repetition, there is no variance to estimate, so the search's value counts as well.
 
-    Given the pooled variance s^2 of nu degrees of freedom, the true means are drawn from their posterior under
-    Jeffreys' prior: sigma^2 ~ nu s^2 / chi^2_nu, mu_i ~ N(mean_i, sigma^2 / k_i). Intervals and probabilities are
-    shares of the draws. Two finalists can be told apart if the difference of their means exceeds its standard error by
-    more than 95 % of the draws' largest such excess, over all pairs at once (Tukey & Kramer, by simulation); groups
-    are the longest stretches of the order in which no pair can. Costs count as they are.
+    Given the pooled variance s^2 with nu degrees of freedom, the true means are drawn from their posterior under
+    Jeffreys' prior: sigma^2 ~ nu s^2 / chi^2_nu, mu_i ~ N(mean_i, sigma^2 / k_i). Intervals are quantiles of the draws,
+    and probabilities are shares of them. Two finalists differ significantly if the difference of their means, divided
+    by its standard error, exceeds the 95 % quantile (over draws) of the largest such ratio among all pairs
+    (Tukey-Kramer, by simulation). Groups are the longest stretches of the order without a significant difference.
+    Costs are taken as exact.
 
     Args:
         trials: Of a run.
         objectives: Of the run, accuracy among them.
 
     Returns:
-        Nothing if accuracy is not an objective, or nothing was repeated.
+        An empty list if accuracy is not an objective, or if no repetition is complete.
     """
     place = accuracy_among([objective.metric for objective in objectives])
     if place is None:
@@ -82,7 +83,7 @@ def finalists(trials: Sequence[TrialRecord], objectives: Sequence[Objective]) ->
     rng = np.random.default_rng(0)
     sigma = np.sqrt(variance * freedom / rng.chisquare(freedom, size=(_DRAWS, 1)))
     draws = means + sigma * rng.normal(size=(_DRAWS, len(order))) / np.sqrt(counts)
-    low, high = np.clip(np.quantile(draws, [0.025, 0.975], axis=0), 0.0, 1.0)  # no accuracy lies beyond
+    low, high = np.clip(np.quantile(draws, [0.025, 0.975], axis=0), 0.0, 1.0)
     on_front = _front_shares(
         draws[:_DRAWS_OF_PAIRS], [values_of(by_number[number]) for number in order], objectives, place
     )
@@ -102,7 +103,7 @@ def finalists(trials: Sequence[TrialRecord], objectives: Sequence[Objective]) ->
 
 
 def values_of(trial: TrialRecord) -> tuple[float, ...]:
-    """The objectives of a trial that is complete."""
+    """The values of a complete trial, one per objective."""
     assert trial.values is not None, trial.number
     return trial.values
 
@@ -110,9 +111,10 @@ def values_of(trial: TrialRecord) -> tuple[float, ...]:
 def _front_shares(
     draws: NDArray[np.float64], values: Sequence[Sequence[float]], objectives: Sequence[Objective], place: int
 ) -> NDArray[np.float64]:
-    """The share of accuracies drawn [draws, n] in which each of n finalists is on their front.
+    """For each of n finalists, the share of the draws [draws, n] in which it is on their Pareto front.
 
-    Draws are never equal, so one is off it exactly if another is more accurate and nowhere dearer.
+    Two draws are never equal, so a finalist is off the front exactly if another is more accurate and no cost of that
+    one is higher.
     """
     costs = np.delete(minimised(values, [objective.direction for objective in objectives]), place, axis=1)
     no_dearer = (costs[:, None, :] <= costs[None, :, :]).all(axis=2)
@@ -124,7 +126,7 @@ def _front_shares(
 def _groups(
     means: NDArray[np.float64], counts: NDArray[np.int64], variance: float, draws: NDArray[np.float64]
 ) -> list[range]:
-    """The longest stretches of finalists, by falling mean, of which no two can be told apart."""
+    """The longest stretches of finalists, by falling mean, in which no two differ significantly."""
     n = len(means)
     pairs = list(combinations(range(n), 2))
     if not pairs:

@@ -1,4 +1,4 @@
-"""The Pareto front of a run's trials, how it grew, and the members that people ask for."""
+"""The Pareto front of a run's trials, its growth, and the selection of one trial."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,10 @@ from nas.search.records import Objective, TrialRecord, accuracy_among
 
 @dataclass(frozen=True, slots=True)
 class FrontGrowth:
-    """The search after one more trial was trained in full: share of the reference box, members of the front."""
+    """The state of the search after trial ``number`` was trained in full.
+
+    ``hypervolume``: share of the reference box. ``front``: number of members.
+    """
 
     number: int
     hypervolume: float
@@ -21,12 +24,12 @@ class FrontGrowth:
 
 
 def searched(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """The trials that were trained in full to be compared: no repetitions with other seeds, no known results."""
+    """The trials that the search trained in full: no repetitions of finalists, no duplicates."""
     return [t for t in trials if t.status == "complete" and not t.origin.is_finalist]
 
 
 def front_of(trials: Sequence[TrialRecord], objectives: Sequence[Objective]) -> list[TrialRecord]:
-    """The members of the front, by the last objective."""
+    """The members of the Pareto front, sorted by the last objective."""
     complete = searched(trials)
     if not complete:
         return []
@@ -38,12 +41,12 @@ def front_of(trials: Sequence[TrialRecord], objectives: Sequence[Objective]) -> 
 def progress(
     trials: Sequence[TrialRecord], objectives: Sequence[Objective], reference: Mapping[str, float]
 ) -> list[FrontGrowth]:
-    """The search after each trial that was trained in full, in the order of their numbers.
+    """The state of the search after each trial that was trained in full, in the order of their numbers.
 
     Args:
         trials: Of a run.
         objectives: Of the run.
-        reference: The corner that hypervolume is counted from, as the engine chose it.
+        reference: The reference point of the hypervolume, as the engine chose it.
     """
     growing = GrowingFront(objectives, reference)
     for trial in searched(trials):
@@ -52,7 +55,7 @@ def progress(
 
 
 class GrowingFront:
-    """A front to which trials are added as they are trained in full; ``series``: the search after each of them."""
+    """A Pareto front that grows trial by trial; ``series``: the state of the search after each trial."""
 
     def __init__(self, objectives: Sequence[Objective], reference: Mapping[str, float]) -> None:
         self._objectives = objectives
@@ -61,8 +64,8 @@ class GrowingFront:
         self.series: list[FrontGrowth] = []
 
     def add(self, trial: TrialRecord) -> None:
-        """Adds a trial of the search that is complete."""
-        # Only members of the front so far can matter: the whole stays linear in the trials.
+        """Adds a trial that the search trained in full."""
+        # Only members of the current front matter, which keeps the time linear in the number of trials.
         point = _points([trial], self._objectives)
         self._members = point if self._members is None else _front_with(self._members, point[0])
         volume = relative_hypervolume(self._members, self._reference, self._objectives)
@@ -70,13 +73,13 @@ class GrowingFront:
 
 
 def select(trials: Sequence[TrialRecord], objectives: Sequence[Objective], which: str) -> TrialRecord:
-    """The trial that `which` names: ``best`` (highest accuracy), ``knee`` (most for least), or a trial's number.
+    """The trial that `which` names: ``best`` (highest accuracy), ``knee`` (best compromise), or a trial's number.
 
-    Where finalists were trained again, best and knee are among them, by the means of their repetitions: the best of one
-    seed is no winner. Else they are among the front's members.
+    If finalists were trained again, best and knee are chosen among them, by the means of their repetitions, because one
+    seed is not enough for a comparison. Otherwise they are chosen among the members of the front.
 
     Raises:
-        ValueError: There is no such trial, it was never launched, or nothing is trained in full yet.
+        ValueError: There is no such trial, it was never launched, or no trial has been trained in full yet.
     """
     if which in ("best", "knee"):
         again = finalists(trials, objectives)

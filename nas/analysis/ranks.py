@@ -1,4 +1,4 @@
-"""How far two figures agree on an order."""
+"""Rank correlations."""
 
 import math
 from collections.abc import Sequence
@@ -21,13 +21,13 @@ def ranks(values: Sequence[float]) -> npt.NDArray[np.float64]:
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
-    """Spearman's: 1 for the same order, -1 for the opposite one; NaN where one of the two is constant.
+    """Spearman's rank correlation: 1 for the same order, -1 for the opposite one; NaN if either input is constant.
 
     Raises:
-        ValueError: they differ in length.
+        ValueError: the inputs differ in length.
     """
     if len(first) != len(second):
-        raise ValueError(f"{len(first)} values against {len(second)}: give one of each for every network")
+        raise ValueError(f"{len(first)} values against {len(second)}: both need one value for every network")
     a, b = ranks(first), ranks(second)
     if len(a) < 2 or a.std() == 0 or b.std() == 0:
         return float("nan")
@@ -35,10 +35,11 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def early_ranks(trials: Sequence[TrialRecord]) -> dict[int, float]:
-    """How well accuracies told the end when trials were stopped: epoch -> rank correlation with the last epoch.
+    """How well accuracy predicts the final one: epoch at which trials were stopped -> rank correlation with the last.
 
-    Of the trials trained in full, five at least; empty where nobody was stopped. They are the pick of those that were
-    launched, whose ranks lie closer together and agree less than everybody's.
+    Uses the trials that were trained in full, and leaves out epochs with fewer than five of them. It is empty if no
+    trial was stopped. Trials trained in full are the better ones, so their accuracies are closer together and the
+    correlation is lower than it would be for all launched trials.
     """
     complete = searched(trials)
     stops = sorted({trial.last_epoch for trial in trials if trial.status == "stopped"})

@@ -1,4 +1,4 @@
-"""The other half of `search_spaces.FAMILIES`: how each family's network is built and what its fixed parts cost."""
+"""How to build the network of each skeleton family in `search_spaces.FAMILIES`, and what its fixed parts cost."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ from nas.skeletons.network import Network, Place
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """``build(skeleton, place)`` makes the network; ``cost(skeleton)`` is everything in it but the slots.
+    """``build(skeleton, place)`` makes the network; ``cost(skeleton)`` is the cost of everything outside the slots.
 
-    Both take the declaration of their own family.
+    ``skeleton`` is an instance of the family's class in `search_spaces.FAMILIES`.
     """
 
     build: Callable[[Any, Place], Network]
@@ -39,6 +39,6 @@ SKELETONS: Mapping[str, Family] = {
     "bn_inception": Family(bn_inception.build, bn_inception.cost),
     "inception_resnet_v2": Family(inception_resnet_v2.build, inception_resnet_v2.cost),
 }
-"""One row a family, the same names as `search_spaces.FAMILIES`; a test holds the two together."""
+"""One row per family. A test compares the names with `search_spaces.FAMILIES`."""
 
 __all__ = ["SKELETONS", "Family", "Network", "Place"]

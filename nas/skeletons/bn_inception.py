@@ -1,12 +1,13 @@
 """BN-Inception (Inception-v2).
 
 Paper: Ioffe and Szegedy, "Batch Normalization", ICML 2015, https://arxiv.org/abs/1502.03167, figure 5. Deviations: 4c
-and 4d project their pool to 128 channels, as in the Caffe models that the SE paper's figures come from (the figure has
-96); one pooled classifier, no auxiliary ones. Pools: strided ones are padded by one pixel and keep ceil(size / 2),
-where Caffe's have no padding, round up, and so stand one pixel further; average pools leave the padding out of the
-mean, Caffe's count it.
+and 4d project their pool to 128 channels, as in the Caffe models that the SE paper's results come from (figure 5 has
+96); there are no auxiliary classifiers. Pools with a stride are padded by one pixel and give ceil(size / 2), while
+Caffe's have no padding and round up, so that their windows are shifted by one pixel. Average pools exclude the padding
+from the mean, while Caffe's include it.
 
-Nothing is added here, so ``refine`` and ``after`` stand at the same place, behind the concatenation: refine first.
+There is no residual add here, so ``refine`` and ``after`` are at the same place, after the concatenation; ``refine``
+comes first.
 """
 
 from torch import nn
@@ -26,7 +27,7 @@ from search_spaces.skeletons.bn_inception import STEM, BNInception, InceptionUni
 
 
 def build(skeleton: BNInception, place: Place) -> Network:
-    """The network; ``place`` supplies what stands in each slot."""
+    """The network; ``place`` supplies the module of each slot."""
     first, second, third = STEM
     stem = nn.Sequential(
         *conv_norm_relu(skeleton.in_channels, first, 7, stride=2),
@@ -44,7 +45,7 @@ def build(skeleton: BNInception, place: Place) -> Network:
 
 
 def cost(skeleton: BNInception) -> Cost:
-    """Everything but the slots."""
+    """Cost of everything outside the slots."""
     first, second, third = STEM
     units = skeleton.units()
     half, quarter = -(-skeleton.image_size // 2), -(-skeleton.image_size // 4)

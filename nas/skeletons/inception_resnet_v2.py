@@ -1,7 +1,7 @@
 """Inception-ResNet-v2.
 
-Paper: Szegedy et al., AAAI 2017, https://arxiv.org/abs/1602.07261. Consulted: tensorflow/models' slim, whose widths it
-has (the paper's figures differ). Deviations: no auxiliary classifier, no dropout; BN with torch's epsilon and momentum.
+Paper: Szegedy et al., AAAI 2017, https://arxiv.org/abs/1602.07261. Consulted: tensorflow/models' slim; the widths are
+slim's (the paper's differ). Deviations: no auxiliary classifier, no dropout; BN with torch's epsilon and momentum.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ from search_spaces.skeletons.inception_resnet_v2 import HEAD_CHANNELS, Inception
 _Chain: TypeAlias = Sequence[tuple[int, int, int]]
 """A branch: convolutions of (out_channels, kernel height, kernel width), at stride 1 and "same" padding."""
 
-_FIRST: Sequence[_Chain] = (  # the mixed module that ends the stem; a pooled 1x1 of 64 stands beside these
+_FIRST: Sequence[_Chain] = (  # the mixed module at the end of the stem; it also has a branch of a pool and a 1x1 of 64
     [(96, 1, 1)],
     [(48, 1, 1), (64, 5, 5)],
     [(64, 1, 1), (96, 3, 3), (96, 3, 3)],
@@ -38,15 +38,15 @@ _RESIDUAL: Mapping[str, Sequence[_Chain]] = {
     "C": ([(192, 1, 1)], [(192, 1, 1), (224, 1, 3), (256, 3, 1)]),
 }
 _SCALE: Mapping[str, float] = {"A": 0.17, "B": 0.1, "C": 0.2}
-# The reduction before the first module of a kind: chains whose last 3x3 strides, beside a max-pool.
+# The reduction before the first module of a kind: chains whose last 3x3 has stride 2, parallel to a max-pool.
 _REDUCTION: Mapping[str, Sequence[_Chain]] = {
     "B": ([(384, 3, 3)], [(256, 1, 1), (256, 3, 3), (384, 3, 3)]),
     "C": ([(256, 1, 1), (384, 3, 3)], [(256, 1, 1), (288, 3, 3)], [(256, 1, 1), (288, 3, 3), (320, 3, 3)]),
 }
 
 
-class ResidualBlock(nn.Module):
-    """relu(x + scale refine(expand(branches(x)))), then what stands after it; the last block's sum is not rectified."""
+class ScaledResidualBlock(nn.Module):
+    """after(relu(x + scale refine(expand(branches(x))))); the last block of the network has no ReLU."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class ResidualBlock(nn.Module):
 
 
 def build(skeleton: InceptionResNetV2, place: Place) -> Network:
-    """The network; ``place`` supplies what stands in each slot."""
+    """The network; ``place`` supplies the module of each slot."""
     units = skeleton.units()
     widths = [320, *(unit.channels for unit in units)]
     blocks = []
@@ -95,7 +95,7 @@ def build(skeleton: InceptionResNetV2, place: Place) -> Network:
 
 
 def cost(skeleton: InceptionResNetV2) -> Cost:
-    """Everything but the slots."""
+    """Cost of everything outside the slots."""
     units = skeleton.units()
     total = _stem_cost(skeleton)
     entering, size = units[0].channels, units[0].size
@@ -133,12 +133,12 @@ def _stem_cost(skeleton: InceptionResNetV2) -> Cost:
     return total + conv_norm_cost(192, _POOLED, 1, fifth)
 
 
-def _block(unit: ResidualInception, place: Place, *, is_last: bool) -> ResidualBlock:
+def _block(unit: ResidualInception, place: Place, *, is_last: bool) -> ScaledResidualBlock:
     chains = [_chain(unit.channels, chain) for chain in _RESIDUAL[unit.kind]]
     if unit.kind == "A":
         chains[1][3] = place(unit.name, "conv")
     width = sum(chain[-1][0] for chain in _RESIDUAL[unit.kind])
-    return ResidualBlock(
+    return ScaledResidualBlock(
         Branches(*chains),
         conv(width, unit.channels, 1, bias=True),
         place(unit.name, "refine"),

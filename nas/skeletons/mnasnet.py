@@ -2,8 +2,8 @@
 
 Paper: Tan et al., "MnasNet: Platform-Aware Neural Architecture Search for Mobile", CVPR 2019,
 https://arxiv.org/abs/1807.11626, figure 7. Consulted: tensorflow/tpu's mnasnet. Deviations: no dropout before the
-classifier; BN with torch's epsilon and momentum; strided convolutions are padded alike on all sides, TensorFlow's
-"SAME" pads even maps more at the bottom and on the right, so weights from there see maps moved by a pixel.
+classifier; BN with torch's epsilon and momentum. Convolutions with a stride have the same padding on all sides, while
+TensorFlow's "SAME" pads even maps more at the bottom and right: with imported weights the maps are shifted by a pixel.
 """
 
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from search_spaces.skeletons.mnasnet import HEAD_CHANNELS, InvertedResidual, Mna
 
 
 class InvertedResidualBlock(nn.Module):
-    """refine(branch(x)), plus x where the shapes agree, then what stands after it."""
+    """after(refine(branch(x)) + x); without "+ x" if the block changes the shape."""
 
     def __init__(self, branch: nn.Module, refine: nn.Module, after: nn.Module, *, has_shortcut: bool) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class InvertedResidualBlock(nn.Module):
 
 
 def build(skeleton: MnasNet, place: Place) -> Network:
-    """The network; ``place`` supplies what stands in each slot."""
+    """The network; ``place`` supplies the module of each slot."""
     units = skeleton.units()
     return Network(
         conv_norm_relu(skeleton.in_channels, skeleton.stem_channels, 3, stride=2),
@@ -44,7 +44,7 @@ def build(skeleton: MnasNet, place: Place) -> Network:
 
 
 def cost(skeleton: MnasNet) -> Cost:
-    """Everything but the slots."""
+    """Cost of everything outside the slots."""
     units = skeleton.units()
     total = conv_norm_cost(skeleton.in_channels, skeleton.stem_channels, 3, -(-skeleton.image_size // 2))
     for unit in units:
@@ -81,5 +81,5 @@ def _block_cost(unit: InvertedResidual) -> Cost:
 
 
 def _own_se(unit: InvertedResidual) -> tuple[Site, Resolved]:
-    """A1's squeeze-and-excitation, behind the depthwise convolution."""
+    """Site and resolved values of A1's squeeze-and-excitation after the depthwise convolution."""
     return Site("refine", unit.expanded, unit.expanded, unit.out_size), {"hidden": unit.squeezed, "bias": True}

@@ -1,8 +1,8 @@
-"""MobileNet-V1: depthwise and pointwise convolutions in turn.
+"""MobileNet-V1: depthwise and pointwise convolutions alternate.
 
 Paper: Howard et al., "MobileNets", 2017, https://arxiv.org/abs/1704.04861, table 1. Deviations: none.
 
-Nothing is added here, so ``refine`` and ``after`` stand at the same place, behind the ReLU: refine first.
+There is no residual add here, so ``refine`` and ``after`` are at the same place, after the ReLU; ``refine`` is first.
 """
 
 from torch import nn
@@ -13,7 +13,7 @@ from search_spaces.skeletons.mobilenet_v1 import MobileNetV1, Separable
 
 
 def build(skeleton: MobileNetV1, place: Place) -> Network:
-    """The network; ``place`` supplies what stands in each slot."""
+    """The network; ``place`` supplies the module of each slot."""
 
     def block(unit: Separable) -> nn.Sequential:
         channels, out = unit.in_channels, unit.out_channels
@@ -32,7 +32,7 @@ def build(skeleton: MobileNetV1, place: Place) -> Network:
 
 
 def cost(skeleton: MobileNetV1) -> Cost:
-    """Everything but the slots."""
+    """Cost of everything outside the slots."""
     units = skeleton.units()
     total = conv_norm_cost(skeleton.in_channels, skeleton.stem_channels, 3, -(-skeleton.image_size // 2))
     for unit in units:

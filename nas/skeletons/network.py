@@ -1,4 +1,4 @@
-"""The network that every family builds, and the fixed parts that several families share, each beside its cost."""
+"""The network class of all families, and the fixed parts that several families share, with their costs."""
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
@@ -13,14 +13,14 @@ from search_spaces.sites import Slot
 
 
 class Place(Protocol):
-    """Builds what the architecture has put in a slot of a block; a skeleton asks once for every slot that it opens."""
+    """Builds the module that the architecture has in a slot. A skeleton calls it once for every open slot."""
 
     def __call__(self, block: str, slot: Slot) -> nn.Module:
         """``("layer2.0", "refine")`` -> the operator's module, or the skeleton's own."""
 
 
 class Network(nn.Module):
-    """Stem, stages and head, in that order. Submodules are named as blocks are: ``stages.layer2.0``."""
+    """Stem, stages and head, in that order. Submodules have the names of the blocks: ``stages.layer2.0``."""
 
     def __init__(self, stem: nn.Module, stages: Mapping[str, nn.Module], head: nn.Module) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Network(nn.Module):
         self.head = head
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
-        """The output of every stage by its name; the last one is what the head takes.
+        """The output of every stage, by the stage's name; the last one is the input of the head.
 
         Args:
             images: [batch, in_channels, H, W]; H and W need not be the skeleton's ``image_size``.
@@ -70,7 +70,7 @@ def conv_norm_relu(
 
 
 def conv_norm_cost(in_channels: int, out_channels: int, kernel_size: int, out_size: int, *, groups: int = 1) -> Cost:
-    """Of a convolution without bias and its BN, on a map whose output has side ``out_size``."""
+    """Cost of a convolution without bias and its BN; ``out_size`` is the side of the output map."""
     return conv_cost(in_channels, out_channels, kernel_size, out_size, groups) + norm_cost(out_channels)
 
 
@@ -80,12 +80,12 @@ def classifier(in_channels: int, num_classes: int) -> nn.Sequential:
 
 
 def linear_cost(in_features: int, out_features: int) -> Cost:
-    """Of a linear layer with bias, applied once."""
+    """Cost of a linear layer with bias, applied once."""
     return Cost((in_features + 1) * out_features, in_features * out_features)
 
 
 class Branches(nn.Module):
-    """Modules side by side, their outputs concatenated along the channels."""
+    """Parallel modules; concatenates their outputs along the channels."""
 
     def __init__(self, *branches: nn.Module) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class Branches(nn.Module):
 
 
 class PoolShortcut(nn.Module):
-    """Average pool by the stride and zeros for the channels that the input lacks: no parameters."""
+    """Average pool by the stride, and zeros for the missing channels; has no parameters."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""What the pre-activation families share: everything but the residual branch.
+"""The parts that the pre-activation families share: everything except the residual branch.
 
-A projection takes the activated input; identity and pooling shortcuts take the input itself. What follows a block sees
-the sum before the next activation.
+The input of a projection is the activated input of the block; identity and pooling shortcuts use the input itself. The
+slot ``after`` gets the sum, before the next block's activation.
 """
 
 from collections.abc import Callable
@@ -17,9 +17,9 @@ from search_spaces.skeletons.wide_resnet import WideResNet
 
 
 class PreactivationBlock(nn.Module):
-    """refine(branch(a)) + shortcut, a = relu(norm(x)), then what stands after it.
+    """after(refine(branch(a)) + skipped), where a = relu(norm(x)).
 
-    The shortcut is ``projection(a)``, or ``shortcut(x)`` where there is no projection.
+    ``skipped`` is ``projection(a)``, or ``shortcut(x)`` if there is no projection.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class PreactivationBlock(nn.Module):
 def network(
     skeleton: PreResNet | WideResNet, place: Place, branch: Callable[[ResidualUnit], nn.Module], *, bias: bool = False
 ) -> Network:
-    """The network; ``branch(unit)`` makes what stands between a block's first activation and ``refine``."""
+    """The network; ``branch(unit)`` makes the modules between a block's first activation and ``refine``."""
 
     def block(unit: ResidualUnit) -> PreactivationBlock:
         projects = unit.shortcut == "projection"
@@ -78,7 +78,7 @@ def network(
 def network_cost(
     skeleton: PreResNet | WideResNet, branch_cost: Callable[[ResidualUnit], Cost], *, bias: bool = False
 ) -> Cost:
-    """Everything but the slots; ``branch_cost(unit)`` is that of the fixed parts of ``branch(unit)``."""
+    """Cost of everything outside the slots; ``branch_cost(unit)`` gives the fixed parts of ``branch(unit)``."""
     units = skeleton.units()
     channels = units[-1].out_channels
     total = conv_cost(skeleton.in_channels, skeleton.width, 3, skeleton.image_size, bias=bias)

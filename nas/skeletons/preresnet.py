@@ -1,8 +1,8 @@
 """Pre-activation ResNet with bottlenecks, for small images.
 
 Paper: He et al., "Identity Mappings in Deep Residual Networks", ECCV 2016, https://arxiv.org/abs/1603.05027. Consulted:
-bearpaw/pytorch-classification, which the BAM paper's code builds on; it calls 18 bottlenecks a stage "110 layers".
-Deviation from it: a projection takes the activated input, as in the paper's own code.
+bearpaw/pytorch-classification, the base of the BAM paper's code; it calls 18 bottlenecks per stage "110 layers".
+Deviation from that code: the input of a projection is the activated input, as in He et al.'s code.
 """
 
 from torch import nn
@@ -15,7 +15,7 @@ from search_spaces.skeletons.residual import ResidualUnit
 
 
 def build(skeleton: PreResNet, place: Place) -> Network:
-    """The network; ``place`` supplies what stands in each slot."""
+    """The network; ``place`` supplies the module of each slot."""
 
     def branch(unit: ResidualUnit) -> nn.Module:
         mid = unit.mid_channels
@@ -31,7 +31,7 @@ def build(skeleton: PreResNet, place: Place) -> Network:
 
 
 def cost(skeleton: PreResNet) -> Cost:
-    """Everything but the slots."""
+    """Cost of everything outside the slots."""
 
     def branch_cost(unit: ResidualUnit) -> Cost:
         mid = unit.mid_channels

@@ -2,10 +2,10 @@
 
 Papers: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, https://arxiv.org/abs/1512.03385; Xie et
 al., "Aggregated Residual Transformations", CVPR 2017, https://arxiv.org/abs/1611.05431. Without attention the networks
-of 18 layers and more are torchvision's, parameter for parameter.
+of 18 layers and more have the same parameters as torchvision's.
 
-The last BN of every residual branch starts with scale 0 (Goyal et al., 2017, https://arxiv.org/abs/1706.02677): a block
-begins as the identity, whatever refines its output.
+The last BN of every residual branch starts with scale 0 (Goyal et al., 2017, https://arxiv.org/abs/1706.02677), so that
+a block begins as the identity, with any operator in ``refine``.
 """
 
 import torch.nn.functional as F
@@ -27,7 +27,7 @@ from search_spaces.skeletons.resnet import ResNet
 
 
 class ResidualBlock(nn.Module):
-    """relu(refine(branch(x)) + shortcut(x)), then what stands after it."""
+    """after(relu(refine(branch(x)) + shortcut(x)))."""
 
     def __init__(self, branch: nn.Module, refine: nn.Module, shortcut: nn.Module, after: nn.Module) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class ResidualBlock(nn.Module):
 
 
 def build(skeleton: ResNet, place: Place) -> Network:
-    """The network; ``place`` supplies what stands in each slot."""
+    """The network; ``place`` supplies the module of each slot."""
     units = skeleton.units()
     if skeleton.stem == "cifar":
         stem = conv_norm_relu(skeleton.in_channels, skeleton.width, 3)
@@ -59,7 +59,7 @@ def build(skeleton: ResNet, place: Place) -> Network:
 
 
 def cost(skeleton: ResNet) -> Cost:
-    """Everything but the slots."""
+    """Cost of everything outside the slots."""
     kernel_size, stem_out = (3, skeleton.image_size) if skeleton.stem == "cifar" else (7, -(-skeleton.image_size // 2))
     units = skeleton.units()
     total = conv_norm_cost(skeleton.in_channels, skeleton.width, kernel_size, stem_out)

@@ -1,11 +1,11 @@
 """VGG-16 with batch normalisation.
 
 Paper: Simonyan and Zisserman, "Very Deep Convolutional Networks", ICLR 2015, https://arxiv.org/abs/1409.1556,
-configuration D. Deviations: BN behind every convolution, as in the SE paper's re-implementation, and therefore no
-biases in them; no dropout; pools of odd maps round up, where a 2x2 pool without padding drops the last row and column
-(maps of 224 pixels are never odd). The classifier sees 7x7 whatever the input's size.
+configuration D. Deviations: BN after every convolution, as in the SE paper's re-implementation, and so convolutions
+without biases; no dropout; pools of odd maps round up, while the paper's drop the last row and column (images of 224
+pixels give no odd maps). The classifier's input is 7x7 for every image size.
 
-Nothing is added here, so ``refine`` and ``after`` stand at the same place, behind the ReLU: refine first.
+There is no residual add here, so ``refine`` and ``after`` are at the same place, after the ReLU; ``refine`` is first.
 """
 
 from torch import nn
@@ -18,7 +18,7 @@ _POOLED = 7
 
 
 def build(skeleton: VGG16, place: Place) -> Network:
-    """The network; ``place`` supplies what stands in each slot."""
+    """The network; ``place`` supplies the module of each slot."""
 
     def block(unit: PlainUnit) -> nn.Sequential:
         layers = [
@@ -46,7 +46,7 @@ def build(skeleton: VGG16, place: Place) -> Network:
 
 
 def cost(skeleton: VGG16) -> Cost:
-    """Everything but the slots."""
+    """Cost of everything outside the slots."""
     units = skeleton.units()
     total = linear_cost(units[-1].out_channels * _POOLED**2, skeleton.hidden)
     total += linear_cost(skeleton.hidden, skeleton.hidden) + linear_cost(skeleton.hidden, skeleton.num_classes)

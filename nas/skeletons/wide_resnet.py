@@ -1,9 +1,9 @@
 """Wide-ResNet: pre-activation basic blocks in three wide stages.
 
 Paper: Zagoruyko and Komodakis, "Wide Residual Networks", BMVC 2016, https://arxiv.org/abs/1605.07146. Consulted: the
-authors' wide-resnet, and tensorflow/models' autoaugment for the shortcuts without parameters that the AA paper's
-network has. Deviations: no dropout between the convolutions; with ``shortcut: pool`` no additional shortcuts around
-whole stages and around the network, and the first block's shortcut takes the input itself, not its activation.
+authors' wide-resnet, and tensorflow/models' autoaugment for ``shortcut: pool``, which the AA paper's network uses.
+Deviations: no dropout between the convolutions. With ``shortcut: pool``: no additional shortcuts around whole stages
+and around the network, and the first block's shortcut uses the input itself, not its activation.
 """
 
 from torch import nn
@@ -16,7 +16,7 @@ from search_spaces.skeletons.wide_resnet import WideResNet
 
 
 def build(skeleton: WideResNet, place: Place) -> Network:
-    """The network; ``place`` supplies what stands in each slot."""
+    """The network; ``place`` supplies the module of each slot."""
 
     def branch(unit: ResidualUnit) -> nn.Module:
         return nn.Sequential(
@@ -30,5 +30,5 @@ def build(skeleton: WideResNet, place: Place) -> Network:
 
 
 def cost(skeleton: WideResNet) -> Cost:
-    """Everything but the slots."""
+    """Cost of everything outside the slots."""
     return network_cost(skeleton, lambda unit: norm_cost(unit.out_channels), bias=skeleton.bias)

@@ -1,1 +1,1 @@
-"""The spaces that ship, one YAML file each."""
+"""Search spaces that come with the package, one YAML file each."""

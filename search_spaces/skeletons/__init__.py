@@ -1,4 +1,4 @@
-"""The skeleton families: what each can be told, and the blocks and slots that it opens."""
+"""The skeleton families: the fields of each, and the blocks and slots that they give."""
 
 from collections.abc import Mapping
 
@@ -22,7 +22,7 @@ FAMILIES: Mapping[str, type[Skeleton]] = {
     "bn_inception": BNInception,
     "inception_resnet_v2": InceptionResNetV2,
 }
-"""``family`` in a file -> its declaration. `nas.skeletons.SKELETONS` holds the other half."""
+"""``family`` in a file -> its declaration. `nas.skeletons.SKELETONS` has the modules and costs of the same families."""
 
 __all__ = [
     "FAMILIES",

@@ -1,4 +1,4 @@
-"""What every skeleton family declares."""
+"""Base class of the skeleton families."""
 
 from abc import abstractmethod
 
@@ -8,9 +8,9 @@ from search_spaces.sites import Block
 
 
 class Skeleton(BaseModel):
-    """A network without its attention: a family's sizes and, through `blocks`, the places that are open.
+    """A network without attention: its sizes and, by `blocks`, its open slots.
 
-    Fields that follow from others are filled in when one is made, so that equal networks are written alike.
+    Fields that follow from other fields are filled in at construction, so that equal networks have equal fields.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -22,4 +22,4 @@ class Skeleton(BaseModel):
 
     @abstractmethod
     def blocks(self) -> tuple[Block, ...]:
-        """The blocks in the order of the forward pass, with every slot that can be chosen."""
+        """The blocks in the order of the forward pass, with all open slots."""

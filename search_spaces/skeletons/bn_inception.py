@@ -12,7 +12,7 @@ from search_spaces.skeletons.base import Skeleton
 
 @dataclass(frozen=True, slots=True)
 class InceptionUnit:
-    """Four branches side by side: 1x1; 1x1 and 3x3; 1x1 and two 3x3; pool and 1x1.
+    """Four parallel branches: 1x1; 1x1 and 3x3; 1x1 and two 3x3; pool and 1x1.
 
     ``size`` is the side of the input map. A strided module has no 1x1 branch (``one == 0``) and its pool passes through
     (``projected == 0``).
@@ -33,7 +33,7 @@ class InceptionUnit:
 
     @property
     def out_channels(self) -> int:
-        """Of the concatenation."""
+        """Channels of the concatenated branches."""
         return self.one + self.three + self.double + (self.projected or self.in_channels)
 
     @property
@@ -56,7 +56,7 @@ _MODULES: tuple[tuple[int, int, int, int, int, int, Literal["avg", "max"], int, 
     (5, 352, 192, 320, 192, 224, "max", 128, 1),
 )
 STEM = (64, 64, 192)
-"""Channels of the stem's 7x7, 1x1 and 3x3."""
+"""Output channels of the stem's 7x7, 1x1 and 3x3."""
 
 
 class BNInception(Skeleton):

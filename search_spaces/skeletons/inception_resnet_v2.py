@@ -1,7 +1,7 @@
 """Inception-ResNet-v2.
 
 Szegedy et al., "Inception-v4, Inception-ResNet and the Impact of Residual Connections on Learning", AAAI 2017,
-https://arxiv.org/abs/1602.07261, in the form of tensorflow/models' slim.
+https://arxiv.org/abs/1602.07261, with the widths of tensorflow/models' slim.
 """
 
 from dataclasses import dataclass
@@ -15,9 +15,10 @@ from search_spaces.skeletons.base import Skeleton
 
 @dataclass(frozen=True, slots=True)
 class ResidualInception:
-    """One residual module of kind A, B or C; ``reduces``: the stage's reduction, without a shortcut, stands before it.
+    """One residual module of kind A, B or C.
 
-    ``size`` is the side of the map that the residual module takes and leaves.
+    ``size`` is the side of its input and output map. ``reduces``: the stage's reduction module, which has no shortcut,
+    comes first.
     """
 
     name: str
@@ -32,17 +33,17 @@ class ResidualInception:
 _STAGES: tuple[tuple[Literal["A", "B", "C"], int, int], ...] = (("A", 10, 320), ("B", 20, 1088), ("C", 10, 2080))
 _SMALLEST = 75
 HEAD_CHANNELS = 1536
-"""Of the 1x1 before the classifier."""
+"""Channels of the 1x1 before the classifier."""
 
 
 class InceptionResNetV2(Skeleton):
-    """Forty residual modules. Strided convolutions have no padding: 299x299 is the size that it was made for."""
+    """Forty residual modules, designed for 299x299 pixels. Strided convolutions have no padding."""
 
     family: Literal["inception_resnet_v2"] = "inception_resnet_v2"
     image_size: int = Field(
         ge=_SMALLEST,
         le=16_384,
-        description=f"side of the (square) input image in pixels; below {_SMALLEST} no map is left",
+        description=f"side of the (square) input image in pixels; below {_SMALLEST} the last map is empty",
     )
 
     @property
@@ -71,7 +72,7 @@ class InceptionResNetV2(Skeleton):
 
 
 def halved(size: int) -> int:
-    """Side of the map behind a 3x3 with stride 2 and no padding."""
+    """Side of the map after a 3x3 with stride 2 and no padding."""
     return (size - 3) // 2 + 1
 
 

@@ -15,9 +15,9 @@ from search_spaces.skeletons.base import Skeleton
 
 @dataclass(frozen=True, slots=True)
 class InvertedResidual:
-    """Expansion 1x1 (where it ``expands``), depthwise k x k, projection 1x1.
+    """Expansion 1x1 (if the block ``expands``), depthwise k x k, projection 1x1.
 
-    ``size`` is the side of the input map; ``squeezed`` are the hidden channels of the block's own SE, 0 for none.
+    ``size`` is the side of the input map. ``squeezed`` is the number of hidden channels of the block's own SE, or 0.
     """
 
     name: str
@@ -58,20 +58,20 @@ _A1 = (
 )
 _STEM = 32
 HEAD_CHANNELS = 1280
-"""Of the 1x1 before the classifier, at every width."""
+"""Channels of the 1x1 before the classifier, for every width."""
 
 
 class MnasNet(Skeleton):
-    """MnasNet-A1 at a width; the tables have 0.75, 1.0, 1.25 and 1.4."""
+    """MnasNet-A1 with a width multiplier; the AA paper's tables use 0.75, 1.0, 1.25 and 1.4."""
 
     family: Literal["mnasnet"] = "mnasnet"
     widen: float = Field(
-        default=1.0, gt=0, le=16, description="factor on the channels of stem and blocks, rounded to multiples of 8"
+        default=1.0, gt=0, le=16, description="factor on the channels of stem and blocks (rounded to multiples of 8)"
     )
     se: Literal["a1", "none", "every"] = Field(
         default="a1",
-        description="squeeze-and-excitation behind the depthwise convolution: in the stages where A1 has it, in none "
-        "or in every expanding block",
+        description="squeeze-and-excitation after the depthwise convolution; a1: in the stages where A1 has it, "
+        "every: in every expanding block",
     )
 
     @property
@@ -103,7 +103,7 @@ class MnasNet(Skeleton):
         return tuple(units)
 
     def blocks(self) -> tuple[Block, ...]:
-        """``conv``: the expansion 1x1, which layer1 has not."""
+        """``conv``: the expansion 1x1; layer1 has none."""
         return tuple(_block(unit) for unit in self.units())
 
 
@@ -117,6 +117,6 @@ def _block(unit: InvertedResidual) -> Block:
 
 
 def _round_to_8(channels: float) -> int:
-    """To the nearest multiple of 8, at least 8, and never down by more than 10 % (as the authors' code does)."""
+    """The nearest multiple of 8, at least 8 and at least 90 % of ``channels``, as in the authors' code."""
     rounded = max(8, int(channels + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * channels else rounded

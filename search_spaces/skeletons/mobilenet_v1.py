@@ -1,4 +1,4 @@
-"""MobileNet-V1: depthwise and pointwise convolutions in turn.
+"""MobileNet-V1: depthwise and pointwise convolutions alternate.
 
 Howard et al., "MobileNets", 2017, https://arxiv.org/abs/1704.04861, table 1.
 """
@@ -14,7 +14,7 @@ from search_spaces.skeletons.base import Skeleton
 
 @dataclass(frozen=True, slots=True)
 class Separable:
-    """Half of a separable convolution: a depthwise 3x3, which strides (``dw``), or a pointwise 1x1 (``pw``).
+    """Half of a separable convolution: a depthwise 3x3 (``dw``), which has the stride, or a pointwise 1x1 (``pw``).
 
     ``size`` is the side of the input map.
     """
@@ -39,7 +39,7 @@ _STEM = 32
 
 
 class MobileNetV1(Skeleton):
-    """A pair's halves are two blocks, ``layer3.dw0`` and ``layer3.pw0``, so that both outputs can be refined."""
+    """A separable convolution is two blocks, ``layer3.dw0`` and ``layer3.pw0``, so that both outputs can be refined."""
 
     family: Literal["mobilenet_v1"] = "mobilenet_v1"
     widen: float = Field(default=1.0, gt=0, le=16, description="factor on all channels (the width multiplier alpha)")
@@ -64,7 +64,7 @@ class MobileNetV1(Skeleton):
         return tuple(units)
 
     def blocks(self) -> tuple[Block, ...]:
-        """``conv``: the pointwise convolution; a depthwise block has ``refine`` and ``after`` alone."""
+        """``conv``: the pointwise convolution. A depthwise block has only ``refine`` and ``after``."""
         return tuple(_block(unit) for unit in self.units())
 
 

@@ -13,13 +13,13 @@ from search_spaces.skeletons.residual import EXPANSION, ResidualUnit, StrideOn, 
 
 
 class PreResNet(Skeleton):
-    """Three stages of n bottlenecks. The BAM paper's "PreResNet-110" has 18 a stage: ``depth: 164``."""
+    """Three stages of n bottlenecks. The BAM paper's "PreResNet-110" has 18 per stage, which is ``depth: 164``."""
 
     family: Literal["preresnet"] = "preresnet"
-    depth: int = Field(le=1202, description="9n+2 from 11: n bottlenecks in each of the three stages")
+    depth: int = Field(le=1202, description="9n+2, at least 11: n bottlenecks in each of the three stages")
     width: int = Field(default=16, ge=1, le=16_384, description="channels of the stem and of layer1's 3x3")
     stride_on: StrideOn = Field(
-        default="3x3", description="which convolution of a strided bottleneck strides: the first 1x1 or the 3x3"
+        default="3x3", description="which convolution of a bottleneck has its stride: the first 1x1 or the 3x3"
     )
 
     @field_validator("depth")
@@ -27,7 +27,9 @@ class PreResNet(Skeleton):
     def _depth_exists(cls, depth: int) -> int:
         if depth >= 11 and (depth - 2) % 9 == 0:
             return depth
-        raise ValueError(f"no pre-activation ResNet has depth {depth}; allowed: 9n+2 from 11 (11, 20, 29, ..., 164)")
+        raise ValueError(
+            f"no pre-activation ResNet has depth {depth}; allowed: 9n+2, at least 11 (11, 20, 29, ..., 164)"
+        )
 
     def units(self) -> tuple[ResidualUnit, ...]:
         """All residual blocks, in the order of the forward pass."""

@@ -1,4 +1,4 @@
-"""Residual blocks in integers, shared by the families made of them."""
+"""Sizes of residual blocks, shared by the families that have them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ from typing import Literal, TypeAlias
 from search_spaces.sites import Block, Site, Slot
 
 EXPANSION = 4
-"""Output channels of a bottleneck over the width of its stage."""
+"""Ratio of a bottleneck's output channels to the width of its stage."""
 
 Shortcut: TypeAlias = Literal["identity", "projection", "pool"]
-"""How a block's input reaches the add: as it is, through a 1x1 convolution, or average-pooled and padded with zeros."""
+"""How a block's input reaches the add: unchanged, by a 1x1 convolution, or average-pooled and padded with zeros."""
 
 StrideOn: TypeAlias = Literal["first", "3x3"]
-"""Which convolution of a strided bottleneck strides."""
+"""Which convolution of a bottleneck has its stride."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,8 @@ def residual_units(
         widths: (mid_channels, out_channels) of each stage.
         in_channels: channels that enter the first block.
         size: side of the map that enters the first block.
-        on_change: the shortcut where a block changes the shape.
-        project_every_stage: also in the first block of a stage that does not change it.
+        on_change: the shortcut of blocks that change the shape.
+        project_every_stage: the first block of every stage has that shortcut too.
     """
     for stage, (length, (mid, out)) in enumerate(zip(lengths, widths, strict=True)):
         for index in range(length):
@@ -69,7 +69,7 @@ def residual_units(
 
 
 def basic_block(unit: ResidualUnit, *, bias: bool = False) -> Block:
-    """``conv``: the first 3x3, which strides; ``conv2``: the second."""
+    """``conv``: the first 3x3, which has the stride. ``conv2``: the second 3x3."""
     out = unit.out_channels
     return _block(
         unit,

@@ -35,27 +35,27 @@ class ResNet(Skeleton):
 
     family: Literal["resnet"] = "resnet"
     depth: int = Field(
-        le=1202,  # the deepest of the paper; a slip of the keyboard must not list a million blocks
-        description="18, 34 (basic), 50, 101, 152 (bottlenecks): four stages; otherwise 6n+2 from 8 (basic blocks) "
-        "or 9n+2 from 11 (bottlenecks): the three stages used on CIFAR",
+        le=1202,  # the paper's deepest network; a typing error must not build a million blocks
+        description="four stages: 18, 34 (basic blocks), 50, 101, 152 (bottlenecks); three stages, as used on CIFAR: "
+        "6n+2, at least 8 (basic blocks), or 9n+2, at least 11 (bottlenecks)",
     )
     stem: Literal["imagenet", "cifar"] = Field(
         default="imagenet",
-        description="imagenet: 7x7 with stride 2 and a max-pool, cifar: one 3x3; left out, it follows from the depth",
+        description="imagenet: 7x7 with stride 2 and a max-pool; cifar: one 3x3; by default it follows from the depth",
     )
     width: int = Field(
         default=64,
         ge=1,
         le=16_384,
-        description="channels of the stem and of layer1; left out: 64 with four stages, 16 with three",
+        description="channels of stem and layer1; by default 64 with four stages, 16 with three",
     )
-    widen: float = Field(default=1.0, gt=0, le=16, description="factor on the channels of the stages, not of the stem")
+    widen: float = Field(default=1.0, gt=0, le=16, description="factor on the channels of the stages (not the stem)")
     groups: int = Field(default=1, ge=1, le=4096, description="groups of a bottleneck's 3x3 (cardinality)")
     width_per_group: int = Field(
-        default=64, ge=1, le=4096, description="channels of a group of the 3x3 where a stage has 64"
+        default=64, ge=1, le=4096, description="channels of each group of the 3x3 in a stage of 64 channels"
     )
     stride_on: StrideOn = Field(
-        default="3x3", description="which convolution of a strided bottleneck strides: the first 1x1 or the 3x3"
+        default="3x3", description="which convolution of a bottleneck has its stride: the first 1x1 or the 3x3"
     )
     shortcut: Literal["projection", "stage", "pool"] = Field(
         default="projection",
@@ -80,15 +80,15 @@ class ResNet(Skeleton):
         if depth in _FOUR_STAGES or (depth >= 8 and (depth - 2) % 6 == 0) or (depth >= 11 and (depth - 2) % 9 == 0):
             return depth
         raise ValueError(
-            f"no ResNet has depth {depth}; allowed: 18, 34, 50, 101, 152 (four stages), 6n+2 from 8 (8, 14, 20, ...) "
-            "or 9n+2 from 11 (11, 29, 47, ...)"
+            f"no ResNet has depth {depth}; allowed: 18, 34, 50, 101, 152 (four stages), 6n+2, at least 8 "
+            "(8, 14, 20, ...), or 9n+2, at least 11 (11, 29, 47, ...)"
         )
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> "ResNet":
         if self.is_basic and (self.groups != 1 or self.width_per_group != 64):
             raise ValueError(
-                f"groups={self.groups}, width_per_group={self.width_per_group} need bottlenecks, and depth "
+                f"groups={self.groups}, width_per_group={self.width_per_group} need bottlenecks, but depth "
                 f"{self.depth} has basic blocks; leave both out or use depth 50, 101, 152 or 29"
             )
         if self.units()[0].mid_channels == 0:
@@ -102,7 +102,7 @@ class ResNet(Skeleton):
     def _one_name_for_one_network(self) -> "ResNet":
         first = self.units()[0]
         if self.shortcut == "stage" and first.in_channels != first.out_channels:
-            object.__setattr__(self, "shortcut", "projection")  # every stage's first block changes the shape anyway
+            object.__setattr__(self, "shortcut", "projection")  # the first block of every stage changes the shape
         return self
 
     @property

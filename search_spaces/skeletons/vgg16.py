@@ -15,7 +15,7 @@ from search_spaces.skeletons.base import Skeleton
 
 @dataclass(frozen=True, slots=True)
 class PlainUnit:
-    """One 3x3 on a map of side ``size``; ``pools``: the map that enters is max-pooled by two first."""
+    """One 3x3 on a map of side ``size``. ``pools``: a 2x2 max-pool comes first."""
 
     name: str
     stage: str
@@ -29,7 +29,7 @@ _STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 
 
 class VGG16(Skeleton):
-    """A block is one 3x3 with its BN and ReLU; a stage's last block is where the SE paper puts SE."""
+    """A block is one 3x3 with its BN and ReLU. The SE paper puts SE in the last block of each stage."""
 
     family: Literal["vgg16"] = "vgg16"
     hidden: int = Field(default=4096, ge=1, le=65_536, description="width of the two fully connected layers")

@@ -1,1 +1,1 @@
-"""One architecture a file: the networks of the papers' tables."""
+"""The networks of the papers' tables, one YAML file each."""

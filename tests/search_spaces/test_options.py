@@ -79,7 +79,7 @@ def test_defaults_are_allowed_and_resolve_to_plain_values(name: str) -> None:
         ("aa", {"heads": 6, "kappa": 1.0}, conv(256), "6 heads do not divide d_k = 256 (kappa 1.0 of 256 filters"),
         ("aa", {}, conv(4), "d_v = 8 is more than the 4 filters of the convolution: set multiple to 4 or less"),
         ("aa", {}, conv(128, groups=32), "128 - 8 = 120 filters, which its 32 groups do not divide"),
-        ("aa", {"downsample": True}, conv(64, size=1), "the map is 1x1 and one pixel cannot be pooled"),
+        ("aa", {"downsample": True}, conv(64, size=1), "the map is 1x1 and a map of one pixel cannot be pooled"),
         ("aa", {"downsample": True, "downsample_steps": 3}, conv(64, size=4), "pools 3 times, but the map is 4x4"),
         ("aa", {"aw": "conv", "upsilon": 1.0}, conv(64), "upsilon 1.0 leaves 0 filters"),
         ("aa", {"aw": "conv"}, conv(256, groups=8), "the convolution has 8 groups"),

@@ -262,7 +262,7 @@ def test_sampling_is_uniform_over_options_and_repeats_with_the_seed() -> None:
         ),
         (
             {"layer1.0/refine": "none", "layer1.0/refin": "se"},
-            r"parameter layer1.0/refin is not of this space \(did you mean 'layer1.0/refine'\?\)",
+            r"parameter layer1.0/refin is not in this space \(did you mean 'layer1.0/refine'\?\)",
         ),
     ],
 )

@@ -124,11 +124,11 @@ def _bomb(levels: int) -> str:
         ("a:\n  b: !foo {}\n", "f:2: a.b: tags are not allowed; remove !foo"),
         ("a: !!str 3\n", "f:1: a: tags are not allowed; remove !!str"),
         ("a: *b\n", "f:1: *b refers to nothing; a name that begins with * must be quoted"),
-        ("a: &a {b: *a}\n", "f:1: *a refers to a value that holds it"),
-        (_bomb(9), "f:4: holds more than 10000 values once its aliases are unfolded"),
+        ("a: &a {b: *a}\n", "f:1: *a refers to a value that contains it"),
+        (_bomb(9), "f:4: has more than 10000 values, counting what aliases repeat"),
         (
             "\n".join(f"k{i}: 1" for i in range(10_000)),
-            "f:5001: holds more than 10000 values once its aliases are unfolded",
+            "f:5001: has more than 10000 values, counting what aliases repeat",
         ),
         ("a: " + "[" * 40 + "]" * 40, "f:1: is nested deeper than 32 levels"),
         ("[" * 20_000, "f:1: is nested deeper than 32 levels"),
@@ -141,26 +141,26 @@ def _bomb(levels: int) -> str:
         ('a: "\\ud800"', "f:1: an escape such as \\ud800 is half a character; write the character itself"),
         ("a:\n\tb: 1\n", "f:2: a tab cannot indent; use spaces"),
         ("*: 1\n", 'f:1: a name that begins with * must be quoted: "*"'),
-        ("a: [1, 2\nb: 3\n", "f:2: the list in brackets of line 1 lacks a comma or its closing ]"),
-        ("a: {b: [c, d}\n", "f:1: the list in brackets lacks a comma or its closing ]"),
-        ("a: {b: 1\nc: 2\n", "f:2: the mapping in brackets of line 1 lacks a comma or its closing }"),
-        ("a: 1\nb: 'x\nc: 2\n", "f:2: a text in quotes begins here and has no closing quote"),
+        ("a: [1, 2\nb: 3\n", "f:2: the list in brackets of line 1 has no closing ], or a comma is missing"),
+        ("a: {b: [c, d}\n", "f:1: the list in brackets has no closing ], or a comma is missing"),
+        ("a: {b: 1\nc: 2\n", "f:2: the mapping in brackets of line 1 has no closing }, or a comma is missing"),
+        ("a: 1\nb: 'x\nc: 2\n", "f:2: a quoted text begins here and has no closing quote"),
         ("a: @x\n", "f:1: a value cannot begin with '@'; quote it"),
         (
             "a: b: c\n",
-            "f:1: a ':' that is not expected here; check the indentation above, and quote a text that holds ': '",
+            "f:1: a ':' is not expected here; check the indentation above, and quote a text that contains ': '",
         ),
         (
             "a:\n    b: 1\n  c: 2\n",
-            "f:3: the indentation does not fit the lines above; keys of one mapping start in the same column",
+            "f:3: the indentation does not match the lines above; all keys of a mapping start in the same column",
         ),
         (
             "a: 1\n- b\n",
-            "f:2: the indentation does not fit the lines above; keys of one mapping start in the same column",
+            "f:2: the indentation does not match the lines above; all keys of a mapping start in the same column",
         ),
-        ("a: 1\nbc\n", "f:3: a key without its ':'; write key: value"),
+        ("a: 1\nbc\n", "f:3: a key has no ':'; write key: value"),
         ("a: !x!y 1\n", "f:1: not valid YAML: while parsing a node, found undefined tag handle '!x!'"),
-        ("x" * (MAX_BYTES + 1), "f: is larger than 1 MiB; no configuration is"),
+        ("x" * (MAX_BYTES + 1), "f: is larger than 1 MiB, the limit for a configuration"),
     ],
 )
 def test_what_cannot_be_read_says_why(text: str, message: str) -> None:
@@ -186,7 +186,7 @@ def test_files_that_cannot_be_opened(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes("a: 1\nb: caf\xe9\n".encode("latin-1"))
     assert problems(read_yaml(tmp_path / "latin.yaml", "f")) == "f:2: byte 0xe9 is not UTF-8; save the file as UTF-8"
     (tmp_path / "big.yaml").write_bytes(b"#" * (MAX_BYTES + 1))
-    assert problems(read_yaml(tmp_path / "big.yaml", "f")) == "f: is larger than 1 MiB; no configuration is"
+    assert problems(read_yaml(tmp_path / "big.yaml", "f")) == "f: is larger than 1 MiB, the limit for a configuration"
     (tmp_path / "loop.yaml").symlink_to(tmp_path / "loop.yaml")
     assert problems(read_yaml(tmp_path / "loop.yaml", "f")) == f"f: cannot be read: {os.strerror(40)}"
 
@@ -251,7 +251,7 @@ def test_overrides_are_places() -> None:
         ("a.x=3", "--set a.x=3: a: is 1, which has no key 'x'"),
         ("b.2=3", "--set b.2=3: b: is a list of 2; name an index from 0, not '2'"),
         ("b.1.c.d=3", "--set b.1.c.d=3: b.1.c: is 2, which has no key 'd'"),
-        ("a=[1", "--set a=[1: a: the list in brackets lacks a comma or its closing ]"),
+        ("a=[1", "--set a=[1: a: the list in brackets has no closing ], or a comma is missing"),
         ("a={x: 1, x: 2}", "--set a={x: 1, x: 2}: a.x: this key is written twice; keep one"),
         ("a=!!int 3", "--set a=!!int 3: a: tags are not allowed; remove !!int"),
     ],

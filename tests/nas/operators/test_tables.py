@@ -187,7 +187,10 @@ def test_a_plug_in_is_searched_counted_and_built_like_our_own(installed: Install
 @pytest.mark.parametrize(
     ("half", "why"),
     [
-        (OPTION_HALF.replace("NAME", "'se'").replace("OPERATOR", "3"), "it adds 'se', which exists: rename its option"),
+        (
+            OPTION_HALF.replace("NAME", "'se'").replace("OPERATOR", "3"),
+            "it adds 'se', which already exists: rename its option",
+        ),
         ("", "it must load an object with `option` (a search_spaces.Option) and `operator`"),
         ("import not_installed", "ModuleNotFoundError: No module named 'not_installed'"),
         ("raise RuntimeError('two\\nlines')", "RuntimeError: two lines"),
