@@ -11,6 +11,7 @@ from launch.errors import Failure, Interrupted, UserError
 from launch.files import check_folder, in_words, naming
 from launch.ray.connection import address_of
 from launch.reports.facts import facts_of
+from launch.reports.failures import failure_lines, failures
 from launch.reports.report import print_report
 from launch.rundir.config import load_run, space_of
 from launch.rundir.run import Run, begin, foreign, open_run
@@ -84,5 +85,7 @@ def _work(run: Run, dataset: Dataset, shown: Path, address: str | None, *, json:
         raise UserError(f"{told}. What is finished is kept; nas resume {shown} goes on") from error
     if not summary.complete:
         reason = summary.exhausted or f"{summary.failed} failed, {sum(summary.rejected.values())} over budget"
-        raise Failure(f"no trial was trained to the end ({reason}); nas report {shown} says why")
+        why = failure_lines(failures(open_run(run.folder)[1]))
+        end = "" if why else f"; nas report {shown} says what was proposed"
+        raise Failure("\n".join([f"no trial was trained to the end ({reason}){end}", *why]))
     print_report(new_console(), facts_of(*open_run(run.folder)), shown, json=json)

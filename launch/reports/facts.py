@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from launch.reports.failures import failures
 from launch.rundir.run import Run
 from nas.analysis import account, early_ranks, finalists, front_of
 from nas.search import ACCURACY, Figure, TrialRecord
@@ -16,7 +17,7 @@ class Facts:
     """One run, summed up.
 
     ``front``: its members, cheapest first. ``rows``: the front and the baselines, a row each .
-    ``finalists``: a row each. ``spent``: where proposals and epochs went.
+    ``finalists``: a row each. ``spent``: where proposals and epochs went. ``failures``: a row a reason.
     """
 
     run: Run
@@ -25,12 +26,21 @@ class Facts:
     rows: Sequence[Mapping[str, Any]]
     finalists: Sequence[Mapping[str, Any]]
     spent: Mapping[str, Any]
+    failures: Sequence[Mapping[str, Any]]
 
 
 def facts_of(run: Run, trials: Sequence[TrialRecord]) -> Facts:
     """Sums a run up."""
     front = front_of(trials, run.objectives)
-    return Facts(run, trials, front, _rows(run, trials, front), _finalist_rows(run, trials), _spent(run, trials))
+    return Facts(
+        run,
+        trials,
+        front,
+        _rows(run, trials, front),
+        _finalist_rows(run, trials),
+        _spent(run, trials),
+        failures(trials),
+    )
 
 
 def _rows(run: Run, trials: Sequence[TrialRecord], front: Sequence[TrialRecord]) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from launch.reports.facts import Facts, group_letter
+from launch.reports.failures import failure_lines
 from launch.reports.tables import amount
 from launch.rundir.run import Run
 from nas.analysis import searched
@@ -50,6 +51,7 @@ def markdown(facts: Facts, plots: Iterable[str]) -> str:
         "",
         spent_text(facts),
         "",
+        *(part for line in failure_lines(facts.failures) for part in (line, "")),
         verdict(facts),
         "",
         f"## {FRONT_TITLE}",

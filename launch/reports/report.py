@@ -15,6 +15,7 @@ from rich.console import Console
 from launch.files import naming
 from launch.reports import html, plots
 from launch.reports.facts import Facts
+from launch.reports.failures import failure_lines
 from launch.reports.prose import (
     FINALISTS_TITLE,
     LABELS,
@@ -147,6 +148,7 @@ def print_report(console: Console, facts: Facts, shown: Path, *, json: bool, wri
                 "rows": facts.rows,
                 "finalists": facts.finalists,
                 "account": facts.spent,
+                "failures": facts.failures,
             }
         )
         return
@@ -164,5 +166,7 @@ def print_report(console: Console, facts: Facts, shown: Path, *, json: bool, wri
     if facts.finalists:
         print_table(console, [finalist_cells(row) for row in facts.finalists], title=f"\n{FINALISTS_TITLE}")
     console.print(f"\n{spent_text(facts)}\n\n{verdict(facts)}")
+    for line in failure_lines(facts.failures):
+        console.print(line, soft_wrap=True)
     page = f"report {shown}/report/report.html   " if written else ""
     console.print(printable(f"{page}export: nas export {shown} --select knee -o best.yaml"), soft_wrap=True)

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from launch.ray.note import ClusterNote, idle_gpus, left
 from launch.reports.display import duration, near_miss
+from launch.reports.failures import failure_lines, failures
 from launch.reports.tables import print_table
 from launch.rundir import names
 from launch.rundir.run import Run
@@ -42,6 +43,7 @@ def status(run: Run, trials: Sequence[TrialRecord], now: float | None = None) ->
 
     Keys: ``state`` (``running``, ``stopped``, ``done``), ``driver`` (process and host, None if none holds the run),
     ``heard_s`` (seconds since the last epoch or None), ``trials`` (counts), ``rejected`` (by stage), ``epochs``,
+    ``failures`` (a row a reason),
     ``pace`` (epochs a minute, all workers together), ``left_s`` (estimate or None), ``cluster`` (what Ray gave to whom
     a few seconds ago, or None), ``nodes``, ``training`` (a row a trial under way), ``waiting`` (a row a rung),
     ``warnings``.
@@ -85,6 +87,7 @@ def status(run: Run, trials: Sequence[TrialRecord], now: float | None = None) ->
             "known_already": sum(trial.status == "duplicate" for trial in trials),
         },
         "rejected": dict(Counter(trial.rejected_by for trial in trials if trial.rejected_by is not None)),
+        "failures": failures(trials),
         "epochs": sum(len(trial.epochs) for trial in trials),
         "pace": None if pace is None else 60 * pace,
         "left_s": None,
@@ -138,6 +141,8 @@ def show(console: Console, found: Mapping[str, Any]) -> None:
         if rows:
             console.print()
             print_table(console, [_cells(row) for row in rows], title=title)
+    for line in failure_lines(found["failures"]):
+        console.print(f"\n{line}", soft_wrap=True)
     for warning in found["warnings"]:
         console.print(f"\nwarning: {printable(warning)}", soft_wrap=True)
 
