@@ -166,7 +166,7 @@ def print_report(console: Console, facts: Facts, shown: Path, *, json: bool, wri
     if facts.finalists:
         print_table(console, [finalist_cells(row) for row in facts.finalists], title=f"\n{FINALISTS_TITLE}")
     console.print(f"\n{spent_text(facts)}\n\n{verdict(facts)}")
-    for line in failure_lines(facts.failures):
-        console.print(line, soft_wrap=True)
+    for why in failure_lines(facts.failures):
+        console.print(why, soft_wrap=True)
     page = f"report {shown}/report/report.html   " if written else ""
     console.print(printable(f"{page}export: nas export {shown} --select knee -o best.yaml"), soft_wrap=True)
