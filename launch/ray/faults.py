@@ -43,14 +43,20 @@ def outcome_of(error: BaseException) -> Outcome:
         kind = "machine"  # the host's memory, which its other processes use too; a device's allocator keeps count
     if isinstance(error, Diverged | OutOfMemory):
         return Outcome(kind, str(error), peak_bytes=getattr(error, "peak_bytes", None))
-    return Outcome(kind, f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
+    # What was raised in place of a full disk says nothing of it.
+    first = next(filter(_of_machine, _causes(error)), error)
+    return Outcome(kind, f"{type(first).__name__}: {first}", "".join(traceback.format_exception(error)))
+
+
+def _of_machine(cause: BaseException) -> bool:
+    return isinstance(cause, OSError) and cause.errno in _MACHINE_ERRNOS
 
 
 def _kind(error: BaseException) -> OutcomeKind:
     for known, kind in KINDS.items():
         if isinstance(error, known):
             return kind
-    if any(isinstance(cause, OSError) and cause.errno in _MACHINE_ERRNOS for cause in _causes(error)):
+    if any(map(_of_machine, _causes(error))):
         return "machine"
     return "machine" if any(sign in str(error) for sign in _MACHINE_SAYS) else "failed"
 
