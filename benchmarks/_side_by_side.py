@@ -1,4 +1,4 @@
-"""Candidates timed in turn in one process, and the peak of what each allocates: shared by the benchmarks here."""
+"""Times candidates in turn in one process and measures the peak memory of each; shared by the benchmarks."""
 
 import gc
 import platform
@@ -18,7 +18,7 @@ Run = Callable[[], object]
 
 @dataclass(frozen=True)
 class Timing:
-    """Quartiles (25, 50, 75 %) of ms, and the median over rounds of the time over the first candidate's."""
+    """Quartiles (25, 50, 75 %) in ms; ``ratio``: median over rounds of the time divided by the first candidate's."""
 
     ms: tuple[float, float, float]
     ratio: float
@@ -29,7 +29,7 @@ class Timing:
 
 
 def conditions(device: str) -> str:
-    """What the figures were taken under, for the head of a table."""
+    """The device and the version of torch, for the head of a table."""
     where = (
         torch.cuda.get_device_name()
         if device == "cuda"
@@ -39,12 +39,12 @@ def conditions(device: str) -> str:
 
 
 def alternate(runs: Mapping[str, Run], rounds: int, device: str) -> dict[str, Timing]:
-    """Time all candidates in every round, in a new order each; the first one is the peer that ratios are taken to.
+    """Times all candidates in every round, each round in a new order; ratios are relative to the first candidate.
 
-    A ratio is that of two runs of one round: on a shared machine phases of different speed fall on all alike.
+    A ratio compares two runs of the same round, because the speed of a shared machine varies over time.
     """
     clock = cuda_clock if device == "cuda" else host_clock
-    rounds = max(2, rounds)  # one has no quartiles
+    rounds = max(2, rounds)  # a single time has no quartiles
     times = timing.alternate(list(runs.values()), clock, 0, rounds, rounds)
     quartiles = np.quantile(times, (0.25, 0.5, 0.75), axis=0).T.tolist()
     ratios = np.median(times / times[:, :1], axis=0).tolist()
@@ -55,7 +55,7 @@ def alternate(runs: Mapping[str, Run], rounds: int, device: str) -> dict[str, Ti
 
 
 def peak_bytes(run: Run, device: str) -> int:
-    """The most that was allocated at a time beyond what was there before."""
+    """The largest number of bytes allocated at a time, beyond those allocated before the run."""
     gc.collect()
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -73,14 +73,14 @@ def peak_bytes(run: Run, device: str) -> int:
 
 
 def against(value: float, goal: float | None, form: str = ".2f") -> str:
-    """A figure with its goal and whether it is met."""
+    """A figure, its goal, and whether the goal is missed."""
     if goal is None:
         return format(value, form)
     return f"{value:{form}} (goal {goal:{form}}{'' if value <= goal else ', missed'})"
 
 
 def write(text: str, script: str, path: Path) -> None:
-    """Replace what stands behind the script's mark in a file; what stands before it is written by hand."""
+    """Replaces the text after the script's mark in a file; the text before the mark stays."""
     mark = f"<!-- {script} -->"
     before = path.read_text().partition(mark)[0] if path.exists() else ""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +88,7 @@ def write(text: str, script: str, path: Path) -> None:
 
 
 def write_between(text: str, script: str, path: Path) -> None:
-    """Replace what stands in a file between the script's two marks; what stands around them is written by hand."""
+    """Replaces the text between the script's two marks in a file; all other text stays."""
     mark, end = f"<!-- {script} -->", f"<!-- end of {script} -->"
     before, _, rest = path.read_text().partition(mark)
     path.write_text(f"{before}{mark}\n\n{text}\n\n{end}{rest.partition(end)[2]}")

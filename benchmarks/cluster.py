@@ -1,18 +1,18 @@
-"""How busy a search keeps a cluster: the real driver and engine, pretended GPUs on this machine, trials that sleep.
+"""How busy a search keeps a cluster, with the real driver and engine, simulated GPUs, and trials that sleep.
 
-    python benchmarks/cluster.py                                  # all of it: ten minutes, 16 GiB of memory
+    python benchmarks/cluster.py                                  # all parts: ten minutes, 16 GiB of memory
     python benchmarks/cluster.py --parts gpus --trials 200 --write docs/cluster.md
     python benchmarks/cluster.py --parts change --nodes 2 --gpus 2 --trials 40
 
-gpus     a trial on each GPU
+gpus     one trial on each GPU
 shares   two trials on each GPU
-change   as `gpus`; a node is killed after a third of the trials, and one is added after another third
+change   as `gpus`; a node is killed after a third of the trials, and another is added after the second third
 
-The ideal is that every place for a trial sleeps all the time: a share of 1 is `places / seconds of a trial` trials a
-second. Between two trials of a place stand the result's way to the driver, the journal, the engine's next proposal, and
-the job's way to the worker; between two epochs the first of these and the way back. Counted is what the journal says
-was slept, from the moment when each place has begun its first epoch (processes start once, and on few cores slowly) to
-the last trial's begin (then places run empty for want of trials). `change` cuts this stretch where the nodes change.
+A place is where one trial can run. Ideally every place sleeps all the time: a share of 1 is `places / seconds of a
+trial` trials per second. Between two trials of a place come the result's way to the driver, the journal, the engine's
+next proposal, and the job's way to the worker; between two epochs, only the way to the driver and back. The share
+counts the epochs in the journal, from the time when every place has begun its first epoch (processes start slowly, but
+only once) to the begin of the last trial (after that, places are idle). `change` splits this time where nodes change.
 """
 
 import argparse
@@ -48,7 +48,7 @@ _PER_GPU = {"gpus": 1, "shares": 2}
 
 
 def sleeper(epoch_s: float) -> type[Any]:
-    """A worker that sleeps; a class of a function, so that it travels to the nodes as a value."""
+    """A worker that sleeps. The class is local to a function, so that Ray sends it to the nodes by value."""
     from ray import get_runtime_context, tune  # noqa: PLC0415
 
     class Sleeper(tune.Trainable):
@@ -80,7 +80,7 @@ def sleeper(epoch_s: float) -> type[Any]:
 
 @dataclass(frozen=True)
 class Slept:
-    """An epoch: which trial's, which worker's, and from when to when (seconds since 1970)."""
+    """An epoch: its trial and worker, and when it began and ended (seconds since 1970)."""
 
     trial: int
     worker: str
@@ -91,7 +91,7 @@ class Slept:
 def work(
     folder: Path, address: str, gpus_per_trial: float, arguments: argparse.Namespace, on_tick: Tick
 ) -> list[Slept]:
-    """A search by the real engine and driver; `on_tick` is called at every turn, up to dozens of times a second."""
+    """A search by the real engine and driver; `on_tick` is called in every loop, up to dozens of times a second."""
     driver.Worker = sleeper(arguments.epoch)
     trials = arguments.trials
     resources = Resources(gpus_per_trial=gpus_per_trial, address=address)
@@ -105,7 +105,7 @@ def work(
         plan = driver.Plan(folder, cast(Any, None), cast(Any, None), resources)
         driver.run(engine, plan, lambda: on_tick(engine))
         found = [trial for trial in read_trials(journal.study) if trial.plan is not None]
-    # Nothing lost, nothing doubled.
+    # No epoch is lost or counted twice.
     assert len(found) == trials
     assert all(trial.status == "complete" and sorted(trial.epochs) == [1, 2, 3] for trial in found)
     return [
@@ -116,7 +116,7 @@ def work(
 
 
 def all_at_work(epochs: Sequence[Slept], places: int, since: float = 0.0) -> float:
-    """When so many workers have begun an epoch after that moment."""
+    """The time at which `places` workers have begun an epoch, counting epochs that begin after `since`."""
     first: dict[str, float] = {}
     for epoch in sorted(epochs, key=lambda epoch: epoch.began):
         if epoch.began >= since:
@@ -125,7 +125,7 @@ def all_at_work(epochs: Sequence[Slept], places: int, since: float = 0.0) -> flo
 
 
 def last_begun(epochs: Sequence[Slept]) -> float:
-    """When the last trial was."""
+    """The time at which the last trial began."""
     first: dict[int, float] = {}
     for epoch in epochs:
         first[epoch.trial] = min(epoch.began, first.get(epoch.trial, epoch.began))
@@ -133,14 +133,14 @@ def last_begun(epochs: Sequence[Slept]) -> float:
 
 
 def share(epochs: Sequence[Slept], places: int, since: float, until: float) -> str:
-    """Of what `places` would sleep between two moments if they never waited."""
+    """The share of the time between `since` and `until` that `places` slept, with the length of that time."""
     slept = sum(max(0.0, min(epoch.ended, until) - max(epoch.began, since)) for epoch in epochs)
     return f"{slept / (places * (until - since)):.3f} over {until - since:.0f} s"
 
 
 @contextmanager
 def standing(nodes: int, gpus: int, places: int) -> Iterator[Cluster]:
-    """A head without room for trials, and so many nodes."""
+    """A cluster of a head node that runs no trials, and `nodes` other nodes."""
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
         for _ in range(nodes):
@@ -170,10 +170,10 @@ def extent(epochs: Sequence[Slept]) -> tuple[float, float]:
 
 
 def change(folder: Path, arguments: argparse.Namespace) -> list[list[str]]:
-    """The shares before a node goes, while it is missing, and after another has come."""
+    """The shares before a node is killed, while it is missing, and after another was added."""
     gpus, full = arguments.gpus, arguments.nodes * arguments.gpus
     moments: list[float] = []
-    # Both beside the driver, whose loop goes on; processes of Ray's can be started by a main thread alone.
+    # Neither change may block the driver's loop. Only a main thread can start Ray's processes, so `come` runs `ray`.
     line = [Path(sys.executable).parent / "ray", "start", "--block", f"--num-cpus={gpus}", f"--num-gpus={gpus}"]
     with standing(arguments.nodes, gpus, gpus) as cluster, ExitStack() as stack:
         going = list(cluster.worker_nodes)[-1]
@@ -210,11 +210,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", default=list(_PARTS), choices=_PARTS)
     parser.add_argument("--nodes", type=int, default=4)
-    parser.add_argument("--gpus", type=int, default=8, help="of each node")
+    parser.add_argument("--gpus", type=int, default=8, help="GPUs of each node")
     parser.add_argument("--trials", type=int, default=200)
-    parser.add_argument("--epoch", type=float, default=3.0, metavar="SECONDS", help="a trial has three")
-    parser.add_argument("--sampler", default="default", help="random shows what Ray alone keeps")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="replace what stands between the marks in this file")
+    parser.add_argument(
+        "--epoch", type=float, default=3.0, metavar="SECONDS", help="length of an epoch; a trial has three"
+    )
+    parser.add_argument("--sampler", default="default", help="with random, Ray takes nearly all of the overhead")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="replace the text between the marks in this file")
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     lines = ["| figure | |", "|---|---:|"]

@@ -1,9 +1,9 @@
-"""How well costs are known before training: memory, speed of the static check, predicted latency, budgets.
+"""How accurate the costs are before training: memory, speed of the static check, predicted latency, budgets.
 
     python benchmarks/costs.py [--parts memory speed repeat peer latency budget] [--networks 10] [--write docs/costs.md]
 
-Every figure is of this machine, as busy as it was. The latency part also times the same networks twice: predictions
-cannot be held against measurements more closely than measurements agree among themselves.
+The figures depend on this machine and its load. The latency part measures the same networks twice, because predictions
+cannot agree with measurements better than two measurements agree with each other.
 """
 
 import argparse
@@ -68,7 +68,7 @@ def speed(networks: int) -> str:
         space = load_space(preset)
         costs = CostModel(Conditions(batch_size=batch, train_batch_size=batch))
         check = Budget({"params": 1e12, "macs": 1e15, "peak_memory_train": 1e15}, costs).check
-        for architecture in samples(space, 6, seed=0):  # operations that are new to the process are run once
+        for architecture in samples(space, 6, seed=0):  # the first check of every operation in a process is slower
             check(architecture)
         new, known = [], []
         for architecture in samples(space, networks):
@@ -99,7 +99,7 @@ def _calibrated() -> tuple[SearchSpace, Calibration, float]:
 
 
 def _measured(space: SearchSpace, networks: Sequence[Architecture]) -> Array:
-    """Ratios to the plain skeleton."""
+    """Measured latencies divided by the plain skeleton's."""
     ratios: list[float] = []
     for group in _groups(networks):
         together = [Architecture(space.skeleton), *group]
@@ -114,7 +114,7 @@ def _groups(networks: Sequence[Architecture]) -> Iterator[Sequence[Architecture]
 
 
 def repeat(networks: int) -> str:
-    """By which of the rounds a time is told best: how much ratios to the plain skeleton vary between series."""
+    """Which quantile of the rounds to use: how much ratios to the plain skeleton vary between repeated series."""
     space = load_space("shapes")
     together = [Architecture(space.skeleton), *samples(space, min(networks, _GROUP))]
     series = [
@@ -234,7 +234,7 @@ def main() -> None:
     parser.add_argument(
         "--networks", type=int, default=10, help="networks of each preset; latency takes three times as many"
     )
-    parser.add_argument("--write", type=Path, help="document whose last part, after a mark, is replaced by the tables")
+    parser.add_argument("--write", type=Path, help="replace the text after the mark in this file")
     args = parser.parse_args()
     torch.set_num_threads(1)
     sections = [PARTS[part](args.networks * (3 if part == "latency" else 1)) for part in args.parts]

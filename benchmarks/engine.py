@@ -1,15 +1,15 @@
-"""What the engine costs as a run grows: asking, the journal, memory, resuming; and how busy it keeps 64 workers.
+"""Time and memory that the engine takes as a run grows, and how busy it keeps 64 workers.
 
-    python benchmarks/engine.py                       # all of it: minutes
+    python benchmarks/engine.py                       # all parts: minutes
     python benchmarks/engine.py --trials 1000 --workers 16 --waves 4
     python benchmarks/engine.py --parts grow resume --write docs/search.md
 
-grow     a run of so many trials, trained in no time: bytes of the journal, memory of the driver, each per trial
-resume   opens that run again, and asks it for more: seconds to its engine, milliseconds of a proposal, of a `next`
-read     that run's `nas status`, `report` and `export` without their imports: seconds, and memory
-busy     so many workers whose trials do nothing for five seconds: the share of the time that they are at work
+grow     runs `--trials` trials of zero length: size of the journal and memory of the driver, each per trial
+resume   opens that run again and asks for proposals: seconds to open, milliseconds per proposal and per `next`
+read     runs `nas status`, `report` and `export` on that run: seconds, without the imports, and memory
+busy     `--workers` workers with trials that wait for five seconds: the share of the time that they are at work
 
-Nothing is trained and Ray has no part in it; trials have three epochs, costs are counted as in a search.
+Nothing is trained and Ray is not used. Trials have three epochs; costs are estimated as in a real search.
 """
 
 import argparse
@@ -56,7 +56,7 @@ placements:
 
 @contextmanager
 def opened(run: Path, sampler: str, trials: int) -> Iterator[tuple[Engine, Journal]]:
-    """An engine over a run, new or not, and its journal."""
+    """An engine and its journal for a run, which is created if it does not exist."""
     directions, metrics = [o.direction for o in OBJECTIVES], [o.metric for o in OBJECTIVES]
     space = parse_space(_SPACE)
     settings = {"config": RunConfig.model_validate_json(_CONFIG).model_dump(mode="json"), "space": space.dump()}
@@ -69,7 +69,7 @@ def opened(run: Path, sampler: str, trials: int) -> Iterator[tuple[Engine, Journ
 
 
 def train(engine: Engine, job: Job) -> None:
-    """Three epochs in no time: what costs more is better, with something of the architecture's own."""
+    """Reports three epochs at once. The accuracy grows with the cost, plus a term that depends on the architecture."""
     own = int(job.architecture.fingerprint[:6], 16) / 16**6
     top1 = min(0.2 + _COSTS.estimate(job.architecture, "macs").value / 2e8 + 0.1 * own, 1.0)
     for epoch in range(job.start_epoch + 1, job.stop_epoch + 1):
@@ -78,7 +78,7 @@ def train(engine: Engine, job: Job) -> None:
 
 
 def due(engine: Engine) -> Job:
-    """The next job; a call looks at a bounded number of proposals."""
+    """The next job. `Engine.next` may return None, because a call looks at a bounded number of proposals."""
     while (job := engine.next()) is None:
         assert not engine.done, engine.summary()
     return job
@@ -91,7 +91,7 @@ def memory() -> float:
 
 
 def grow(run: Path, trials: int) -> list[list[str]]:
-    """Works off a run of random proposals; slopes over its second half, where what is made once has been made."""
+    """Completes a run of random proposals. Slopes are over its second half, after one-time allocations."""
     with opened(run, "random", trials) as (engine, _):
         marks: list[tuple[int, int, float]] = []
         for number in range(1, trials + 1):
@@ -109,12 +109,12 @@ def grow(run: Path, trials: int) -> list[list[str]]:
 
 
 def resume(run: Path, trials: int) -> list[list[str]]:
-    """Opens a grown run with the default sampler and asks for more, none of which ends."""
+    """Opens a run with the default sampler and asks for proposals, which are not trained."""
     space = parse_space(_SPACE)
     began = time.perf_counter()
     with opened(run, "default", trials + 2 * ASKED) as (engine, journal):
         ready = time.perf_counter() - began
-        # The first reads what all trials say.
+        # The first proposal reads all trials.
         first, *others = (clocked(lambda: due(engine)) for _ in range(1 + ASKED))
         began_cpu = time.process_time()
         with journal.group():
@@ -149,7 +149,7 @@ def read(run: Path) -> list[list[str]]:
 
 
 def busy(run: Path, workers: int, waves: int) -> list[list[str]]:
-    """Trials that do nothing for `SECONDS`: how long so many of them take, against workers that never wait."""
+    """Trials that wait for `SECONDS`: their total time, compared with workers that are never idle."""
     count = workers * waves
     ends: deque[tuple[float, Job]] = deque()
     with opened(run, "default", count) as (engine, _):
@@ -171,14 +171,14 @@ def busy(run: Path, workers: int, waves: int) -> list[list[str]]:
 
 
 def clocked(call: Callable[[], object]) -> float:
-    """Seconds."""
+    """Seconds that a call takes."""
     began = time.perf_counter()
     call()
     return time.perf_counter() - began
 
 
 def quartiles(seconds: Sequence[float]) -> str:
-    """In milliseconds."""
+    """Quartiles in milliseconds."""
     return " / ".join(f"{1e3 * quartile:.1f}" for quartile in statistics.quantiles(seconds, n=4))
 
 
@@ -186,10 +186,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=5_000)
     parser.add_argument("--workers", type=int, default=64)
-    parser.add_argument("--waves", type=int, default=16, help="trials that each worker gets")
+    parser.add_argument("--waves", type=int, default=16, help="trials per worker")
     parser.add_argument("--parts", nargs="+", default=list(_PARTS), choices=_PARTS)
-    parser.add_argument("--run", type=Path, metavar="FOLDER", help="keep the grown run there, or find it there")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="replace what stands between the marks in this file")
+    parser.add_argument(
+        "--run", type=Path, metavar="FOLDER", help="keep the run of `grow` in this folder, or use the one there"
+    )
+    parser.add_argument("--write", type=Path, metavar="FILE", help="replace the text between the marks in this file")
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     lines = ["| figure | |", "|---|---:|"]
@@ -200,7 +202,7 @@ def main() -> None:
             if part == "grow":
                 found = grow(grown, arguments.trials)
             elif part == "resume":
-                # A copy: what is asked for below is never trained.
+                # A copy, because its proposals are never trained.
                 copy = Path(folder) / "resumed"
                 shutil.copytree(grown, copy)
                 found = resume(copy, arguments.trials)

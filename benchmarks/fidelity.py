@@ -1,28 +1,29 @@
-"""What early stopping finds, and the epochs that it takes for it, against training everyone in full.
+"""Compares early stopping with training every trial in full: epochs spent, and hypervolume found.
 
     python benchmarks/fidelity.py --seeds 20
     python benchmarks/fidelity.py --sampler random --schemes mo_asha --trials 60 --keep runs.json
-    python benchmarks/fidelity.py --runs runs/none runs/mo_asha      # of networks that were trained, instead
+    python benchmarks/fidelity.py --runs runs/none runs/mo_asha      # compares real runs instead
 
-Protocol: the engine itself searches, with the default sampler, four workers and the hand placements in full; only
-training is made up. Without stopping it trains as many architectures as `--trials` says for 27 epochs. With it, it
-searches for as many, to the end. Figures are the epochs spent, and the hypervolume of all that was trained in full,
-everyone at its true final accuracy, both as shares of what no stopping spent and found; and what no stopping had found
-after as many epochs.
+Protocol: the real engine searches, with the default sampler, four workers, and the baselines trained in full; only the
+training is simulated. Without stopping, `--trials` architectures are trained for 27 epochs each. With stopping, the
+same number is launched. The figures are the epochs spent, and the hypervolume of the trials that were trained in full,
+at their true final accuracies; both are shares of the values without stopping. The last column is the hypervolume found
+without stopping after the same number of epochs.
 
 A problem is a table of final accuracies and costs, a kind, and a seed. Tables:
 
-made   nine blocks that hold nothing, SE with two reductions, or CBAM: 262,144 architectures. Accuracies come from main
-       effects and pairs, other ones with every seed, and dearer networks tend to be better
-macro  NAS-Bench-Macro (see samplers.py): 6,561 architectures that were trained, accuracies their means of three
+made   nine blocks, each empty, with SE of one of two reductions, or with CBAM: 262,144 architectures. Accuracies are
+       main effects and pairs, drawn anew for every seed; networks that cost more tend to be better
+macro  NAS-Bench-Macro (see samplers.py): 6,561 trained architectures; accuracies are means of three trainings
 
-A curve rises as a stretched exponential to its final value; how fast depends on the architecture, so that early ranks
-mislead; every epoch has noise. How far ranks agree is printed with the figures. Kinds differ in who learns slowly:
+A learning curve is a stretched exponential that rises to the final accuracy, with noise in every epoch. Its speed
+depends on the architecture, so that early ranks differ from the final ones; the rank correlation is printed with the
+figures. Kinds differ in which architectures learn slowly:
 
-effects  as main effects and pairs of its own say
-chance   whoever it hits: nothing is to be learnt of it
-best     in part whoever is good in the end, in part as effects say
-alike    nobody: all learn at the same speed, and early ranks are the last ones but for noise
+effects  decided by main effects and pairs of their own
+chance   random: a sampler cannot learn it
+best     in part the architectures with high final accuracy, in part decided by effects
+alike    none: all learn at the same speed, and early ranks differ from the final ones only by noise
 """
 
 import argparse
@@ -76,7 +77,7 @@ Vector = NDArray[np.float64]
 
 
 class Found(TypedDict):
-    """A search: hypervolume after each trial that was trained in full, the epochs spent until then, and in all."""
+    """A search: hypervolume after each trial trained in full, epochs spent until then, and total epochs."""
 
     epochs: list[int]
     volumes: list[float]
@@ -86,8 +87,8 @@ class Found(TypedDict):
 class Table(Protocol):
     """Final accuracies and costs of a space's architectures.
 
-    ``hand``: placements that are tried first; ``reference``: the accuracy and the cost that hypervolumes are taken
-    from; ``floor``: the accuracy that curves rise from; ``noise``: the deviation of an epoch's accuracy.
+    ``hand``: the baselines; ``reference``: accuracy and cost of the hypervolume's reference point; ``floor``: accuracy
+    at which curves start; ``noise``: standard deviation of an epoch's accuracy.
     """
 
     space: SearchSpace
@@ -103,12 +104,12 @@ class Table(Protocol):
         ...
 
     def merit(self, architecture: Architecture) -> float:
-        """The same, or what it was made of, with about unit variance."""
+        """The final accuracy, or the score from which it is computed, with a variance of about 1."""
         ...
 
 
 class Made:
-    """Nine blocks that hold nothing, SE with two reductions, or CBAM: 262,144 architectures, other effects a seed."""
+    """Nine blocks, each empty, with SE of one of two reductions, or with CBAM: 262,144 architectures."""
 
     floor, noise = 0.1, 0.02
 
@@ -123,7 +124,7 @@ class Made:
         self.reference = (float(np.quantile([self.final(a) for a in sample], 0.2)), max(costs))
 
     def cost(self, architecture: Architecture) -> float:
-        """1 for the plain network; every placement adds a positive share of its own."""
+        """1 for the plain network; every placement adds its own positive amount."""
         return 1.0 + sum(abs(_normal(f"{self._seed} cost {name}")) for name in _placed(architecture))
 
     def final(self, architecture: Architecture) -> float:
@@ -135,10 +136,10 @@ class Made:
 
 
 class Macro:
-    """NAS-Bench-Macro's 6,561, mean of three trainings. Its three choices a place are called nothing, SE and CBAM."""
+    """NAS-Bench-Macro's 6,561 architectures, means of three trainings. Its three choices are called empty, SE, CBAM."""
 
     floor, noise = 0.8, 0.004
-    """As far below the mean, and as large, against the spread of accuracies as in `Made`."""
+    """Relative to the standard deviation of the accuracies, both are about the same as in `Made`."""
 
     def __init__(self, path: Path = MACRO) -> None:
         self.space = parse_space(_SPACE.format(depth=18, se_reductions=16))
@@ -164,7 +165,7 @@ class Macro:
 
 
 class Problem:
-    """Learning curves of a table's architectures; a cost model for the engine."""
+    """Learning curves of a table's architectures; also the engine's cost model."""
 
     def __init__(self, table: Table, kind: str, seed: int) -> None:
         self.table = table
@@ -174,7 +175,7 @@ class Problem:
         self._speeds = _moments(effects(seed, "speed", architecture) for architecture in self._sample)
 
     def agreement(self) -> dict[int, float]:
-        """Epoch -> how well the accuracies then tell the final ones, as a rank correlation."""
+        """Epoch -> rank correlation of its accuracies with the final ones."""
         finals = [self.table.final(architecture) for architecture in self._sample]
         return {
             rung: rank_correlation([self.curve(a, rung, 0) for a in self._sample], finals) for rung in (*RUNGS, EPOCHS)
@@ -198,7 +199,7 @@ class Problem:
         return min(max(final - to_rise * (1 - risen(epoch) / risen(EPOCHS)) + noise, 0.0), 1.0)
 
     def _delay(self, architecture: Architecture) -> float:
-        """About standard normal, or 0: how slowly an architecture learns."""
+        """How slowly an architecture learns: about standard normal, or always 0."""
         if self._kind == "alike":
             return 0.0
         if self._kind == "chance":
@@ -217,7 +218,7 @@ class Problem:
 
 @cache
 def _only_macro() -> Macro:
-    """It is the same for every seed, and read once."""
+    """The table is the same for every seed, so it is read once."""
     return Macro()
 
 
@@ -225,13 +226,13 @@ TABLES: Mapping[str, Callable[[int], Table]] = {"made": Made, "macro": lambda _s
 
 
 def sampled(space: SearchSpace, seed: int) -> list[Architecture]:
-    """Some of a space, to scale and to describe a problem by."""
+    """Random architectures, from which scales and statistics of a problem are estimated."""
     rng = Random(seed)
     return [space.sample(rng) for _ in range(_SAMPLED)]
 
 
 def effects(seed: int, kind: str, architecture: Architecture) -> float:
-    """Main effects, and pairs at half their size."""
+    """A sum of random main effects, and of effects of pairs at half the size."""
     placed = _placed(architecture)
     mains = sum(_normal(f"{seed} {kind} {name}") for name in placed)
     pairs = sum(_normal(f"{seed} {kind} {a} {b}") for a, b in combinations(placed, 2))
@@ -240,7 +241,7 @@ def effects(seed: int, kind: str, architecture: Architecture) -> float:
 
 @cache
 def _normal(name: str) -> float:
-    """A standard normal number that belongs to a name."""
+    """A standard normal number, determined by a name."""
     return NormalDist().inv_cdf((int.from_bytes(sha256(name.encode()).digest()[:7], "big") + 0.5) / 2**56)
 
 
@@ -286,7 +287,7 @@ def search(problem: Problem, sampler: str, scheme: str, seed: int, trials: int) 
             while not engine.done:
                 while len(running) < WORKERS and (job := engine.next()) is not None:
                     running.append((job, job.start_epoch + 1))
-                # An epoch of every worker at a time.
+                # All workers train one epoch at a time.
                 for job, epoch in running:
                     top1 = problem.curve(job.architecture, epoch, job.seed)
                     engine.report(job, EpochRecord(epoch, {"top1": top1}, 0.1, 1.0))
@@ -304,7 +305,7 @@ def search(problem: Problem, sampler: str, scheme: str, seed: int, trials: int) 
 def compared(
     table: str, kind: str, trials: int, seed: int, sampler: str, schemes: Sequence[str], kept: dict[str, Found]
 ) -> dict[str, Found]:
-    """What no stopping and every scheme found on a problem; what is not in `kept` is searched for, and added."""
+    """The results of no stopping and of every scheme on a problem. Results in `kept` are reused; new ones are added."""
     keys = {scheme: f"{sampler} | {scheme} | {table} | {kind} | {trials} | {seed}" for scheme in (_NONE, *schemes)}
     if any(key not in kept for key in keys.values()):
         problem = Problem(TABLES[table](seed), kind, seed)
@@ -315,7 +316,7 @@ def compared(
 
 
 def found_in(run: Run, trials: Sequence[TrialRecord], reference: Mapping[str, float]) -> Found:
-    """What a run found, accuracies and costs as its journal has them; by the hosts' clocks."""
+    """The result of a run, from the accuracies, costs and times (of the hosts' clocks) in its journal."""
     launched = [trial for trial in trials if trial.plan is not None and not trial.origin.is_finalist]
     ends = sorted(record.ended or 0.0 for trial in launched for record in trial.epochs.values())
     complete = sorted(searched(trials), key=lambda trial: trial.epochs[trial.last_epoch].ended or 0.0)
@@ -325,10 +326,10 @@ def found_in(run: Run, trials: Sequence[TrialRecord], reference: Mapping[str, fl
 
 
 def report_runs(folders: Sequence[Path]) -> list[str]:
-    """A table of runs that trained networks, as shares of the first; and how well each epoch told the last."""
+    """A table of real runs, relative to the first; and the rank correlation of each epoch with the last."""
     opened = [open_run(folder) for folder in folders]
     if len({run.config.objectives for run, _ in opened}) > 1:
-        raise SystemExit("the runs have different objectives; compare runs that were asked the same")
+        raise SystemExit("the runs have different objectives; compare runs with the same objectives")
     reference = opened[0][0].reference
     found = [found_in(run, trials, reference) for run, trials in opened]
     first = found[0]
@@ -352,15 +353,15 @@ def report_runs(folders: Sequence[Path]) -> list[str]:
 
 
 def volume_at(found: Found, epochs: float) -> float:
-    """The hypervolume when so many epochs were spent."""
+    """The hypervolume after `epochs` epochs were spent."""
     return max((v for e, v in zip(found["epochs"], found["volumes"], strict=True) if e <= epochs), default=0.0)
 
 
 @dataclass(frozen=True)
 class Shares:
-    """What a scheme spent and found on a problem's seeds, as shares [seeds] of what no stopping spent and found.
+    """Epochs and hypervolumes of a scheme on a problem, as shares [seeds] of those without stopping.
 
-    ``then``: what no stopping had found with as many epochs.
+    ``then``: the hypervolume without stopping after the same number of epochs.
     """
 
     epochs: Vector
@@ -380,12 +381,12 @@ class Shares:
 
 
 def stopped(of_problem: Sequence[Mapping[str, Found]]) -> dict[str, Shares]:
-    """Of all schemes but no stopping."""
+    """The shares of every scheme that stops trials."""
     return {scheme: Shares.of(scheme, of_problem) for scheme in of_problem[0] if scheme != _NONE}
 
 
 def report(runs: Mapping[str, Sequence[Mapping[str, Found]]], sampler: str) -> list[str]:
-    """A table: for every problem and scheme a row; means of shares."""
+    """A table of mean shares, one row per problem and scheme."""
     lines = [
         f"| proposals by `{sampler}`: table, slow are, trials | stopping | epochs | hypervolume: quartiles, mean "
         "| no stopping then |",
@@ -402,7 +403,7 @@ def report(runs: Mapping[str, Sequence[Mapping[str, Found]]], sampler: str) -> l
 
 
 def early_ranks_table(tables: Sequence[str], kinds: Sequence[str]) -> list[str]:
-    """How well early epochs tell the end, on the first problem of each kind."""
+    """A table of rank correlations of early epochs with the final accuracy, on the first problem of each kind."""
     agreements = {
         f"{table}, {kind}": Problem(TABLES[table](0), kind, 0).agreement() for table, kind in product(tables, kinds)
     }
@@ -415,7 +416,7 @@ def early_ranks_table(tables: Sequence[str], kinds: Sequence[str]) -> list[str]:
 
 
 def picture(path: Path, runs: Mapping[str, Sequence[Mapping[str, Found]]]) -> None:
-    """Hypervolume over epochs for every problem: no stopping as a curve, the others where they end."""
+    """Plots hypervolume over epochs for every problem: a curve without stopping, a point for each scheme's end."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - seconds that the table does not need
 
     rows = math.ceil(len(runs) / len(KINDS))
@@ -449,10 +450,12 @@ def main() -> None:
     parser.add_argument("--tables", nargs="+", default=tables, choices=tables)
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
     parser.add_argument("--schemes", nargs="+", default=list(SCHEMES), choices=SCHEMES)
-    parser.add_argument("--trials", type=int, nargs="+", default=list(TRIALS), help="architectures of a search")
-    parser.add_argument("--runs", type=Path, nargs="+", metavar="RUN", help="compare runs' folders; nothing is made up")
+    parser.add_argument("--trials", type=int, nargs="+", default=list(TRIALS), help="architectures per search")
+    parser.add_argument(
+        "--runs", type=Path, nargs="+", metavar="RUN", help="compare the runs in these folders; simulate nothing"
+    )
     parser.add_argument("--keep", type=Path, metavar="FILE", help="JSON; read, and written after every problem")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="replace what stands between the marks in this file")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="replace the text between the marks in this file")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="hypervolume over epochs")
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)

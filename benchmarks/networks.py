@@ -3,9 +3,9 @@
     python benchmarks/networks.py                       # writes docs/networks.md and docs/networks.png
     python benchmarks/networks.py --device cuda --batch 64 --rounds 30 --channels-last --bf16 --compile
 
-All networks stand on one skeleton (stride on the 3x3) and take turns in one process, in a new order each round; a
-percentage is the median over rounds of the time over plain's. A training step is forward, cross-entropy, backward and
-SGD with momentum.
+All networks have the same skeleton (stride on the 3x3) and run in turn in one process, each round in a new order. A
+percentage is the median over rounds of the time relative to the plain network's. A training step is forward,
+cross-entropy, backward and SGD with momentum.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def everywhere(slot: str, option: str) -> Architecture:
 
 @dataclass(frozen=True)
 class Row:
-    """A network; percentages over plain as (inference, training): the paper's, and our goals."""
+    """A network, with the paper's percentages over plain and our goals, as (inference, training)."""
 
     network: Callable[[], Architecture]
     paper: tuple[int, int] | None = None
@@ -105,7 +105,7 @@ def markdown(infer: Timings, train: Timings, how: str) -> str:
 
 
 def picture(infer: Timings, train: Timings, path: Path) -> None:
-    """Two bars a network, ours; a mark each for the paper's figure."""
+    """Plots a bar per network for inference and for training, with marks for the paper's figure and the goal."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained", sharey=True)
     names = [name for name in infer if name != "plain"]
     for place, (axis, timings, title) in enumerate(

@@ -1,14 +1,14 @@
-"""Operators against their peers, side by side: time and peak memory, forward and forward with backward.
+"""Compares operators with other implementations (peers): time and peak memory, forward and forward with backward.
 
     python benchmarks/operators.py                      # writes docs/operators.md and docs/operators.png
     python benchmarks/operators.py --device cuda --only attention --rounds 30
 
-All candidates of a case take turns in one process, in a new order each round, and a ratio is that of two runs of the
-same round: on a shared machine phases of different speed fall on all candidates alike. Figures are medians with
-quartiles. Peak memory is what the allocator handed out beyond the inputs, at most, during forward and backward.
+All candidates of a case run in turn in one process, each round in a new order. A ratio compares two runs of the same
+round, because the speed of a shared machine varies over time. Figures are medians with quartiles. Peak memory is the
+largest number of bytes allocated during forward and backward, beyond the inputs.
 
-Peers: attention in the style of the reference code (logits of all pairs and relative-to-absolute reshapes, written from
-the paper); one grouped convolution for AW, and the plain 3x3; timm's SE, CBAM, global context and non-local modules.
+Peers: attention in the style of the reference code (all logits and relative-to-absolute reshapes, written from the
+paper); one grouped convolution for AW, and the plain 3x3; timm's SE, CBAM, global context and non-local modules.
 """
 
 import argparse
@@ -40,7 +40,7 @@ Call = Callable[..., Tensor]
 
 @dataclass(frozen=True)
 class Case:
-    """Candidates on the same inputs; the first is the peer that ratios are taken to, the last is ours."""
+    """Candidates on the same inputs. Ratios are relative to the first, which is a peer; the last is ours."""
 
     group: str
     name: str
@@ -153,7 +153,7 @@ def module_cases() -> list[Case]:
 
 
 def large_cases() -> list[Case]:
-    """A whole AA whose logits the reference style cannot hold: 2.5 GB each of several copies."""
+    """A whole AA operator that is too large for the reference style, which needs several copies of 2.5 GB of logits."""
     module = ours("aa", Site("conv", 64, 64, 56, kernel_size=3))
     return [Case("large", "56x56x64, batch 8", {"ours": module}, _images(8, 64, 56))]
 
@@ -184,7 +184,7 @@ def measure(case: Case, run: Callable[[Call, Sequence[Tensor]], None], rounds: i
 
 
 def peaks(case: Case, device: str) -> dict[str, int]:
-    """Peak bytes of forward and backward; gradients of parameters are fresh."""
+    """Peak bytes of forward and backward, including new gradients of the parameters."""
     found = {}
     for name, call in case.candidates.items():
         if isinstance(call, nn.Module):
@@ -205,7 +205,7 @@ TITLES = {
 
 
 def markdown(rows: Sequence[Row], how: str) -> str:
-    """The tables, a section a group."""
+    """The tables, one section per group."""
     lines = [how]
     for group, title in TITLES.items():
         cases = [row for row in rows if row[0].group == group]
@@ -227,7 +227,7 @@ def markdown(rows: Sequence[Row], how: str) -> str:
 
 
 def picture(rows: Sequence[Row], path: Path) -> None:
-    """A bar a case: ours over the peer, with backward; the goal as a mark."""
+    """Plots a bar per case: time of forward and backward, ours over the peer's; a mark shows the goal."""
     rows = [row for row in rows if len(row[0].candidates) > 1]
     figure, axis = plt.subplots(figsize=(9, 0.32 * len(rows) + 1.2), layout="constrained")
     for place, (case, _, second, _) in enumerate(rows):
@@ -259,12 +259,12 @@ def main() -> None:
                     call.to(args.device)
             inputs = tuple(tensor.to(args.device) for tensor in case.inputs)
             here = replace(case, inputs=inputs)
-            rounds = args.rounds if len(here.candidates) > 1 else 2  # alone, it is there for its memory
+            rounds = args.rounds if len(here.candidates) > 1 else 2  # a case without a peer only shows the memory
             timings = [measure(here, run, rounds, args.device) for run in (forward, with_backward)]
             rows.append((here, *timings, peaks(here, args.device)))
             ratios = [timing["ours"].ratio for timing in timings]
             print(f"{group}: {case.name}: forward {ratios[0]:.2f}, with backward {ratios[1]:.2f}", flush=True)
-        # After every group: a run that is cut short leaves what it has.
+        # After every group, so that an interrupted run leaves its results.
         write(markdown(rows, how), "benchmarks/operators.py", args.out / "operators.md")
         picture(rows, args.out / "operators.png")
 

@@ -1,11 +1,11 @@
-"""What a trial of a search costs beyond its own training: through Ray, with the journal, checkpoints and the budget.
+"""Overhead of a trial in a search, beyond its training: Ray, the journal, checkpoints and the budget.
 
     python benchmarks/overhead.py [--trials 80] [--workers 2]
 
-A search of short trials (one epoch on a few built-in pictures). Once every worker is warm, workers x wall time is what
-all trials had; what their epochs report (training and evaluation) is what they needed; the rest, a trial, is overhead:
-proposing, checking the budget, handing over, building the network, the checkpoint, the journal. A peer that starts a
-process a trial pays for its start and imports besides, which are timed here for comparison.
+The benchmark runs a search of short trials (one epoch on a few built-in pictures). After a warm-up, the available time
+is workers x wall time. The trials need the time that their epochs report (training and evaluation). The rest, per
+trial, is overhead: the proposal, the budget check, the transfer, building the network, the checkpoint, the journal. A
+system with one process per trial would also pay for its start and imports, which are timed for comparison.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from pathlib import Path
 from nas.search import read_study, read_trials
 
 _WARM = 3
-"""Trials a worker that do not count: its start and its imports are in them."""
+"""Trials per worker that do not count, because they include its start and imports."""
 _START = "import torch, ray.tune, trainers, nas"
 
 

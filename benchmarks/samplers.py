@@ -1,20 +1,21 @@
-"""How much of the hypervolume each sampler finds, on problems of placement kind that are tabulated whole.
+"""How much of the hypervolume each sampler finds, on placement problems with a table of all architectures.
 
     python benchmarks/samplers.py --seeds 20 --tables macro
     python benchmarks/samplers.py --seeds 5 --samplers default tpe --tables synthetic
     python benchmarks/samplers.py --keep runs.json --write docs/search.md --picture docs/samplers.png
 
-Protocol (that of ../shared/benchmarks/README.md): two objectives, accuracy up and cost down. An evaluation returns the
-accuracy of one of an architecture's training runs, drawn at random, and its exact cost. The figure after n evaluations
-is the hypervolume of all that was evaluated, everyone at its mean accuracy, as a share of the whole table's.
+Protocol (that of ../shared/benchmarks/README.md): two objectives, accuracy (maximised) and cost (minimised). An
+evaluation returns the accuracy of a randomly drawn training run of an architecture, and its exact cost. The figure
+after n evaluations is the hypervolume of the evaluated architectures, at their mean accuracies, as a share of the
+table's.
 
 ``nasbench_macro`` is NAS-Bench-Macro (Su et al., Prioritized Architecture Sampling with Monto-Carlo Tree Search, 2021):
-6,561 architectures, trained thrice. The synthetic tables are drawn from main effects, pairs, and in part triples, of
-different sizes and noise, so that a sampler that fits one table does not look good on the others. Samplers see plain
-Optuna studies: no search space, no cost model.
+6,561 architectures, each trained three times. The synthetic tables are random sums of main effects, effects of pairs,
+and in some tables of triples. Sizes and noise differ, so that a sampler tuned to one table gains nothing on the others.
+Samplers see plain Optuna studies, without search space and cost model.
 
-With --keep, finished searches stay in a file, and only those that are not there are run: a long comparison can be made
-in pieces, and --write and --picture show all that is there.
+With --keep, the results of finished searches are stored in a file and not computed again, so that a long comparison can
+run in pieces. --write and --picture show all stored results.
 """
 
 import argparse
@@ -53,7 +54,7 @@ class Table:
     reference: tuple[float, float]
 
     def share(self, evaluated: Sequence[tuple[int, ...]]) -> float:
-        """The part of the table's hypervolume that these architectures have."""
+        """The hypervolume of these architectures, as a share of the table's."""
         at = tuple(np.array(evaluated).T)
         return self._volume(self.accuracies.mean(axis=-1)[at], self.costs[at]) / self.whole
 
@@ -67,7 +68,7 @@ class Table:
 
 
 def macro(path: Path) -> Table:
-    """NAS-Bench-Macro as the file has it."""
+    """Reads NAS-Bench-Macro from its file."""
     rows = json.loads(path.read_text())["rows"]
     sizes = (3,) * 8
     accuracies, costs = np.empty((*sizes, 3)), np.empty(sizes)
@@ -78,10 +79,10 @@ def macro(path: Path) -> Table:
 
 
 def synthetic(seed: int, sizes: tuple[int, ...], order: int, noise: float, *, saturating: bool) -> Table:
-    """A table of random effects: main ones, and those of up to `order` axes together; a few axes matter most.
+    """A table of random effects: main effects, and interactions of up to `order` axes; a few axes matter most.
 
-    `noise` is the standard deviation of a training run against that of the accuracies; `saturating` bends accuracies
-    towards 100 %, as tasks do. The reference is the accuracy that a fifth of all stay below, and the highest cost.
+    `noise` is the standard deviation of a training run divided by that of the accuracies. With `saturating`, accuracies
+    saturate at 100 %, as in real tasks. The reference is the 20 % quantile of the accuracies, and the highest cost.
     """
     rng = np.random.default_rng(seed)
     d = len(sizes)
@@ -107,7 +108,7 @@ def synthetic(seed: int, sizes: tuple[int, ...], order: int, noise: float, *, sa
         if rng.random() < 0.5:
             rng.shuffle(steps)
         costs = costs + steps.reshape([-1 if other == axis else 1 for other in range(d)])
-    # What costs more tends to be better, or there would be no front to find.
+    # Accuracy must tend to grow with cost, or the front would be trivial.
     score = standard(standard(score) + 0.7 * standard(costs))
     mean = 100 / (1 + np.exp(-1.2 * score)) if saturating else 70 + 10 * score
     accuracies = mean[..., None] + noise * mean.std() * rng.normal(size=(*sizes, 3))
@@ -129,7 +130,7 @@ def synthetic_tables() -> Iterator[Table]:
 
 
 def search(table: Table, sampler: str, seed: int, evaluations: int) -> tuple[list[float], float]:
-    """One search: the share after each evaluation, and the mean seconds of an ask."""
+    """One search: the share after each evaluation, and the mean seconds per ask."""
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=make_sampler(sampler, seed))
     rng = np.random.default_rng(1_000 + seed)
     evaluated: list[tuple[int, ...]] = []
@@ -149,7 +150,7 @@ def search(table: Table, sampler: str, seed: int, evaluations: int) -> tuple[lis
 
 @dataclass(frozen=True)
 class Searched:
-    """The searches of one sampler on one table: shares [seeds, evaluations], and seconds of an ask."""
+    """The searches of one sampler on one table: shares [seeds, evaluations], and seconds per ask."""
 
     table: str
     sampler: str
@@ -160,7 +161,7 @@ class Searched:
         return float(self.shares[:, mark - 1].mean())
 
     def to_reach(self, share: float) -> float:
-        """Median evaluations to a share; infinite if half of the searches do not get there."""
+        """Median number of evaluations to reach a share; infinite if half of the searches do not reach it."""
         found = [np.flatnonzero(row >= share) for row in self.shares]
         return float(np.median([row[0] + 1 if len(row) else np.inf for row in found]))
 
@@ -168,7 +169,7 @@ class Searched:
 def searched(
     table: Table, sampler: str, seeds: int, evaluations: int, kept: dict[str, tuple[list[float], float]]
 ) -> Searched:
-    """All searches, those in `kept` from there; the others are added to it."""
+    """All searches of a sampler on a table. Results in `kept` are reused; new ones are added to it."""
     names = [f"{table.name} | {sampler} | {evaluations} | {seed}" for seed in range(seeds)]
     for seed, name in enumerate(names):
         if name not in kept:
@@ -178,7 +179,7 @@ def searched(
 
 
 def row(found: Searched, marks: Sequence[int]) -> list[str]:
-    """Table, sampler, seeds, the share at each mark, evaluations to `REACHED`, milliseconds of an ask."""
+    """Table, sampler, seeds, the share at each mark, evaluations to reach `REACHED`, milliseconds per ask."""
     reach = found.to_reach(REACHED)
     return [
         found.table,
@@ -191,7 +192,7 @@ def row(found: Searched, marks: Sequence[int]) -> list[str]:
 
 
 def picture(path: Path, found: Sequence[Searched]) -> None:
-    """Share of the hypervolume over evaluations on the first table: mean, and the middle half of the seeds."""
+    """Plots the share over evaluations on the first table: mean and interquartile range of the seeds."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - seconds that the table does not need
 
     figure = Figure(figsize=(7.2, 4.2), dpi=110, layout="constrained")
@@ -217,12 +218,12 @@ def main() -> None:
         "--samplers",
         nargs="+",
         default=["default", "tpe", "nsga2", "regularized_evolution", "random"],
-        help="gp:3 for three seeds of a slow one",
+        help="gp:3 runs gp, which is slow, with three seeds",
     )
     parser.add_argument("--tables", choices=("macro", "synthetic", "all"), default="all")
     parser.add_argument("--evaluations", type=int, default=MARKS[-1])
     parser.add_argument("--keep", type=Path, metavar="FILE", help="JSON; read, and written after every sampler")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="replace what stands between the marks in this file")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="replace the text between the marks in this file")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="share over evaluations on the first table")
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -1,9 +1,9 @@
-"""Does placement matter on the built-in pictures? The hand placements of the space `shapes`, as its recipe trains them.
+"""Does placement matter on the built-in pictures? Trains the baselines of the space `shapes` with its recipe.
 
     python benchmarks/shapes.py [--seeds 3] [--placements plain cbam ...] [--write docs/shapes.md]
     python benchmarks/shapes.py --picture docs/shapes.png
 
-A row a placement: validation top-1 after the last epoch, seed by seed, and the mean's distance from plain.
+One row per baseline: validation top-1 after the last epoch for each seed, their mean, and its difference from plain.
 """
 
 import argparse
@@ -24,7 +24,7 @@ _CUES = {"block": shapes.BLOCK_CUE, "row bar": shapes.ROW_CUE, "column bar": sha
 
 
 def final_top1(architecture: Architecture, data: Dataset, config: TrainerConfig, seed: int) -> float:
-    """In per cent."""
+    """Validation top-1 after the last epoch, in percent."""
     training = Training(architecture, data, config, seed=seed)
     while training.epoch < training.epochs:
         training.run_epoch()
@@ -55,7 +55,7 @@ def table(placements: Iterable[str], seeds: int) -> str:
 
 
 def picture(path: Path, columns: int = 6) -> None:
-    """Pictures of the validation split, a row a kind of cue."""
+    """Plots pictures of the validation split, one row per kind of cue."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - seconds that the table does not need
 
     rng = np.random.default_rng([0, 1])
@@ -77,7 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--placements", nargs="+", default=["se", "cbam", "aa", "aw"])
-    parser.add_argument("--write", type=Path, metavar="FILE", help="replace what stands behind the mark in this file")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="replace the text after the mark in this file")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the data set instead")
     args = parser.parse_args()
     if args.picture is not None:

@@ -1,4 +1,4 @@
-"""Attention operators: one file a paper, and the table that names them."""
+"""Attention operators: one file per paper, and the table of all operators."""
 
 import functools
 from collections.abc import Mapping
@@ -51,14 +51,14 @@ OPERATORS: Mapping[str, Operator] = MappingProxyType(
         "aw": AW,
     }
 )
-"""Option -> operator: the half of `search_spaces.OPTIONS` that needs torch."""
+"""Option -> operator, for every option in `search_spaces.OPTIONS`."""
 
 
 @functools.cache
 def operators() -> Mapping[str, Operator]:
-    """`OPERATORS` and the operators of installed plug-ins; the other half of `search_spaces.options`.
+    """`OPERATORS` and the operators of installed plug-ins, for every option in `search_spaces.options`.
 
-    A plug-in whose operator cannot be loaded has one that raises a `PluginError` when it is built or counted.
+    If a plug-in's operator cannot be loaded, its entry raises `PluginError` when it is built or counted.
     """
     ours = dict(OPERATORS)
     return MappingProxyType(
@@ -77,7 +77,7 @@ def _imported(name: str, operator: object) -> Operator:
         module, _, attribute = operator.partition(":")
         try:
             operator = getattr(import_module(module), attribute, operator)
-        except Exception as error:  # it is code of others, and may raise what it likes
+        except Exception as error:  # a plug-in is foreign code and may raise anything
             why = f"importing {module} raised {type(error).__name__}: {error}"
     if isinstance(operator, Operator):
         return operator

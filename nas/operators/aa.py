@@ -5,34 +5,35 @@
 convolution with 2 d_k + d_v filters; a 1x1 convolution d_v -> d_v mixes the heads (Eq. 2). d_v = F_out leaves no
 convolution. The skeleton's BatchNorm follows, as in the paper. Positions (section 3.1.1 and 4.5):
 
-- ``relative``: tables of 2 H - 1 and 2 W - 1 rows of width d_k / heads, shared by heads (Eq. 3). On a map of another
-  size than the operator was built for, offsets that the tables do not reach take their outermost row: near offsets keep
-  the meaning they were trained with, which interpolation would change. They decay like weights: the paper names no
-  exemption;
-- ``sine``: sinusoids of y and x added to the input, a quarter of the channels each (what 4 does not divide stays bare);
+- ``relative``: tables of 2 H - 1 and 2 W - 1 rows of width d_k / heads, shared by heads (Eq. 3). If the map is larger
+  than the one for which the operator was built, offsets outside the tables use the outermost row. So near offsets keep
+  their trained meaning, which interpolation would change. The tables get weight decay, because the paper names no
+  exception;
+- ``sine``: adds sin y, cos y, sin x and cos x to the input, each to a quarter of the channels (a remainder of less than
+  4 channels stays unchanged);
 - ``coordconv``: channels x, y in [-1, 1] and r, the distance from the middle, appended to the input;
 - ``none``.
 
-``poolings`` halve the map before the attention (3x3 average, stride 2), and bilinear interpolation brings its output
-back. A strided operator attends at its output size, reached by the same pool.
+``poolings``: the map is halved so many times before the attention (3x3 average, stride 2); bilinear interpolation
+restores the size of the output. An operator with a stride first pools its input in the same way to the output size.
 
-``aw`` gives one convolution inside attentional weights (see `nas.operators.aw`): ``conv``, ``qkv`` or ``projection``
-are AW-AA 1, 2 and 3 of the AW paper. ``qkv_kernel`` 3 is what that paper's table needs.
+``aw``: one of the convolutions has attentional weights (see `nas.operators.aw`): ``conv``, ``qkv`` and ``projection``
+are AW-AA 1, 2 and 3 of the AW paper. That paper's table fits ``qkv_kernel`` 3.
 
-Consulted: the paper. It does not say how a strided operator reaches its output size. Deviations from the TensorFlow
+Consulted: the paper. It does not say how an operator with a stride gets its output size. Deviations from the TensorFlow
 code in its appendix:
 
-- all convolutions there have biases; here they follow the site, for the printed parameters need none;
+- all convolutions there have biases; here the site decides, because the printed parameters include none;
 - its first convolution gives k, q, v in that order, ours q, k, v: weights from there must be reordered;
 - its tables of relative positions are drawn with mean and deviation d^-1/2 (d = d_k / heads), ours with mean 0.
 
-How attention is computed: `nas.operators.attention`.
+`nas.operators.attention` computes the attention.
 
-Multiply-adds: those of the formula. Relative logits are counted for every row of both tables, which is the count that
-reaches the 4.215 G known for AA-ResNet-50; one-hot codes and recomputation, which the form that runs may add, are not.
+Multiply-adds are those of the formula. Relative logits count every row of both tables; with this count AA-ResNet-50 has
+the known 4.215 G. One-hot codes and recomputation, which an implementation may add, are not counted.
 
-Shapes: [N, C_in, H, W] -> [N, C_out, ceil(H / stride), ceil(W / stride)], any H and W. Raises: nothing of its own;
-`search_spaces.options` refuses heads that do not divide d_k or d_v, and a pool of a 1x1 map.
+Shapes: [N, C_in, H, W] -> [N, C_out, ceil(H / stride), ceil(W / stride)], any H and W. `search_spaces.options` refuses
+heads that do not divide d_k or d_v, and a pool of a 1x1 map.
 """
 
 import torch
@@ -47,7 +48,7 @@ from search_spaces.sites import Site
 
 
 def _fitted(table: Tensor, size: int) -> Tensor:
-    """The rows of a map of ``size``: [2 R - 1, d] -> [2 S - 1, d]. Offsets beyond the table take its outermost row."""
+    """The table for a map of ``size``: [2 R - 1, d] -> [2 S - 1, d]. Offsets outside it use the outermost row."""
     reach = table.shape[0] // 2
     offsets = torch.arange(1 - size, size, device=table.device)
     return table[offsets.clamp(-reach, reach) + reach]
@@ -62,7 +63,7 @@ class AAConv2d(nn.Module):
         self.position = str(resolved["position"])
         self.stride = site.stride
         self.poolings = int(resolved["poolings"])
-        self.pools = [site.stride] * (site.stride > 1) + [2] * self.poolings  # their strides
+        self.pools = [site.stride] * (site.stride > 1) + [2] * self.poolings  # strides of the pools
         inner = str(resolved["aw"])
         hidden = int(resolved.get("aw_hidden", 0))
 
@@ -140,7 +141,7 @@ def _coordinates(x: Tensor) -> Tensor:
 
 
 def _attended(site: Site, resolved: Resolved) -> int:
-    """Side of the map that attends itself."""
+    """Side of the map on which attention is computed."""
     size = site.out_size
     for _ in range(int(resolved["poolings"])):
         size = -(-size // 2)

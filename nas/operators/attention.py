@@ -1,23 +1,23 @@
-"""Multi-head attention over the positions of a map, with 2D relative logits, in the fastest exact form at hand.
+"""Multi-head attention over the positions of a map with 2D relative logits, computed exactly and fast.
 
 The formula (Bello et al., 2019, Eq. 3 and 4), for a query at (y, x) and a key at (i, j), per head of key width d:
 
     logit = d^-1/2 q . (k + rel_w[j - x + W - 1] + rel_h[i - y + H - 1]),    out = softmax(logits) v
 
-No tensor of (HW)^2 logits outlives a step. One rule, in `attend`, says what runs:
+No step keeps a tensor of (HW)^2 logits after it ends. `attend` chooses between two forms:
 
-- **On the CPU: blocks** (operator ``attention_nas::attention``). A block of queries has logits that stay in the cache
-  (`_BLOCK`); it costs one matrix product, one exponential, and one product with [v; 1], whose last row is the sum of
-  weights. The relative logits enter a small map through the product (queries extended by q . rel_w and q . rel_h, keys
-  by one-hot codes of x and y) and a large one by a broadcast sum (`_FOLDED`). The backward pass recomputes the blocks
-  from the saved log-sum-exp. Half types are computed in float32.
-- **On other devices, and in what is recorded (`torch.export`, ONNX, `torch.jit.trace`): folded.** The extended queries
-  and keys satisfy q' . k' = logit exactly, so `scaled_dot_product_attention` and its fused kernels serve. They want a
-  last dimension of stride 1 (else they fall back to (HW)^2 memory in silence) and widths that are multiples of 8. Only
-  public ATen operators: a recorded program does not need this package.
+- **On the CPU: blocks** (operator ``attention_nas::attention``). The logits of a block of queries fit into the cache
+  (`_BLOCK`). A block takes one matrix product, one exponential, and one product with [v; 1], whose last row gives the
+  sum of the weights. On small maps the matrix product includes the relative logits: queries are extended by q . rel_w
+  and q . rel_h, keys by one-hot codes of x and y. On large maps a broadcast sum adds them (`_FOLDED`). The backward
+  pass recomputes the blocks from the saved log-sum-exp. Half types are computed in float32.
+- **On other devices, and in recorded programs (`torch.export`, ONNX, `torch.jit.trace`): folded.** The extended queries
+  and keys satisfy q' . k' = logit exactly, so that `scaled_dot_product_attention` and its fused kernels can be used.
+  These need a last dimension of stride 1 (otherwise they silently use (HW)^2 memory) and widths that are multiples of
+  8. This form has only public ATen operators, so a recorded program does not need this package.
 
-FLOP counters see the formula's products in the first form (content, relative, mixing; `products`), not how it is run.
-Derivatives beyond the first are those of the folded form with logits written out (`nas.operators.derivatives`).
+FLOP counters count the formula's products for blocks (content, relative, mixing; see `products`), not the actual ones.
+Derivatives beyond the first use the folded form with stored logits (`nas.operators.derivatives`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -33,19 +33,19 @@ from nas.operators.base import fixed, recording, without_autocast
 from nas.operators.derivatives import by_formula, formula_gradients, transformed
 
 _BLOCK = 1 << 18
-"""Logits of a block for each thread: 1 MiB of float32, about a core's second-level cache."""
+"""Number of logits of a block for each thread: 1 MiB of float32, about the size of a core's L2 cache."""
 
 _FOLDED = 32
-"""H + W up to which widening the product by H + W is cheaper than adding two broadcast terms to every logit."""
+"""Largest H + W for which a product wider by H + W is cheaper than two broadcast terms for every logit."""
 
 _SAFE = 60.0
-"""Logits within this bound need no row maximum: neither exp(60) times a long row nor exp(-60) leaves float32."""
+"""Within this bound the softmax needs no row maximum: exp(60) times a long row, and exp(-60), fit into float32."""
 
 
 def products(d_k: int, d_v: int, height: int, width: int, *, relative: bool) -> int:
     """Multiply-adds of one image: content logits, relative logits (every row of both tables), mixing of values.
 
-    ``d_k`` and ``d_v`` are widths over all heads; the count does not depend on how they are cut.
+    ``d_k`` and ``d_v`` are widths over all heads; the count does not depend on the number of heads.
     """
     pixels = height * width
     rows = (2 * height - 1) + (2 * width - 1) if relative else 0
@@ -56,7 +56,7 @@ def attend(qkv: Tensor, heads: int, d_k: int, tables: tuple[Tensor, Tensor] | No
     """Attend over the positions of a map.
 
     Args:
-        qkv: [N, 2 d_k + d_v, H, W]: queries, keys, values; each holds its heads one after another.
+        qkv: [N, 2 d_k + d_v, H, W]: queries, keys, values, each with its heads one after another.
         heads: number of heads; divides d_k and d_v.
         d_k: width of the queries over all heads.
         tables: ``(rel_h, rel_w)`` of [2 H - 1, d_k / heads] and [2 W - 1, d_k / heads], or None for no relative logits.
@@ -72,10 +72,10 @@ def attend(qkv: Tensor, heads: int, d_k: int, tables: tuple[Tensor, Tensor] | No
 
 
 def mixed(query: Tensor, key: Tensor, value: Tensor, *, operator: str) -> Tensor:
-    """softmax(query key') value by fused kernels, which keep no logits. Shapes: [..., L, d], [..., S, d], [..., S, e].
+    """softmax(query key') value by fused kernels, which store no logits. Shapes: [..., L, d], [..., S, d], [..., S, e].
 
     Raises:
-        RuntimeError: a second derivative is wanted of fused kernels, which have none; it names ``operator``.
+        RuntimeError: a second derivative is required, but fused kernels have none; the message names ``operator``.
     """
     if transformed():
         return _mixed_plainly(query, key, value)
@@ -88,7 +88,7 @@ def mixed(query: Tensor, key: Tensor, value: Tensor, *, operator: str) -> Tensor
 _fused = partial(mixed, operator="aa")
 
 _FUSED = torch._C._get_flash_sdp_enabled, torch._C._get_mem_efficient_sdp_enabled, torch._C._get_cudnn_sdp_enabled
-"""Whether a fused kernel may run, the CPU's among them."""
+"""Functions that return whether a kind of fused kernel is enabled, including the CPU's."""
 
 
 def _refuse_second(operator: str, _grad: Tensor) -> None:
@@ -122,7 +122,7 @@ def _codes(height: int, width: int, like: Tensor) -> Tensor:
 
 
 def _formula(qkv: Tensor, rel: Tensor, heads: int, d_k: int) -> Tensor:
-    """What the blocks compute, by public operators: `_attention`'s first output."""
+    """The first output of `_attention`, computed by public operators."""
     columns = 2 * qkv.shape[3] - 1
     tables = (rel[columns:], rel[:columns]) if rel.shape[0] else None
     dtype = torch.float64 if qkv.dtype == torch.float64 else torch.float32
@@ -151,7 +151,7 @@ def _folded(
         ]
         keys.append(_codes(h, w, k).t().expand(n, heads, -1, -1))
     width = sum(part.shape[-1] for part in queries)
-    pad = -width % 8 if fixed(width) else 0  # without, the result is the same, but a fused kernel may not serve
+    pad = -width % 8 if fixed(width) else 0  # does not change the result, but fused kernels need it
     if pad:
         queries.append(q.new_zeros(n, heads, h, w, pad))
         keys.append(k.new_zeros(n, heads, h * w, pad))
@@ -164,7 +164,7 @@ def _folded(
 
 
 def _blocks(batch: int, length: int) -> Iterator[tuple[slice, slice]]:
-    """Cut [batch, length] queries into even blocks of about `_BLOCK` logits a thread: (heads, positions) of each."""
+    """Cuts [batch, length] queries into even blocks of about `_BLOCK` logits per thread: (heads, positions) of each."""
     budget = _BLOCK * torch.get_num_threads()
     rows = max(1, min(length, budget // length))
     rows = -(-length // -(-length // rows))
@@ -179,8 +179,8 @@ def _skewed(logits: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     """Views of q . table that read the offsets of a query as the positions of its keys.
 
     ``logits`` is [B, HW, 2 W - 1 + 2 H - 1], contiguous. Returns x and y logits, [B, H, W, W] and [B, H, W, H]: entry
-    [b, y, x, j] is column j - x + W - 1 of row (y, x), which is an affine function of y, x and j. No two entries of a
-    view share memory, so that gradients can be written through it.
+    [b, y, x, j] is column j - x + W - 1 of row (y, x), and this address is an affine function of y, x and j. Entries of
+    a view do not share memory, so that gradients can be written to it.
     """
     batch, length, columns = logits.shape
     x_strides = (length * columns, width * columns, columns - 1, 1)
@@ -230,7 +230,7 @@ class _Parts:
                 self.x, self.y = by_x.reshape(batch, length, w), by_y.reshape(batch, length, h)
 
     def safe(self) -> bool:
-        """Whether no logit exceeds `_SAFE` in size: by norms of queries and keys, so that no logit is made."""
+        """Whether all logits are within `_SAFE`, by a bound from the norms of queries and keys."""
         # Squares and sums are vectorised; torch's norm over a dimension takes ten times as long.
         bound = (self.q.square().sum(2).amax() * self.k.square().sum(1).amax()).sqrt()
         if self.x is not None and self.y is not None:
@@ -249,9 +249,9 @@ class _Parts:
 @torch.library.custom_op("attention_nas::attention", mutates_args=(), device_types="cpu")
 @without_autocast
 def _attention(qkv: Tensor, rel: Tensor, heads: int, d_k: int) -> tuple[Tensor, Tensor]:
-    """Values mixed, [N, d_v, H, W], and the log-sum-exp of logits, [N heads, HW, 1].
+    """The weighted sums of the values, [N, d_v, H, W], and the log-sum-exp of the logits, [N heads, HW, 1].
 
-    ``rel`` is rel_w above rel_h, [2 W - 1 + 2 H - 1, d], or has no rows.
+    ``rel`` has the rows of rel_w, then those of rel_h, [2 W - 1 + 2 H - 1, d]; or no rows.
     """
     n, channels, h, w = qkv.shape
     if n == 0:
@@ -262,7 +262,7 @@ def _attention(qkv: Tensor, rel: Tensor, heads: int, d_k: int) -> tuple[Tensor, 
     batch, values, length = parts.v.shape
     out = parts.v.new_empty(batch, values - 1, length)
     sums = parts.v.new_empty(batch, length, 1)
-    largest = torch.zeros_like(sums)  # of both kinds of call: memory must not depend on values
+    largest = torch.zeros_like(sums)  # also if safe: memory must not depend on values
     buffer = None
     for head, row in _blocks(batch, length):
         shape = (head.stop - head.start, row.stop - row.start, length)
@@ -292,12 +292,12 @@ def _attention_backward(
     parts = _Parts(qkv, rel, heads, d_k)
     batch, values, length = parts.v.shape
     d, e, q, k = parts.depth, values - 1, parts.q, parts.k
-    # dS = P * (dO v - delta), with delta = sum(dO * out): [dO; -delta] meets [v; 1] in one product.
+    # dS = P * (dO v - delta), with delta = sum(dO * out). The product of [dO; -delta] and [v; 1] gives dO v - delta.
     grad_out = parts.v.new_empty(batch, values, length)
     grad_out[:, :e] = grad.reshape(batch, e, length)
     torch.sum(grad_out[:, :e] * out.reshape(batch, e, length), 1, out=grad_out[:, e]).neg_()
     if parts.y is not None:
-        parts.y.sub_(lse)  # every key has one y, so this takes the log-sum-exp from its logit
+        parts.y.sub_(lse)  # every logit has one term of y, so this subtracts the log-sum-exp from every logit
     elif parts.folded:
         q[..., d + w :].sub_(lse)
     grad_q, grad_k, grad_v = torch.empty_like(q), k.new_zeros(batch, d, length), k.new_zeros(batch, e, length)

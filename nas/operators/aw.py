@@ -3,27 +3,29 @@
 ``aw``: every image has its own kernel, K + A * K (Eq. 6), with A = sigmoid(BN(W2 relu(BN(W1 avgpool_kxk(x))))) of shape
 [C_out, k, k], expanded over the input channels (Eq. 7 and 8 with the paper's r_C1 = C_1, r_C2 = r_hw = 1, r = 16).
 
-Consulted: the paper alone; the authors' code was not at hand. Deviations: none known. The pointwise convolutions W1 and
-W2 have no bias, which the printed parameters need (+0.165 M on ResNet-50).
+Consulted: only the paper; the authors' code was not available. Deviations: none known. The pointwise convolutions W1
+and W2 have no bias: the printed parameters (+0.165 M on ResNet-50) include none.
 
-A does not depend on the input channel, so the operator is a convolution whose output is scaled tap by tap:
+A does not depend on the input channel. So the operator is a sum over taps t (positions in the kernel) of scaled
+convolutions:
 
     out[n, p] = sum over taps t of (1 + A[n, p, t]) * shift_t(conv1x1(x[n], K[p, :, t])).
 
-Two exact forms, whose work beyond the products falls with the positions of a map and with C_in (`_by_kernels`). Images
-have k^2 C_in C_out weights each, or k^2 C_out maps of H' W' positions:
+There are two exact forms. Each image needs k^2 C_in C_out weights in the first, and k^2 C_out maps of H' W' positions
+in the second; `_by_kernels` chooses the cheaper one:
 
-- **kernels** (H' W' > 2 C_in): the kernels of a few images at a time are made and applied by one grouped convolution;
-  the backward pass makes them again, so that no more than `_WEIGHTS` of them exist at any time.
-- **maps** (otherwise): one 1x1 convolution a tap, scaled, shifted and summed. A's gradient wants the maps again, and
-  training keeps them if they are few (`_keeps_maps`); else every image's own gradient of the kernel gives it.
+- **kernels** (H' W' > 2 C_in): makes the kernels of a few images at a time and applies them by one grouped convolution.
+  The backward pass makes them again, so that there are never more than `_WEIGHTS` weights.
+- **maps** (otherwise): one 1x1 convolution per tap, whose results are scaled, shifted and summed. A's gradient needs
+  the maps again. Training keeps them if they are small (`_keeps_maps`); otherwise A's gradient is computed from each
+  image's gradient of its own kernel.
 
-On the CPU both are one operator, ``attention_nas::aw_conv``, with its gradient written by hand; elsewhere, in
-what is recorded (`torch.export`, ONNX, `torch.jit.trace`) and for derivatives beyond the first
-(`nas.operators.derivatives`) they are public ATen operators. A 1x1 kernel has a single tap: a plain convolution, then a
-product. FLOP counters see one convolution.
+On the CPU both forms are in one operator, ``attention_nas::aw_conv``, with a hand-written gradient. Other devices,
+recorded programs (`torch.export`, ONNX, `torch.jit.trace`) and derivatives beyond the first
+(`nas.operators.derivatives`) use public ATen operators. A 1x1 kernel has a single tap: a plain convolution, then a
+product. FLOP counters count one convolution.
 
-Raises: a 1x1 kernel's attention has one value a channel and image, so training on a batch of one image raises
+Raises: the attention of a 1x1 kernel has one value per channel and image, so training on a batch of one image raises
 ValueError.
 """
 
@@ -53,16 +55,16 @@ from nas.operators.gating import pooled
 from search_spaces.sites import Site
 
 _WEIGHTS = 1 << 23
-"""Kernel weights made at a time: 32 MiB of float32. Smaller groups copy results and repeat fixed work."""
+"""Largest number of kernel weights at a time: 32 MiB of float32. Smaller groups copy results and repeat fixed work."""
 
 _NUMBERS = 1 << 22
-"""Numbers of the input taken at a time, 16 MiB of float32: over large maps a convolution of more leaves the caches.
-A strided one takes as many of its output: in larger groups its gradient costs half as much again."""
+"""Largest number of input values at a time, 16 MiB of float32: a convolution of more does not fit into the caches.
+With a stride, the limit applies to the output; in larger groups the gradient takes 1.5 times as long."""
 
 Window = tuple[slice, slice]
 
 _ROWS = 1600
-"""Positions (rows of the matrix products) taken at a time in the form by maps: what they make stays near the cores."""
+"""Number of positions (rows of the matrix products) at a time in the form "maps", so that results stay in the cache."""
 
 
 def scaled_conv(x: Tensor, weight: Tensor, scale: Tensor, stride: int = 1) -> Tensor:
@@ -71,7 +73,7 @@ def scaled_conv(x: Tensor, weight: Tensor, scale: Tensor, stride: int = 1) -> Te
     Args:
         x: [N, C_in, H, W].
         weight: [C_out, C_in, k, k], k odd.
-        scale: [N, C_out, k, k], nowhere zero: a gradient divides by it.
+        scale: [N, C_out, k, k], without zeros: a gradient divides by it.
         stride: of the convolution.
 
     Returns:
@@ -113,7 +115,7 @@ def _by_kernels(positions: int, in_channels: int) -> bool:
 
 
 def _keeps_maps(positions: int, in_channels: int) -> bool:
-    # Never where `_by_kernels` holds, which makes none.
+    # Implies that `_by_kernels` is false; the form "kernels" has no maps.
     return 4 * positions <= in_channels
 
 
@@ -130,8 +132,8 @@ def _cut(n: int, size: int) -> Iterator[slice]:
 
 
 def _taps(kernel: int, stride: int, height: int, width: int) -> Iterator[tuple[int, int, Window, Window]]:
-    """Of every tap, the middle one first: its index, its phase (`_phases`), where it writes in the output of
-    ``height`` x ``width``, and what it reads from the phase."""
+    """For every tap, the middle one first: its index, its phase (`_phases`), the window of the ``height`` x ``width``
+    output that it writes, and the window of the phase that it reads."""
     reach = kernel // 2
     offsets = [(y, x) for y in range(-reach, reach + 1) for x in range(-reach, reach + 1)]
     for y, x in sorted(offsets, key=lambda offset: offset != (0, 0)):
@@ -143,7 +145,7 @@ def _taps(kernel: int, stride: int, height: int, width: int) -> Iterator[tuple[i
 
 
 def _rims(window: Window, height: int, width: int) -> Iterator[tuple[int, slice]]:
-    """What a window leaves out of [N, height, width, C], as dimensions and slices of them."""
+    """The parts of [N, height, width, C] outside a window, as (dimension, slice)."""
     for dim, inside, size in ((1, window[0], height), (2, window[1], width)):
         for rim in (slice(0, inside.start), slice(inside.stop, size)):
             if rim.start < rim.stop:
@@ -159,22 +161,22 @@ def _memory_format(x: Tensor) -> torch.memory_format:
 
 
 def _tiled(scale: Tensor, in_channels: int) -> Tensor:
-    """[N, C_out, k, k] -> [N, C_out, 1, r k^2], r a divisor of C_in: rows long enough for vector instructions."""
+    """[N, C_out, k, k] -> [N, C_out, 1, r k^2] with r a divisor of C_in, so that rows are long enough to vectorise."""
     n, channels, kernel, _ = scale.shape
     repeat = math.gcd(in_channels, 16)
     return scale.reshape(n, channels, 1, 1, kernel**2).expand(-1, -1, -1, repeat, -1).reshape(n, channels, 1, -1)
 
 
 def _group(x: Tensor, weight: Tensor, stride: int) -> int:
-    # Images side by side in the channels need NCHW; channels_last images go one by one.
+    # Grouping images along the channels needs contiguous images; channels_last images go one by one.
     images = min(_WEIGHTS // weight.numel(), _NUMBERS // stride**2 // x[0].numel())
     return max(1, images) if x.is_contiguous() else 1
 
 
 def _joined(parts: Sequence[Tensor], x: Tensor) -> Tensor:
-    """The parts of a batch in the memory format of ``x``; a single part is not copied.
+    """The concatenated parts of a batch in the memory format of ``x``; a single part is not copied.
 
-    Nor is it a view, which an operator must not return: whoever writes to the result would be refused.
+    The result is never a view: an operator must not return one, because writing to it in place would raise an error.
     """
     whole = torch.ops.aten._unsafe_view(parts[0], parts[0].shape) if len(parts) == 1 else torch.cat(list(parts))
     return whole.contiguous(memory_format=_memory_format(x))
@@ -227,9 +229,9 @@ def _kernels_backward(
 
 
 def _phases(x: Tensor, stride: int) -> Tensor:
-    """[N, C, H, W] -> [s^2, N, H', W', C]: pixel (i s + r, j s + c) is at (i, j) of phase r s + c; zeros past the rim.
+    """[N, C, H, W] -> [s^2, N, H', W', C]: pixel (i s + r, j s + c) is at (i, j) of phase r s + c, padded with zeros.
 
-    A tap of a strided convolution reads one phase, shifted by whole pixels.
+    A tap of a convolution with stride s reads one phase, shifted by whole pixels.
     """
     n, c, h, w = x.shape
     if h % stride or w % stride:
@@ -290,7 +292,7 @@ def _maps_backward(
         products = x.new_empty(grads.numel() if kept else size * c_out * c_in)
         for tap, phase, write, read in _taps(kernel, stride, h, w):
             source, by, grad_scale = images[phase].view(-1, c_in), scales[tap, part], grad_scales[tap, part]
-            # The gradient of what this tap read; the rim that it did not read is zero.
+            # The gradient of the window that this tap read; it is zero outside.
             for dim, rim in _rims(read, h, w):
                 shifted.narrow(dim, rim.start, rim.stop - rim.start).zero_()
             torch.mul(grads[:, *write], by, out=shifted[:, *read])
@@ -300,7 +302,7 @@ def _maps_backward(
                 torch.sum(product, (1, 2), keepdim=True, out=grad_scale)
                 grad_taps[tap].addmm_(rows.t(), source)
             else:
-                # Of every image: the gradient of its own kernel times its scale, by which the sums are divided.
+                # own: every image's gradient of its kernel, times its scale; grad_scale divides by the scale again.
                 own = products.view(size, c_out, c_in)
                 torch.bmm(rows.view(size, -1, c_out).transpose(1, 2), source.view(size, -1, c_in), out=own)
                 grad_taps[tap].view(-1).addmv_(own.view(size, -1).t(), ones)
@@ -308,7 +310,7 @@ def _maps_backward(
                 torch.div(dots.view(c_out, size).t(), by.view(size, c_out), out=grad_scale.view(size, c_out))
             grad_images[phase].view(-1, c_in).addmm_(rows, taps[tap])
         result[part] = _from_phases(grad_images, stride, x)
-    del taps  # before a copy of as much
+    del taps  # frees the memory before a copy of the same size
     grad_weight = grad_taps.permute(1, 2, 0).contiguous().view(weight.shape)
     return result, grad_weight, grad_scales.view(kernel, kernel, n, c_out).permute(2, 3, 0, 1).contiguous()
 
@@ -323,7 +325,7 @@ def _out_size(x: Sequence[int], stride: int) -> tuple[int, int]:
 @torch.library.custom_op("attention_nas::aw_conv", mutates_args=(), device_types="cpu")
 @without_autocast
 def _aw_conv(x: Tensor, weight: Tensor, scale: Tensor, stride: int, training: bool) -> tuple[Tensor, Tensor]:
-    """The output of `scaled_conv` and the maps that the backward pass wants, or nothing."""
+    """The output of `scaled_conv`, and the maps for the backward pass (empty if they are not kept)."""
     weight, scale = weight.to(x.dtype), scale.to(x.dtype)
     x = x.contiguous(memory_format=_memory_format(x))
     size, c_in = _out_size(x.shape, stride), x.shape[1]
@@ -385,7 +387,7 @@ class _Context(Protocol):
 
 def _remember(ctx: _Context, inputs: tuple[Tensor, Tensor, Tensor, int, bool], output: tuple[Tensor, Tensor]) -> None:
     x, weight, scale, ctx.stride, _ = inputs
-    ctx.set_materialize_grads(False)  # zeros in the size of the maps, which have no gradient
+    ctx.set_materialize_grads(False)  # otherwise PyTorch allocates zeros as the gradient of the maps
     ctx.save_for_backward(x, weight, scale, output[1])
 
 
@@ -439,13 +441,13 @@ class AWConv2d(nn.Module):
             x, partial(F.adaptive_avg_pool1d, output_size=bins), partial(F.adaptive_avg_pool2d, output_size=bins)
         )
         scale = 1 + self.attention(means)
-        # Autocast does not reach into operators of our own: the attention's convolutions show which type it wants.
+        # Autocast does not affect our own operator, so we use the type in which the attention's convolutions ran.
         out = scaled_conv(x.to(scale.dtype), self.conv.weight, scale, self.stride)
         return out if self.conv.bias is None else out + self.conv.bias.to(out.dtype).view(-1, 1, 1)
 
 
 def aw_cost(in_channels: int, out_channels: int, kernel_size: int, out_size: int, hidden: int, *, bias: bool) -> Cost:
-    """Of `AWConv2d`. The kernels differ from image to image; applying one costs what the plain convolution costs."""
+    """Cost of `AWConv2d`. Every image has its own kernel; applying it costs as much as the plain convolution."""
     return (
         conv_cost(in_channels, out_channels, kernel_size, out_size, bias=bias)
         + conv_cost(in_channels, hidden, 1, kernel_size)

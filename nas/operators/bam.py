@@ -1,20 +1,20 @@
 """BAM: Bottleneck Attention Module (Park, Woo, Lee, Kweon; BMVC 2018) - https://arxiv.org/abs/1807.06514
 
-``bam``: x * (1 + sigmoid(M_c + M_s)) (Eq. 1 and 2), a function of the channels' means and one of the position:
+``bam``: x * (1 + sigmoid(M_c + M_s)) (Eq. 1 and 2). M_c depends on the channel, M_s on the position:
 
 - M_c = BN(W2 relu(BN(W1 mean(x)))), C -> C/r -> C (Eq. 3);
 - M_s = BN(conv1x1(conv3x3(conv3x3(conv1x1(x))))), C -> C/r -> C/r -> C/r -> 1, the 3x3 dilated (Eq. 4), BN and ReLU
-  behind the first three.
+  after the first three.
 
-All convolutions and linear layers have biases. In ``after`` of a stage's last block it is the paper's BAM; in
+All convolutions and linear layers have biases. In ``after`` of a stage's last block this is the paper's BAM; in
 ``refine`` of every block it is the paper's BAM-C.
 
 Consulted: the authors' PyTorch code (Jongchan/attention-module). Paper and code differ: ``form: code`` has M_c * M_s
-in place of the sum and no BN closing the branches. The printed parameters need the closing BNs to scale C channels each
-(4 C more than the code), so with ``form: paper`` M_s is normalised as one map and then has a scale and a shift per
-channel, which equals a BN of its copies.
+in place of the sum, and no BN at the end of the branches. The printed parameters (4 C more than the code's) include a
+BN of C channels at the end of each branch. So with ``form: paper`` M_s is normalised as one map, and then has a scale
+and a shift per channel, which equals a BN of C copies of the map.
 
-Shapes: [N, C, H, W] -> [N, C, H, W], any H and W. Raises: M_c normalises over the batch alone, so training on a batch
+Shapes: [N, C, H, W] -> [N, C, H, W], any H and W. Raises: M_c normalises over the batch only, so training on a batch
 of one image raises ValueError.
 """
 

@@ -1,4 +1,4 @@
-"""What every operator is made of: its two functions, its cost, and the layers that several of them share."""
+"""Base types of the operators, and the layers that several operators share."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -15,15 +15,15 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 Resolved: TypeAlias = Mapping[str, Value]
-"""What an option resolved to at a site (`search_spaces.Option.resolve`)."""
+"""The integers that define an option at a site; `search_spaces.Option.resolve` returns them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one image: ``params`` trainable parameters, ``macs`` multiply-adds.
+    """``params`` trainable parameters, and ``macs`` multiply-adds for one image. Costs can be added.
 
-    Multiply-adds are those of convolutions, linear layers and matrix products, attention's two products included: half
-    of what `torch.utils.flop_counter.FlopCounterMode` counts. Costs add.
+    Multiply-adds are those of convolutions, linear layers and matrix products, including the two of attention. They are
+    half of the operations that `torch.utils.flop_counter.FlopCounterMode` counts.
     """
 
     params: int = 0
@@ -35,12 +35,12 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """The half of an option that needs torch.
+    """The module and the cost of an option.
 
     ``build(site, resolved)`` makes the module, initialised and in training mode: [N, in_channels, H, W] ->
-    [N, out_channels, H', W'] with H' = ceil(H / stride). H and W are ``site.size`` in training, but need not be.
-    ``cost(site, resolved)`` is its exact cost on one image of ``site.size``, in plain integers. A module whose own
-    parameters are scales names them in a class attribute ``undecayed``: weight decay spares them (`nas.decay`).
+    [N, out_channels, H', W'] with H' = ceil(H / stride). H and W are usually ``site.size``, but any size must work.
+    ``cost(site, resolved)`` is the exact cost on one image of ``site.size``, in plain integers. A module names those of
+    its own parameters that are scales in a class attribute ``undecayed``; they get no weight decay (`nas.decay`).
     """
 
     build: Callable[[Site, Resolved], nn.Module]
@@ -48,41 +48,41 @@ class Operator:
 
 
 def recording() -> bool:
-    """Whether the program is being written down, by `torch.export`, ONNX or `torch.jit.trace`.
+    """Whether the program is being recorded by `torch.export`, ONNX or `torch.jit.trace`.
 
-    What is written down has to run without this package, so it is made of ATen operators alone; and it should hold for
-    other sizes too, so it must not ask what a size is.
+    A recorded program must run without this package, so it may use only ATen operators. It should also work for other
+    sizes, so it must not branch on a size.
     """
     return torch.compiler.is_exporting() or torch._C._is_tracing()
 
 
 def fixed(*sizes: object) -> bool:
-    """Whether sizes are plain integers. A program that is being recorded may leave them open."""
+    """Whether all sizes are plain integers. They are symbols while a program with dynamic sizes is recorded."""
     return all(type(size) is int for size in sizes)
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """BN in an operator, whose maps can be means over positions: there a batch of one image has no spread.
+    """BN for operators. On maps of one pixel, such as means over positions, a batch of one image has no variance.
 
-    Raises ValueError for that batch in training, where PyTorch's own error names neither the reason nor the remedy.
+    Raises ValueError for such a batch in training. PyTorch's own error names neither the reason nor the remedy.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, C, H, W]."""
         if self.training and fixed(*x.shape) and x.shape[0] == x.shape[2] == x.shape[3] == 1:
             raise ValueError(
-                "training with a batch of 1 image: BN has a single value a channel here, [1, "
-                f"{x.shape[1]}, 1, 1], and no spread to normalise by; take 2 images or more (drop the last batch if "
+                "training with a batch of 1 image: BN has a single value per channel here, [1, "
+                f"{x.shape[1]}, 1, 1], and no variance to normalise by; take 2 images or more (drop the last batch if "
                 "it is smaller), or call eval()"
             )
         return super().forward(x)
 
 
 class _Pointwise(nn.Conv2d):
-    """A 1x1 convolution, which over a single position is a product with a matrix.
+    """A 1x1 convolution that runs as a matrix product on maps of a single position.
 
-    As that it costs a fraction: on the CPU a convolution brings its weights into another layout every time. What
-    excites channels from their means is made of these.
+    There the product is several times faster, because a convolution on the CPU converts the layout of its weights in
+    every call. The layers that compute channel factors from channel means use this class.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ class _Pointwise(nn.Conv2d):
 def conv(
     in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1, bias: bool = False
 ) -> nn.Conv2d:
-    """A convolution with "same" padding, initialised for the ReLU behind it (He et al., 2015; fan-out)."""
+    """A convolution with "same" padding, initialised for a ReLU after it (He et al., 2015; fan-out)."""
     kind = _Pointwise if kernel_size == stride == groups == 1 else nn.Conv2d
     layer = kind(in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=bias)
     nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
@@ -107,18 +107,18 @@ def conv(
 def conv_cost(
     in_channels: int, out_channels: int, kernel_size: int, out_size: int, groups: int = 1, bias: bool = False
 ) -> Cost:
-    """Of `conv` on a map whose output has side ``out_size``."""
+    """Cost of `conv`; ``out_size`` is the side of the output map."""
     weights = in_channels // groups * out_channels * kernel_size**2
     return Cost(weights + bias * out_channels, weights * out_size**2)
 
 
 def norm_cost(channels: int) -> Cost:
-    """Of a BatchNorm2d with scale and shift; normalising multiplies nothing that FLOP counters count."""
+    """Cost of a BatchNorm2d with scale and shift. FLOP counters do not count the normalisation."""
     return Cost(2 * channels, 0)
 
 
 def without_autocast(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Decorate a CPU kernel that chooses its types itself: autocast would cast the products inside it again."""
+    """Decorator for a CPU kernel that chooses its own types, so that autocast does not cast the products in it."""
 
     @functools.wraps(function)
     def run(*args: _P.args, **kwargs: _P.kwargs) -> _R:

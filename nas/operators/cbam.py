@@ -4,15 +4,15 @@ Channels first, then positions (Eq. 1): x' = x * sigmoid(MLP(mean) + MLP(max)) w
 and the maximum over positions (Eq. 2); then x' * sigmoid(BN(conv7x7([max; mean]))) on the maximum and the mean over
 channels (Eq. 3).
 
-Consulted: the authors' PyTorch code (Jongchan/attention-module). From it: biases in the MLP, the BN behind the 7x7 (not
-in the paper, but in the papers' parameter figures), the order [max; mean], no bias in the 7x7. Variants of the AW paper
-(https://arxiv.org/abs/2108.08205): ``max_pool`` has no spatial part, ``spatial`` uses means alone in both parts.
+Consulted: the authors' PyTorch code (Jongchan/attention-module). From it: biases in the MLP, the BN after the 7x7 (not
+in the paper's text, but in its parameter counts), the order [max; mean], no bias in the 7x7. Variants of the AW paper
+(https://arxiv.org/abs/2108.08205): ``max_pool`` has no spatial part; ``spatial`` uses only means in both parts.
 
 Deviations from that code: its spatial BN has momentum 0.01, and the scale of that BN starts at 0, so that every
 position starts with a factor of 1/2; here both are PyTorch's, 0.1 and 1.
 
 Shapes: [N, C, H, W] -> [N, C, H, W], any H and W. Raises: on maps of one pixel the spatial part normalises over the
-batch alone, so training on a batch of one image raises ValueError.
+batch only, so training on a batch of one image raises ValueError.
 """
 
 import torch
@@ -41,7 +41,7 @@ class CBAM(Gate):
         return out
 
     def gate(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """[N, C, H, W] -> x, its channels scaled unless they are all there is to it, and a last factor."""
+        """[N, C, H, W] -> x and its last factor. With a spatial part, the channels of x are already scaled."""
         mean, x = squeeze(x)
         logits = self._mlp(mean)  # [N, C, 1, 1]
         if self.use_max:

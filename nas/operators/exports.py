@@ -1,9 +1,9 @@
-"""Where an operator can go: exported, traced, compiled, quantised, differentiated twice. Prints the table of the docs.
+"""Tests how each operator can be exported, traced, compiled, quantised and differentiated; prints the docs' table.
 
-    python -m nas.operators.exports              # the table; --why adds why a cell is no
+    python -m nas.operators.exports              # the table; --why adds the reasons of each "no"
 
-Every cell is tried, on a small map with the option's defaults: the result must be the operator's own. ONNX needs the
-packages onnx, onnxscript and onnxruntime.
+Every cell is the result of a test on a small map with the option's defaults: the output must equal the operator's own.
+ONNX needs the packages onnx, onnxscript and onnxruntime.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ _BATCH = ({0: Dim("batch")},)
 
 
 class NothingToDo(Exception):
-    """The question does not arise for this operator."""
+    """The test does not apply to this operator."""
 
 
 def _images(batch: int = 2, height: int = 6, width: int = 6) -> Tensor:
@@ -37,7 +37,7 @@ def _images(batch: int = 2, height: int = 6, width: int = 6) -> Tensor:
 
 
 _LARGER = 11, 8
-"""Height and width of a map of another size, in which relative positions occur that the operator was not built for."""
+"""Height and width of another map, with relative positions for which the operator was not built."""
 
 
 def _same(found: Tensor, wanted: Tensor, rtol: float = 1e-4) -> None:
@@ -134,14 +134,14 @@ COLUMNS: Mapping[str, Callable[[nn.Module], None]] = MappingProxyType(
         "second order": _second_order,
     }
 )
-"""Title -> what is tried; it raises where the operator cannot go, or gives another result there."""
+"""Title -> test; it raises if the operator does not support the use, or gives another result in it."""
 
 SLOW = frozenset({"ONNX, open batch", "ONNX, open size", "torch.compile"})
-"""Columns whose cells take seconds each."""
+"""Columns whose tests take seconds each."""
 
 
 def module_of(name: str) -> nn.Module:
-    """The operator with its option's defaults, in evaluation mode, its parameters off their start."""
+    """The operator with its option's defaults, in evaluation mode and with random parameters."""
     option = options()[name]
     site = _MAP if "refine" in option.slots else _CONVOLUTION
     torch.manual_seed(0)
@@ -152,7 +152,7 @@ def module_of(name: str) -> nn.Module:
 
 
 def cell(name: str, column: str) -> tuple[str, str]:
-    """``yes``, ``no`` or ``-`` (does not arise) of an operator, and why no, on one line."""
+    """``yes``, ``no`` or ``-`` (does not apply) for an operator, and the reason of a ``no`` on one line."""
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():

@@ -1,16 +1,16 @@
 """Learning what and where to attend (Linsley, Shiebler, Eberhardt, Serre; ICLR 2019) - https://arxiv.org/abs/1805.08819
 
-``gala``: x * sigmoid(alpha (S + G) + beta S G), alpha and beta learned per channel, G = W2 relu(W1 mean(x)) global (the
-layers of SE) and S = conv1x1(relu(conv1x1(x))) local, C -> C/r -> 1.
+``gala``: x * sigmoid(alpha (S + G) + beta S G), with alpha and beta learned per channel. G = W2 relu(W1 mean(x)) is
+global (the layers of SE), S = conv1x1(relu(conv1x1(x))), C -> C/r -> 1, is local.
 
-What stands here is the form that the AA paper compares with: the parameters it prints for ResNet-50 (29.4 M) need the
-layers above with r = 16, in every block, on the block's output, with biases. alpha and beta start at 1.
+This is the form that the AA paper compares with: its parameter count for ResNet-50 (29.4 M) fits the layers above with
+biases and r = 16, on the output of every block. alpha and beta start at 1.
 
-Deviations from the authors' TensorFlow code (serre-lab/gala_tpu), whose gate is a sigmoid too: it has a ReLU behind W2
-in G, a 5x5 convolution with ReLU at C/r in S, r = 4, and it stands in the blocks of ResNet-50's third stage, on the
-block's input; alpha and beta start at random.
+Deviations from the authors' TensorFlow code (serre-lab/gala_tpu), whose gate is also a sigmoid: that code has a ReLU
+after W2 in G, a 5x5 convolution with ReLU at C/r in S, and r = 4. It applies GALA to the inputs of the blocks in
+ResNet-50's third stage; alpha and beta start at random values.
 
-Shapes: [N, C, H, W] -> [N, C, H, W], any H and W. Raises: nothing of its own.
+Shapes: [N, C, H, W] -> [N, C, H, W], any H and W.
 """
 
 import torch

@@ -1,15 +1,16 @@
-"""What operators that weigh their input share: means over the map, and the product that ends in a block's sum.
+"""Fast parts shared by the operators that scale their input: means over the map, and the product with a factor.
 
-Three habits of such operators cost more than their arithmetic, because they pass over the whole map:
+The plain form of these operators reads and writes the whole map too often. There are three remedies:
 
-- The input is used twice, for means and in a product, and autograd adds the two gradients after each has been written
-  out. `squeeze` and `pooled` hand both uses out of one node, so that the smaller gradient is added in place.
-- Pooling goes number by number on the CPU. As a product with a small matrix it takes a tenth of the time (`pooled`).
-- The product is written out, and read again by the sum with a block's shortcut. A `Merging` operator takes the shortcut
-  along and makes product and sum at once.
+- The input has two uses, the means and the product. Autograd would write both gradients and then add them. `squeeze`
+  and `pooled` return both uses from one node, so that the smaller gradient is added in place.
+- On the CPU, PyTorch's pooling is not vectorised. As a product with a small matrix it takes a tenth of the time
+  (`pooled`).
+- The sum with a block's shortcut would read the product again. A `Merging` operator takes the shortcut as an argument
+  and computes product and sum in one step.
 
-`torch.compile`, what is recorded (`nas.operators.base.recording`) and derivatives beyond the first
-(`nas.operators.derivatives`) see the plain formulas.
+`torch.compile`, recorded programs (`nas.operators.base.recording`) and derivatives beyond the first
+(`nas.operators.derivatives`) use the plain formulas.
 """
 
 import math
@@ -24,16 +25,16 @@ from nas.operators.base import recording, without_autocast
 from nas.operators.derivatives import by_formula, differentiates, transformed
 
 _SINGLE = {torch.float32, torch.float64}
-"""Types whose sums over a map stay in range, and whose reciprocals of counts are exact enough to multiply by."""
+"""Types in which a sum over a map does not overflow and 1 / count is accurate enough to multiply by."""
 
 _CPU = {"cpu", "meta"}
-"""Where what is meant for the CPU runs; without data, what it would do is counted."""
+"""Devices that use the CPU kernels. On meta tensors they compute nothing, but their operations can be counted."""
 
 _AT_ONCE = 1 << 15
-"""Numbers of a pooling's matrix over both dimensions up to which it is one product, not one a channel and dimension."""
+"""Largest matrix, in numbers, that pools both dimensions in one product. Beyond it, each dimension has its product."""
 
 _CHUNK = 1 << 19
-"""Numbers of a product that are summed at a time: 2 MiB of float32."""
+"""How many numbers of a product are computed and summed at a time: 2 MiB of float32."""
 
 Linear = Callable[[Tensor], Tensor]
 
@@ -43,7 +44,7 @@ class Merging(nn.Module):
 
     @abstractmethod
     def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
-        """[N, C, H, W], and as much of a shortcut -> the operator's output, plus the shortcut."""
+        """[N, C, H, W], and a shortcut of the same shape or None -> the operator's output plus the shortcut."""
 
 
 class Gate(Merging):
@@ -51,7 +52,7 @@ class Gate(Merging):
 
     @abstractmethod
     def gate(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """[N, C, H, W] -> what is to be multiplied: x and a factor that broadcasts with it."""
+        """[N, C, H, W] -> the two tensors to multiply: x, and a factor that broadcasts with it."""
 
     def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
         """[N, C, H, W] -> [N, C, H, W]."""
@@ -69,14 +70,14 @@ def refined_sum(refine: nn.Module, x: Tensor, shortcut: Tensor) -> Tensor:
 
 
 def squeeze(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean of a map, and the map itself.
+    """The means over the positions of a map, and the map itself.
 
     Args:
         x: [N, C, H, W].
 
     Returns:
-        The means, [N, C, 1, 1], and ``x``. Let the latter go through products or convolutions: its gradient is written
-        to, and that of a sum, ``x + y``, belongs to ``y`` as well.
+        The means, [N, C, 1, 1], and ``x``. Use the returned ``x``, and only in products and convolutions: its gradient
+        is modified in place, but in a sum ``x + y`` the same gradient tensor also belongs to ``y``.
     """
     if not differentiates(x):
         return _mean(x), x
@@ -85,12 +86,13 @@ def squeeze(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def pooled(x: Tensor, line: Linear, plane: Linear) -> tuple[Tensor, Tensor]:
-    """``plane(x)``, and ``x``, of which the same is true as of `squeeze`'s.
+    """``plane(x)`` and ``x``. Use the returned ``x``: its gradient is modified in place (see `squeeze`).
 
     Args:
         x: [N, C, H, W].
-        line: a linear function of lines, [B, 1, L] -> [B, 1, L'].
-        plane: the same along rows and columns, [N, C, H, W] -> [N, C, H', W']: what runs where products are no faster.
+        line: a linear pooling in one dimension, [B, 1, L] -> [B, 1, L'].
+        plane: the same pooling along rows and columns, [N, C, H, W] -> [N, C, H', W']; used where it is faster than
+            matrix products.
     """
     looked_on = torch.compiler.is_compiling() or recording() or transformed()
     if x.device.type not in _CPU or x.dtype not in _SINGLE or looked_on:
@@ -117,7 +119,7 @@ class _Context(Protocol):
 
 
 class _Gated(torch.autograd.Function):
-    """(x, factor, shortcut) -> x * factor + shortcut. PyTorch's own gradient makes three products of the map's size."""
+    """(x, factor, shortcut) -> x * factor + shortcut. PyTorch's own gradient needs three products of full size."""
 
     @staticmethod
     def forward(ctx: _Context, x: Tensor, factor: Tensor, shortcut: Tensor | None) -> Tensor:
@@ -138,7 +140,7 @@ def _summed_product(grad: Tensor, x: Tensor, factor: Tensor) -> Tensor:
     by_parts = by_channel and grad.dtype == x.dtype and x.device.type in _CPU
     if not by_parts or by_formula(grad) or len(x) == 0:
         return (grad * x).sum_to_size(factor.shape)
-    # Some images at a time: the product is not written out, but stays near the cores.
+    # A few images at a time, so that the product stays in the cache.
     images = min(len(x), max(1, _CHUNK // x.shape[1:].numel()))
     buffer, sums = torch.empty_like(x[:images]), torch.empty_like(factor)
     for first in range(0, len(x), images):
@@ -208,7 +210,7 @@ def _at_once(rows: Tensor, columns: Tensor) -> bool:
 
 
 def _kron(rows: Tensor, columns: Tensor) -> Tensor:
-    """torch.kron, which fails on some transposed matrices and matrices of one row or column."""
+    """The Kronecker product. torch.kron fails on some transposed matrices, and on single rows or columns."""
     products = rows[:, None, :, None] * columns[None, :, None, :]
     return products.reshape(rows.shape[0] * columns.shape[0], -1)
 
@@ -237,7 +239,7 @@ def _(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 @torch.library.custom_op("attention_nas::add_resampled", mutates_args=("grad",), device_types="cpu")
 @without_autocast
 def _add_resampled(grad: Tensor, small: Tensor, rows: Tensor, columns: Tensor) -> None:
-    """Add rows small columns' of every channel to ``grad``: [N, C, H', W'] to [N, C, H, W]."""
+    """Adds ``rows @ small @ columns.T`` of every channel, [N, C, H, W], to ``grad``; ``small`` is [N, C, H', W']."""
     n, c, h, w = grad.shape
     if grad.is_contiguous() and _at_once(rows, columns):
         flat = small.reshape(n * c, math.prod(small.shape[2:]))

@@ -1,16 +1,17 @@
 """GCNet: Non-local Networks Meet Squeeze-Excitation Networks and Beyond (Cao, Xu, Lin, Wei, Hu; ICCVW 2019)
 - https://arxiv.org/abs/1904.11492
 
-Both add the same vector everywhere, made of a weighted mean: context = sum over positions of softmax(w x) x.
+Both add the same vector at every position, a function of a weighted mean: context = sum over positions of softmax(w x)
+x.
 
 - ``gc``: x + W2 relu(LayerNorm(W1 context)), C -> C/r -> C (Eq. 5);
 - ``snl``, the simplified non-local block: x + W context (Eq. 4).
 
 Consulted: the authors' PyTorch code (xvjiarui/GCNet): biases in W1 and W2 of ``gc``, W2 starts at zero. Deviations: the
-1x1 convolution w has no bias, which the softmax would cancel; ``snl``'s W has none and starts at zero too, so that both
-operators start as the identity.
+1x1 convolution w has no bias, because the softmax would cancel it. ``snl``'s W has no bias and starts at zero, so that
+both operators start as the identity.
 
-Shapes: [N, C, H, W] -> [N, C, H, W], any H and W. Raises: nothing of its own.
+Shapes: [N, C, H, W] -> [N, C, H, W], any H and W.
 """
 
 from typing import Protocol
@@ -30,7 +31,7 @@ class Context(Merging):
     def __init__(self, channels: int, transform: nn.Module) -> None:
         super().__init__()
         self.mask = conv(channels, 1, 1)
-        # By its inputs: by its one output, logits would spread so far that most weights were denormal, and slow.
+        # With fan-out (one output) the logits would be so large that most weights were denormal, and slow.
         nn.init.kaiming_normal_(self.mask.weight, mode="fan_in", nonlinearity="relu")
         self.transform = transform  # [N, C] -> [N, C]
 
@@ -38,7 +39,7 @@ class Context(Merging):
         """[N, C, H, W] -> [N, C, H, W]."""
         weight = self.mask.weight.view(1, -1)
         if differentiates(x):
-            context, x = _Context.apply(x, weight)
+            context, x = _WeightedMean.apply(x, weight)
         else:
             context = _context(x, weight)[0]
         added: Tensor = self.transform(context)[:, :, None, None]
@@ -48,14 +49,14 @@ class Context(Merging):
 
 
 def _columns(x: Tensor) -> Tensor:
-    """[N, C, H, W] -> [N, C, HW], a view of a contiguous and of a channels_last map."""
+    """[N, C, H, W] -> [N, C, HW]; a view if the map is contiguous or channels_last."""
     return x.flatten(2) if x.is_contiguous() else x.permute(0, 2, 3, 1).flatten(1, 2).transpose(1, 2)
 
 
 def _context(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """The weighted mean over positions, [N, C], and the weights of positions, [N, HW, 1], in the dtype of ``x``."""
     columns = _columns(x)
-    # Not matmul, which makes one product of the batch and copies x for that.
+    # matmul would fold the batch into one product and copy x for that.
     logits = torch.bmm(weight.to(x.dtype).expand(x.shape[0], 1, -1), columns)  # [N, 1, HW]
     weights = logits.softmax(2, dtype=torch.promote_types(x.dtype, torch.float32)).to(x.dtype).transpose(1, 2)
     return torch.bmm(columns, weights).squeeze(2), weights
@@ -69,8 +70,8 @@ class _Saved(Protocol):
     def set_materialize_grads(self, value: bool, /) -> None: ...
 
 
-class _Context(torch.autograd.Function):
-    """(x, weight) -> (context, x). The gradients of x by its three uses are made in one product."""
+class _WeightedMean(torch.autograd.Function):
+    """(x, weight) -> (context, x). One product gives the sum of the gradients from the three uses of x."""
 
     @staticmethod
     def forward(ctx: _Saved, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -108,7 +109,7 @@ def _zero(layer: nn.Linear) -> nn.Linear:
 
 
 def _context_cost(site: Site) -> Cost:
-    # The mask and the weighted sum each multiply every number of the map once.
+    # The mask and the weighted sum each take one multiply-add per number of the map.
     return Cost(site.out_channels, 2 * site.out_channels * site.size**2)
 
 

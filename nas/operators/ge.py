@@ -4,12 +4,12 @@
 
 - ``theta_minus``: x * sigmoid(mean(x)), no parameters;
 - ``theta``: x * sigmoid(BN(global depthwise convolution(x)));
-- ``theta_plus``: x * sigmoid(W2 relu(W1 relu(BN(global depthwise convolution(x))))), the last two layers those of SE.
+- ``theta_plus``: x * sigmoid(W2 relu(W1 relu(BN(global depthwise convolution(x))))); W1 and W2 are the layers of SE.
 
-Consulted: the authors' Caffe models (hujie-frank/GENet). Deviations: the global kernel has the size of the map the
-operator was built for; a map of another size is first averaged to that size (adaptive average pool).
+Consulted: the authors' Caffe models (hujie-frank/GENet). Deviation: the global kernel has the size of the map for which
+the operator was built; a map of another size is first pooled to that size (adaptive average pool).
 
-Shapes: [N, C, H, W] -> [N, C, H, W]. Raises: theta and theta_plus normalise over the batch alone, so training on a
+Shapes: [N, C, H, W] -> [N, C, H, W]. Raises: theta and theta_plus normalise over the batch only, so training on a
 batch of one image raises ValueError.
 """
 
@@ -23,7 +23,7 @@ from search_spaces.sites import Site
 
 
 class GE(Gate):
-    """Scale channels by what is gathered from the whole map: [N, C, H, W] -> [N, C, H, W]."""
+    """Scale channels by a summary of the whole map: [N, C, H, W] -> [N, C, H, W]."""
 
     def __init__(self, channels: int, size: int, variant: str, hidden: int) -> None:
         super().__init__()

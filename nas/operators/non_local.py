@@ -8,20 +8,20 @@ and W, all 1x1 convolutions with bias. Four pairwise functions (Eq. 2 to 5):
 - ``dot_product``: theta(x_i) . phi(x_j) / N;
 - ``concatenation``: relu(w . [theta(x_i), phi(x_j)]) / N.
 
-N is the number of positions j. ``sub_sample`` takes phi and g of a 2x2 max-pooled map. BN's scale starts at zero, so
+N is the number of positions j. With ``sub_sample``, phi and g get a 2x2 max-pooled map. BN's scale starts at zero, so
 the operator starts as the identity.
 
-Consulted: the authors' Caffe2 code (facebookresearch/video-nonlocal-net): the pool stands before phi and g, an odd last
-row or column is dropped, W is followed by BN, weights start with a standard deviation of 0.01 (attention starts even).
-Deviations: their default scales the logits of the two softmax forms by (C / 2)^-1/2, as Transformers do; the paper's
-Eq. 2 and 3 have no such factor, and neither has this. w of ``concatenation`` has no bias.
+Consulted: the authors' Caffe2 code (facebookresearch/video-nonlocal-net): the pool comes before phi and g, an odd last
+row or column is dropped, BN follows W, weights start with a standard deviation of 0.01 (nearly uniform attention).
+Deviations: by default their code scales the logits of the two softmax forms by (C / 2)^-1/2, as Transformers do; the
+paper's Eq. 2 and 3 have no such factor, nor does this code. w of ``concatenation`` has no bias.
 
-The dot product has no nonlinearity between its two products, so they are taken in the cheaper order (`_pairs_first`):
-(theta phi^T) g over pairs of positions, or theta (phi^T g) over pairs of channels. The two softmax forms go through
-`scaled_dot_product_attention`, which keeps no logits and has no second derivative, where those are many (`_FEW`). The
-multiply-adds counted are those of the order taken.
+``dot_product`` has no nonlinearity between its two products, so we compute them in the cheaper order (`_pairs_first`):
+(theta phi^T) g over pairs of positions, or theta (phi^T g) over pairs of channels. The cost counts the order used. If
+there are many logits (more than `_FEW`), the two softmax forms use `scaled_dot_product_attention`, which does not store
+them and has no second derivative.
 
-Shapes: [N, C, H, W] -> [N, C, H, W], any H and W (at least 2 with ``sub_sample``). Raises: nothing of its own.
+Shapes: [N, C, H, W] -> [N, C, H, W], any H and W (at least 2 with ``sub_sample``).
 """
 
 import torch
@@ -33,8 +33,8 @@ from nas.operators.base import BatchNorm, Cost, Operator, Resolved, conv, conv_c
 from search_spaces.sites import Site
 
 _FEW = 1 << 18
-"""Pairs of positions up to which logits are written out: 1 MiB of float32 an image. Fused kernels are made for narrow
-heads; at the width of a whole map's channels two products and a softmax are faster as long as their result fits."""
+"""Largest number of logits of an image that are stored: 1 MiB of float32. Fused kernels are made for narrow heads; at
+the width of all channels, two products and a softmax are faster as long as the logits fit into the cache."""
 
 
 def _pairs_first(queries: int, keys: int, inner: int) -> bool:

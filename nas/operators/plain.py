@@ -1,4 +1,4 @@
-"""The two options that leave a skeleton as it is: its own convolution (``plain``), and nothing (``none``)."""
+"""The two options that leave the skeleton unchanged: its own convolution (``plain``), and the identity (``none``)."""
 
 from torch import nn
 

@@ -1,14 +1,14 @@
 """Squeeze-and-Excitation Networks (Hu, Shen, Albanie, Sun, Wu; CVPR 2018) - https://arxiv.org/abs/1709.01507
 
-``se``: x * sigmoid(W2 relu(W1 mean(x))), the mean over positions (Eq. 2 to 4). Biases of both layers are an option: the
-tables of the SE, CBAM and AW papers need them, those of the AA paper need none.
+``se``: x * sigmoid(W2 relu(W1 mean(x))), the mean over positions (Eq. 2 to 4). Both layers can have biases: parameter
+counts in the SE, CBAM and AW papers include them, those in the AA paper do not.
 
 ``no_squeeze`` (Table 16, "NoSqueeze"): the same without the mean, both layers as 1x1 convolutions at every position,
 with biases.
 
 Consulted: the authors' Caffe models (hujie-frank/SENet), which have biases. Deviations: none.
 
-Shapes: [N, C, H, W] -> [N, C, H, W], any H and W. Raises: nothing of its own.
+Shapes: [N, C, H, W] -> [N, C, H, W], any H and W.
 """
 
 import torch

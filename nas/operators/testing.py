@@ -1,4 +1,4 @@
-"""What every operator must do, as functions, and where to try it: run them on an operator of your own.
+"""The contract of operators as check functions, and cases to run them on; use both to test your own operator.
 
     import pytest
     from nas.operators.testing import CHECKS, cases
@@ -8,9 +8,9 @@
     def test_contract(case, check):
         check(OPERATOR, case.site, case.resolved)
 
-A check takes the operator, a site and what the option resolved to there, and raises AssertionError where the operator
-breaks the contract. It takes well under a second; those that compile or export take a few. `cases` makes the sites and
-the values from what the option declares.
+A check takes the operator, a site and the option's resolved values there. It raises AssertionError if the operator
+breaks the contract. It takes well under a second, or a few seconds if it compiles or exports. `cases` makes sites and
+values from the option's declaration.
 """
 
 import io
@@ -46,17 +46,17 @@ _SITES: Mapping[Slot, tuple[Site, ...]] = {
     slot: tuple(replace(site, slot=slot) for site in (_CONVOLUTIONS if slot in {"conv", "conv2"} else _MAPS))
     for slot in SLOTS
 }
-"""Small places of every kind that a slot can be, the usual one first."""
+"""Small sites of every kind for each slot; the first one is typical."""
 
 _MIXTURES = 3
-"""Cases in which all parameters are drawn together."""
+"""Number of cases in which all parameters are random."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A place, and what an option with ``params`` resolved to there.
+    """A site, and the resolved values of an option with ``params`` there.
 
-    ``name`` is ``defaults``, what differs from them (``position=sine``, ``site 2``, ``slot after``) or ``mixture 1``.
+    ``name`` is ``defaults``, the difference from them (``position=sine``, ``site 2``, ``slot after``) or ``mixture 1``.
     """
 
     name: str
@@ -69,12 +69,12 @@ class Case:
 
 
 def cases(option: Option) -> list[Case]:
-    """Of every slot that the option fits, place of `_SITES`, and value of its parameters: one each, without repetition.
+    """One case for every slot of the option, every site in `_SITES`, and every value of its parameters (`values`).
 
-    What the option refuses at a place (`ValueError`) is left out. See `values`.
+    Leaves out repetitions, and cases that the option refuses (`ValueError`).
 
     Raises:
-        ValueError: the option refuses its defaults at every place.
+        ValueError: the option refuses its defaults at every site.
     """
     found: dict[object, Case] = {}
     for case in _cases(option):
@@ -117,7 +117,7 @@ def _case(name: str, option: Option, site: Site, params: Mapping[str, Value]) ->
 
 
 def _telling(option: Option, site: Site, params: dict[str, Value]) -> Case | None:
-    """The case of one value, with a second one where alone it is refused or changes nothing (``downsample_steps``)."""
+    """The case of one value. A second value is added if the first is refused or has no effect without it."""
     plain = _resolved(option, {}, site)
     seconds = [{name: value} for name, param in option.params.items() for value in values(param) if name not in params]
     for chosen in (params, *(params | second for second in seconds)):
@@ -134,7 +134,7 @@ def _resolved(option: Option, params: Mapping[str, Value], site: Site) -> Resolv
 
 
 def values(param: Param) -> list[Value]:
-    """Every value of a bool and of a string; of a number the default, the bounds and one between them."""
+    """All values of a bool or string parameter; for a number the default, the bounds and a value between them."""
     if isinstance(param.default, bool):
         return [False, True]
     if isinstance(param.default, str):
@@ -153,7 +153,7 @@ def values(param: Param) -> list[Value]:
 
 
 def _built(operator: Operator, site: Site, resolved: Resolved) -> nn.Module:
-    """In evaluation mode and float64, with parameters and statistics moved off their start (zeros hide errors)."""
+    """The module in evaluation mode and float64; random changes to parameters and statistics, as zeros hide errors."""
     torch.manual_seed(_SEED)
     module = operator.build(site, resolved).double().eval()
     with torch.no_grad():
@@ -174,7 +174,7 @@ def _images(site: Site, *, batch: int = 2, size: tuple[int, int] | None = None) 
 
 
 def _function(module: nn.Module) -> Callable[..., Tensor]:
-    """The module as a function of its maps and, behind them, all its parameters."""
+    """The module as a function of its maps, followed by all its parameters."""
     names = [name for name, _ in module.named_parameters()]
 
     def call(*args: Tensor) -> Tensor:
@@ -187,14 +187,14 @@ def _function(module: nn.Module) -> Callable[..., Tensor]:
 
 
 def _gradients(call: Callable[..., Tensor], inputs: Sequence[Tensor], weights: Tensor) -> tuple[Tensor, ...]:
-    """Of a weighted sum of what ``call`` returns; differentiable where the inputs require a gradient."""
+    """Gradients of a weighted sum of ``call``'s result; differentiable if the inputs require a gradient."""
     leaves = [x if x.requires_grad else x.detach().requires_grad_() for x in inputs]
     total = (call(*leaves).sin() * weights).sum()
     return torch.autograd.grad(total, leaves, create_graph=inputs[0].requires_grad)
 
 
 def check_shapes(operator: Operator, site: Site, resolved: Resolved) -> None:
-    """The output's shape at the size built for and at others, square and not, and for one image."""
+    """The output has the right shape at the site's size and at others, square and not, and for one image."""
     module = _built(operator, site, resolved)
     for batch, h, w in ((2, site.size, site.size), (1, site.size, site.size), (2, site.size + 3, site.size + 2)):
         out = module(_images(site, batch=batch, size=(h, w)))
@@ -203,7 +203,7 @@ def check_shapes(operator: Operator, site: Site, resolved: Resolved) -> None:
 
 
 def check_cost(operator: Operator, site: Site, resolved: Resolved) -> None:
-    """``cost`` is the number of parameters, and half of what the FLOP counter sees for each image."""
+    """``cost`` has the number of parameters, and half of the operations that the FLOP counter counts per image."""
     module, cost = _built(operator, site, resolved), operator.cost(site, resolved)
     params = sum(parameter.numel() for parameter in module.parameters())
     assert cost.params == params, f"cost says {cost.params} parameters, the module has {params}"
@@ -236,10 +236,10 @@ def check_layouts(operator: Operator, site: Site, resolved: Resolved) -> None:
 
 
 def check_gradients(operator: Operator, site: Site, resolved: Resolved) -> None:
-    """Gradients of the input, a shortcut and all parameters are those of finite differences, and raise no warning.
+    """Gradients of the input, a shortcut and all parameters equal finite differences, without warnings.
 
-    For one image and two, in both memory formats, on maps as built for and on low ones, with and without a shortcut
-    where the operator takes one along. Give it a site of one pixel too, where a map and its mean have the same shape.
+    Checks one image and two, both memory formats, maps of the site's size and of two rows, with and without a shortcut
+    if the operator accepts one. Also use a site of one pixel, where a map and its mean have the same shape.
     """
     module = _built(operator, site, resolved)
     call = _function(module)
@@ -260,7 +260,7 @@ def check_gradients(operator: Operator, site: Site, resolved: Resolved) -> None:
 
 
 def check_derivatives(operator: Operator, site: Site, resolved: Resolved) -> None:
-    """Forward mode, second derivatives and `torch.func`'s transforms are right for the input and all parameters."""
+    """Forward mode, second derivatives and `torch.func` are right for the input and all parameters."""
     module = _built(operator, site, resolved)
     call = _function(module)
     inputs = [x.detach() for x in (_images(site), *module.parameters())]
@@ -281,7 +281,7 @@ def check_derivatives(operator: Operator, site: Site, resolved: Resolved) -> Non
                 msg=lambda message: f"{what}: {message}",
             )  # fmt: skip
 
-    with warnings.catch_warnings():  # PyTorch's own, at the first use of forward mode
+    with warnings.catch_warnings():  # PyTorch itself raises it at the first use of forward mode
         warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
         tangent = torch.func.jvp(call, tuple(inputs), tuple(directions))[1]
     close([tangent], differences(lambda *args: (call(*args),)), "torch.func.jvp")
@@ -308,18 +308,18 @@ def check_derivatives(operator: Operator, site: Site, resolved: Resolved) -> Non
 
 
 def check_in_place(operator: Operator, site: Site, resolved: Resolved) -> None:
-    """What writes to the output leaves results and gradients right."""
+    """An in-place operation on the output gives the right results and gradients."""
     module = _built(operator, site, resolved)
     results = []
     for write in (torch.relu, torch.relu_):
         leaves = [_images(site).requires_grad_(), *module.parameters()]
-        out = write(module(leaves[0] * 1))  # not the leaf itself, which an identity would hand out
+        out = write(module(leaves[0] * 1))  # a copy, because an identity returns its input
         results.append((out.detach().clone(), *torch.autograd.grad(out.square().sum(), leaves)))
     torch.testing.assert_close(results[1], results[0], rtol=1e-12, atol=1e-12)
 
 
 def check_training(operator: Operator, site: Site, resolved: Resolved) -> None:
-    """In training every parameter gets a finite gradient, and a seed decides the start and both directions."""
+    """In training every parameter gets a finite gradient; a seed determines parameters, output and gradients."""
 
     def step() -> list[Tensor]:
         torch.manual_seed(_SEED)
@@ -338,7 +338,7 @@ def check_training(operator: Operator, site: Site, resolved: Resolved) -> None:
 
 
 def check_autocast(operator: Operator, site: Site, resolved: Resolved) -> None:
-    """Under bfloat16 autocast outputs and gradients are finite at large activations and close at usual ones."""
+    """Under bfloat16 autocast, outputs and gradients are finite for large activations, and outputs close for small."""
     module = _built(operator, site, resolved).float()
     for scale in (1.0, 1e3):
         images = (scale * _images(site).float()).requires_grad_()
@@ -355,7 +355,7 @@ def check_autocast(operator: Operator, site: Site, resolved: Resolved) -> None:
 
 
 def check_few_images(operator: Operator, site: Site, resolved: Resolved) -> None:
-    """No image at all gives an empty output and gradients; one image trains, or a ValueError names the remedy."""
+    """An empty batch gives an empty output and gradients; one image trains, or a ValueError names the remedy."""
     for training in (False, True):
         module = operator.build(site, resolved).train(training)
         images = _images(site, batch=0).float().requires_grad_()
@@ -364,7 +364,9 @@ def check_few_images(operator: Operator, site: Site, resolved: Resolved) -> None
         out.sum().backward()
         gradients = [images.grad, *(value.grad for value in module.parameters())]
         assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
-        assert all(value.isfinite().all() for value in module.buffers()), "no image spoils the statistics"
+        assert all(value.isfinite().all() for value in module.buffers()), (
+            "an empty batch makes the statistics not finite"
+        )
     try:
         out = operator.build(site, resolved)(_images(site, batch=1).float())
     except ValueError as error:
@@ -386,7 +388,7 @@ def check_state(operator: Operator, site: Site, resolved: Resolved) -> None:
 
 
 def check_meta(operator: Operator, site: Site, resolved: Resolved) -> None:
-    """It can be built and run, backward too, on the meta device, where nothing is computed."""
+    """The operator can be built and run, forward and backward, on the meta device, which computes nothing."""
     with torch.device("meta"):
         module = operator.build(site, resolved)
     shape = (2, site.in_channels, site.size, site.size)
@@ -396,7 +398,7 @@ def check_meta(operator: Operator, site: Site, resolved: Resolved) -> None:
 
 
 def check_compile(operator: Operator, site: Site, resolved: Resolved) -> None:
-    """`torch.compile` takes it whole (``fullgraph``), forward and backward."""
+    """`torch.compile` compiles it into one graph (``fullgraph``), forward and backward."""
     module, images = _built(operator, site, resolved), _images(site).requires_grad_()
     torch.compiler.reset()
     results = []
@@ -407,7 +409,7 @@ def check_compile(operator: Operator, site: Site, resolved: Resolved) -> None:
 
 
 def check_export(operator: Operator, site: Site, resolved: Resolved) -> None:
-    """`torch.export` succeeds, with ATen operators alone, and leaves the batch open."""
+    """`torch.export` succeeds with only ATen operators and a dynamic batch size."""
     module, images = _built(operator, site, resolved), _images(site)
     program = torch.export.export(module, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     foreign = {
@@ -422,11 +424,11 @@ def check_export(operator: Operator, site: Site, resolved: Resolved) -> None:
 
 
 def check_trace(operator: Operator, site: Site, resolved: Resolved) -> None:
-    """`torch.jit.trace` takes it; what it gives can be saved and takes another batch."""
+    """`torch.jit.trace` succeeds; the result can be saved and accepts another batch size."""
     module = _built(operator, site, resolved)
     file = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of its deprecation, and that it reads sizes of parameters, which are fixed
+        warnings.simplefilter("ignore")  # deprecation, and fixed sizes of parameters
         torch.jit.save(torch.jit.trace(module, _images(site), check_trace=False), file)  # type: ignore[no-untyped-call]
         file.seek(0)
         traced = torch.jit.load(file)  # type: ignore[no-untyped-call]
@@ -456,4 +458,4 @@ CHECKS: Mapping[str, Callable[[Operator, Site, Resolved], None]] = MappingProxyT
         )
     }
 )
-"""All of them, by name."""
+"""All checks, by name."""

@@ -18,7 +18,7 @@ import nas
 from nas.operators import OPERATORS, attention, aw, gating, non_local
 from nas.operators.derivatives import differentiates
 from nas.operators.gating import Gate, pooled, squeeze
-from nas.operators.gc import _Context, _context
+from nas.operators.gc import _context, _WeightedMean
 from search_spaces.options import OPTIONS, resolve
 from search_spaces.sites import Site
 
@@ -99,7 +99,7 @@ def context(row: Row) -> Call:
     inputs = [tensor(row["n"], row["c"], *row["size"], layout=row["layout"]), tensor(1, row["c"])]
 
     def call(x: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
-        outputs = _Context.apply(x, weight) if differentiates(x) else (_context(x, weight)[0], x)
+        outputs = _WeightedMean.apply(x, weight) if differentiates(x) else (_context(x, weight)[0], x)
         return used(outputs, row["use"])
 
     return call, inputs
@@ -147,7 +147,7 @@ CASES = {
     ),
     "_Squeeze": Case(squeezed, pairwise(**MAPS, use=USES)),
     "_Pool": Case(pooling, pairwise(**MAPS, use=USES, pooling=tuple(POOLINGS), _AT_ONCE=(0, 1 << 15)), gating),
-    "_Context": Case(context, pairwise(**MAPS, use=USES, frozen=(False, True))),
+    "_WeightedMean": Case(context, pairwise(**MAPS, use=USES, frozen=(False, True))),
     "attention_nas::aw_conv": Case(
         scaled,
         pairwise(
