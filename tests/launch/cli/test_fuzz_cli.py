@@ -1,7 +1,8 @@
 """Command lines at random: each ends with a code of ours in a line or a few, and makes nothing when it fails.
 
-What would measure, train or start Ray is replaced: `session.search`, `train_in_full`, `run_calibration`, the costs of
-`nas cost` and the proxies, the comparison of a budget, sbatch. All before that, and all that reads files, is real.
+Replaced is what would measure, train or start Ray: `begin`, `check_budget`, `train_in_full`, `run_calibration`,
+`describe` and `proxy_rows`. Left out: `launch --submit`, and `zoo`. Everything before them, and everything that reads
+files, is real.
 """
 
 import random
