@@ -17,7 +17,7 @@ from launch.rundir.guard import check_files, check_place
 from nas.search import ACCURACY, Figure, Journal, JournalError, Objective, TrialRecord, is_journal, locked
 from nas.search.lines import damaged
 from nas.search.reading import StudyRecord, read_run
-from nas.search.records import RecordError, check_plan
+from nas.search.records import RecordError, check_plans
 from search_spaces import SearchSpace, parse_space
 from search_spaces.errors import printable
 
@@ -116,10 +116,10 @@ def open_run(folder: Path) -> tuple[Run, list[TrialRecord]]:
             raise damaged(
                 study.path, f"trial {trial.number}", f"stop_epoch is {trial.stop_epoch}; trainer.epochs is {epochs}"
             )
-        try:
-            check_plan(trial, run.space)
-        except RecordError as error:
-            raise damaged(study.path, "what it says of", str(error)) from None
+    try:
+        check_plans(study.trials, run.space)
+    except RecordError as error:
+        raise damaged(study.path, "what it says of", str(error)) from None
     return run, list(study.trials)
 
 

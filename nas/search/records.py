@@ -5,7 +5,7 @@ A trial's user attributes are the protocol of docs/architecture.md; their names 
 
 import math
 import re
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -513,25 +513,27 @@ def _check(trial: TrialRecord, metrics: Sequence[str]) -> None:
             raise ValueError(f"{ACCURACY} is missing from an epoch, and it is an objective")
 
 
-def check_plan(trial: TrialRecord, space: SearchSpace) -> None:
-    """Checks a launched trial's architecture against the space: its skeleton, and the names of places and options.
+def check_plans(trials: Iterable[TrialRecord], space: SearchSpace) -> None:
+    """Checks launched trials' architectures against the space: the skeleton, and the names of places and options.
 
-    The rest is checked when it is built (`TrialRecord.architecture`), which takes a hundred times as long.
+    The rest is checked when one is built (`TrialRecord.architecture`), which takes a hundred times as long.
 
     Raises:
-        RecordError: Something has another name, or the skeleton is another.
+        RecordError: Something has another name, or the skeleton is another; the first such trial.
     """
-    if trial.plan is None:
-        return
-    with _of(trial.number, ARCHITECTURE):
-        if trial.plan["skeleton"] != space.plain().to_dict()["skeleton"]:
-            raise ValueError(f"its skeleton is {trial.plan['skeleton']!r:.80}, not that of the space")
-        blocks, known = {block.name: block for block in space.blocks}, options()
-        for block, slots in trial.plan["placements"].items():
-            for slot, choice in slots.items():
-                [(option, _)] = choice.items()
-                if block not in blocks or slot not in blocks[block].sites or option not in known:
-                    raise ValueError(f"placements: there is no {block}.{slot}: {option!r:.40} in the space")
+    skeleton = space.plain().to_dict()["skeleton"]
+    blocks, known = {block.name: block for block in space.blocks}, options()
+    for trial in trials:
+        if trial.plan is None:
+            continue
+        with _of(trial.number, ARCHITECTURE):
+            if trial.plan["skeleton"] != skeleton:
+                raise ValueError(f"its skeleton is {trial.plan['skeleton']!r:.80}, not that of the space")
+            for block, slots in trial.plan["placements"].items():
+                for slot, choice in slots.items():
+                    [(option, _)] = choice.items()
+                    if block not in blocks or slot not in blocks[block].sites or option not in known:
+                        raise ValueError(f"placements: there is no {block}.{slot}: {option!r:.40} in the space")
 
 
 @contextmanager
