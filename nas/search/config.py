@@ -1,4 +1,4 @@
-"""The part of a run file that decides what is tried, for how long, and how often."""
+"""The part ``search`` of a run file: how architectures are proposed, stopped early and repeated."""
 
 from typing import Literal, TypeAlias
 
@@ -16,18 +16,18 @@ class SearchConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     trials: int = Field(
-        default=60, ge=1, le=1_000_000, description="Architectures to train, hand placements among them."
+        default=60, ge=1, le=1_000_000, description="Number of architectures to train, including the baselines."
     )
-    sampler: SamplerName = Field(default="default", description="Who proposes architectures.")
-    seed: int = Field(default=0, ge=0, le=MAX_SEED, description="Of the proposals and of the training of every trial.")
-    stopping: Scheme = Field(default="mo_asha", description="How the poor are stopped early.")
-    eta: int = Field(default=3, ge=2, le=100, description="One in eta goes on at a rung.")
-    min_epochs: int = Field(default=1, ge=1, le=10_000, description="Epochs before the first rung, at least.")
+    sampler: SamplerName = Field(default="default", description="The sampler that proposes architectures.")
+    seed: int = Field(default=0, ge=0, le=MAX_SEED, description="Seed of the proposals and of every trial's training.")
+    stopping: Scheme = Field(default="mo_asha", description="Scheme that stops trials early.")
+    eta: int = Field(default=3, ge=2, le=100, description="At a rung, 1/eta of the trials are promoted.")
+    min_epochs: int = Field(default=1, ge=1, le=10_000, description="Smallest number of epochs of the first rung.")
     repeat: bool = Field(default=False, description="Train an architecture again when it is proposed again.")
     finalists: int = Field(
         default=8,
         ge=0,
         le=1000,
-        description="Members of the front to train again, at most. The best by hand is another.",
+        description="Largest number of members of the front to train again, besides the best baseline.",
     )
-    finalist_seeds: int = Field(default=2, ge=0, le=1000, description="Further seeds for each finalist; 0: none.")
+    finalist_seeds: int = Field(default=2, ge=0, le=1000, description="New seeds for each finalist; 0: no repetitions.")

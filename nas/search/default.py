@@ -2,18 +2,18 @@
 
 For every trial:
 
-1. Until there are enough trials to tell main effects apart, propose what differs most from all that was tried, rare
-   levels first.
-2. Then predict every objective by `nas.search.surrogate`. Trials that were stopped early, or still run, take part with
-   their last value carried to the full length (`nas.search.history.StudyHistory.targets`).
-3. Make candidates from the front by recombination and one to three mutations; drop what was tried or is being tried.
-4. Propose the one whose predicted objectives add most hypervolume to the front of predictions: noise that made a trial
-   look good does not hide its neighbours, and trials under way count with what is expected of them, so no two workers
-   get near-twins. Objectives known without training are asked for, not predicted. With constraints, the gain counts
-   times the probability that they hold.
+1. Until there are enough trials to estimate main effects, propose the candidate that differs most from all trials, with
+   rare levels first.
+2. Then predict every objective with `nas.search.surrogate`. The last value of stopped and running trials is
+   extrapolated to the full length (`nas.search.history.StudyHistory.targets`). 3. Make candidates from the front by
+   recombination and one to three mutations; drop those that were already proposed. 4. Propose the candidate whose
+   predicted objectives add most hypervolume to the front of predictions. Noise that made a trial look good does not
+   hide its neighbours, and running trials count with their predictions, so that two workers do not get nearly equal
+   proposals. Objectives that need no training are computed, not predicted. With constraints, the gain is multiplied by
+   the probability that they hold.
 
-Two choices carry it. Candidates stay near the front, for a surrogate is most wrong far from all that was tried, and
-maximising over the whole space finds just that. And the front is one of expectations (`nas.search.gain`).
+Two choices matter most. Candidates stay near the front: a surrogate is least accurate far from all trials, and
+maximising over the whole space would select such points. And the front consists of expectations (`nas.search.gain`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -42,9 +42,9 @@ _OPTIMISM = (0.0, 0.5, 1.0, 2.0)
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of an architecture before it is trained.
+    """What is known about an architecture before it is trained.
 
-    ``values``: of each objective, in the study's order; None where only training tells. ``seen``: it was tried already.
+    ``values``: of each objective, in the study's order; None for accuracy. ``seen``: it was already proposed.
     """
 
     values: tuple[float | None, ...]
@@ -56,28 +56,28 @@ KnownOf: TypeAlias = Callable[[Architecture], Known]
 
 @dataclass(frozen=True)
 class FrontNeighbours:
-    """See the module; a proposer of `nas.search.leveled`.
+    """A proposer for `nas.search.leveled`; see the module's text.
 
-    ``space``: what it searches, if that is known. ``known``: objectives that need no training; only with `space`.
+    ``space``: the space, if it is known. ``known``: gives objectives that need no training; only with `space`.
     """
 
     space: SearchSpace | None = None
     known: KnownOf | None = None
 
     def __call__(self, history: StudyHistory, rng: np.random.Generator) -> tuple[Levels, Mapping[str, Any]]:
-        """Levels [d], and the parameters of the trial that they are neighbours of."""
+        """Levels [d], and the parameters of the trial of which they are a neighbour."""
         axes, rows = history.axes, history.sample()
         levels = np.array([row.levels for row in rows], dtype=np.int64).reshape(len(rows), len(axes.axes))
         targets = history.targets(rows)
         likeness = Likeness.of(levels, levels, axes.sizes)
         holds = _learn_constraints(rows, likeness)
-        # What a stopped trial would have reached counts: of hundreds, only a few may be trained in full.
+        # Extrapolated values of stopped trials count, because few of hundreds may be trained in full.
         described = np.array([bool(row.params) for row in rows], dtype=bool)
         informative = np.flatnonzero(np.isfinite(targets.values).all(axis=1) & described)
         if len(informative) < _STARTUP:
             return _differing(axes, levels, holds, rng), {}
 
-        # Costs that are known will be asked for: to find whom to ask about, a rough model of them does.
+        # Known costs are computed later for the best candidates; a rough model is enough to find these.
         rough = [self.known is not None and k != history.accuracy for k in range(targets.values.shape[1])]
         models = [learn(likeness, targets, k, rough=rough[k]) for k in range(len(rough))]
         expected = _expect(models, likeness, 0.0)
@@ -93,7 +93,7 @@ class FrontNeighbours:
         to_tried = Likeness.of(candidates, levels, axes.sizes)
         likely = holds(to_tried)
         for optimism in _OPTIMISM:
-            # The mean alone, unless it expects nothing of any candidate.
+            # Start with the mean; become more optimistic only if no candidate is expected to gain.
             predicted = _expect(models, to_tried, optimism)
             score = likely * gain(predicted)
             if score.any():
@@ -113,13 +113,13 @@ class FrontNeighbours:
         gain: Gain,
         rng: np.random.Generator,
     ) -> Vector:
-        """The best candidates' scores again, with what is known instead of what is predicted; the others' are zero."""
+        """New scores of the best candidates, with known objectives in place of predictions; 0 for the others."""
         assert self.space is not None
         assert self.known is not None
         again = np.zeros(len(score))
         for index in np.argsort(-score, kind="stable")[:_ASKED_FOR_COSTS].tolist():
             if again.max() >= score[index]:
-                # The others promise less than one is known to bring.
+                # The predicted scores of all others are lower than the best new score.
                 break
             params = {
                 axis.name: axis.value(level, rng)
@@ -137,14 +137,14 @@ class FrontNeighbours:
 
 
 def _learn_constraints(rows: Sequence[Row], likeness: Likeness) -> Callable[[Likeness], Vector]:
-    """The probability [n] that candidates, by their likeness to the rows, keep all constraints that some has broken."""
+    """A function: likeness of candidates to the rows -> probability [n] that they keep all constraints."""
     models = []
     for name in sorted({name for row in rows for name, value in row.constraints.items() if value > 0}):
-        # Some are told of those alone that break them (out of memory): whoever breaks nothing holds these, too.
+        # Some constraints (out of memory) are stored only if broken, so rows that break nothing keep them.
         values = np.array([row.constraints.get(name, np.nan if _breaks(row) else -1.0) for row in rows])
         told = np.flatnonzero(~np.isnan(values))
         if len(told) >= _FEWEST_TOLD and np.ptp(values[told]) > 0:
-            # Broken without measure is broken as far as the most that was told.
+            # An infinite violation counts as the largest finite one.
             most = np.abs(values[np.isfinite(values)]).max(initial=0.0) or 1.0
             models.append(fit(likeness, told, np.clip(values[told], -most, most)))
 
@@ -162,19 +162,19 @@ def _breaks(row: Row) -> bool:
 
 
 def _expect(models: Sequence[Surrogate], likeness: Likeness, optimism: float) -> Points:
-    """The objectives [n, m] that the models expect, less `optimism` standard deviations."""
+    """The expected objectives [n, m], minus `optimism` standard deviations."""
     return np.stack([model.expect(likeness, optimism) for model in models], axis=1)
 
 
 def _differing(axes: Axes, tried: Levels, holds: Callable[[Likeness], Vector], rng: np.random.Generator) -> Levels:
-    """Of some random candidates the one farthest from all that were tried, with the levels tried most seldom: [d]."""
+    """The random candidate [d] with the largest distance from all trials, plus a bonus for rarely tried levels."""
     drawn = axes.draw(_DESIGNS, rng)
     if not len(tried):
         return np.asarray(drawn[0])
     apart = (drawn[:, None, :] != tried[None, :, :]).sum(axis=2).min(axis=1)
     counts = (drawn[:, None, :] == tried[None, :, :]).sum(axis=1)
     rarity = (1 / (1 + counts)).mean(axis=1)
-    # An axis is worth a whole step of distance only if its level was never tried.
+    # The bonus of an axis is a full step of distance only if its level was never tried.
     score = (apart + rarity * len(axes.axes)) * holds(Likeness.of(drawn, tried, axes.sizes))
     return np.asarray(drawn[int(np.argmax(np.where(apart > 0, score, -1.0)))])
 
@@ -186,7 +186,7 @@ def _neighbours(
     tried: AbstractSet[tuple[int, ...]],
     rng: np.random.Generator,
 ) -> tuple[Levels, NDArray[np.int64]]:
-    """Candidates [n, d] that were not tried, and the parent row [n] of each."""
+    """Candidates [n, d] that were not tried yet, and the parent row [n] of each."""
     d = len(axes.axes)
     of = rng.choice(parents, _CANDIDATES)
     other = rng.choice(parents, _CANDIDATES)

@@ -1,12 +1,12 @@
-"""Decides what to train next, for how long, and what becomes of it; the journal is its only memory.
+"""Decides what to train next and for how long, and records the results; all its state is in the journal.
 
-The engine knows neither Ray nor trainers: a driver asks for jobs (`Engine.next`), has them trained however it likes,
-and tells epochs and ends (`Engine.report`, `Engine.finish`). One thread at a time.
+The engine does not depend on Ray or on trainers. A driver asks for jobs (`Engine.next`), has them trained, and reports
+epochs and ends (`Engine.report`, `Engine.finish`). Only one thread at a time may use it.
 
-The crash protocol (docs/architecture.md, "The journal") in short: the attribute ``architecture`` on a trial says that
-it was launched, `tell` says that it ended, one attribute an epoch says what was trained. Whatever is not in the
-journal did not happen; whatever is, is never done again. All other state is rebuilt from it, so resuming is opening
-the journal.
+The crash protocol (docs/architecture.md, "The journal") in short: a trial's attribute ``architecture`` means that it
+was launched, `tell` means that it ended, and there is one attribute per trained epoch. An event that is not in the
+journal did not happen; an event in the journal is never repeated. All other state is rebuilt from the journal, so to
+resume a run is to open its journal.
 """
 
 import math
@@ -47,41 +47,41 @@ from search_spaces import Architecture, SearchSpace, Value
 
 _PROPOSALS_PER_CALL = 100
 _PROPOSING_S = 0.5
-"""A call looks at no further proposal after this long: its caller has signals to hear and a display to draw."""
+"""After this time a call considers no further proposal, because its caller must handle signals and update a display."""
 
 _REPEATS_BEFORE_FALLBACK = 3
 _REJECTIONS_IN_A_ROW = 500
 _FAULTY_TRIALS, _FAULTS = 3, 6
-"""Trials that the machine failed with no epoch of any trial between them, or times that it did: the run ends."""
+"""The run ends after faults of the machine in so many trials, or so many faults, without an epoch in between."""
 _LOSSES_IN_A_ROW = {"machine": 10, "lost": 3, "node_lost": 10}
-"""Without an epoch between them. Nodes of a cluster that lends what is idle may go often; one that each of ten nodes in
-a row died of is not tried on an eleventh."""
+"""A trial fails after so many losses of a kind without an epoch in between. Preemptible nodes are lost often, so ten
+losses in a row are allowed; a trial that lost ten nodes in a row probably causes the losses."""
 _NEAR_MISS_AFTER = 24
 _TRIES_AT_RANDOM = 100
 _REFERENCE = "reference"
 _FAULTS_OF_THE_MACHINE = (OSError, MemoryError)
-"""These end the run, which can be resumed; no proposal is to blame for them."""
+"""Errors that no proposal causes. They end the run, which can be resumed."""
 
 
 class Costs(Protocol):
-    """Where costs come from; `nas.costs.CostModel`."""
+    """The source of costs; see `nas.costs.CostModel`."""
 
     def estimate(self, architecture: Architecture, measure: str) -> Estimate:
-        """What an architecture costs, without measuring where that can be told."""
+        """The cost of an architecture; measured only if it cannot be estimated otherwise."""
 
     def must_measure(self, architecture: Architecture, measure: str) -> bool:
         """Whether an estimate would have to be measured."""
 
     def record(self, architecture: Architecture, measure: str, value: float) -> Estimate:
-        """Takes note of a figure that training has shown."""
+        """Stores a value that was observed during training."""
 
 
 class Limits(Protocol):
-    """What must not be exceeded; `nas.costs.Budget`."""
+    """The limits of the costs; see `nas.costs.Budget`."""
 
     @property
     def limits(self) -> Mapping[str, float]:
-        """Measure -> what it may come to."""
+        """Measure -> its largest allowed value."""
 
     def check(self, architecture: Architecture) -> Verdict:
         """Whether an architecture is within every limit."""
@@ -89,7 +89,7 @@ class Limits(Protocol):
 
 @dataclass(frozen=True)
 class _NoEstimate:
-    """The verdict on a proposal that no cost could be estimated of: it is rejected, and the search goes on."""
+    """The verdict on a proposal whose costs cannot be estimated: it is rejected, and the search continues."""
 
     reason: str
     feasible: bool = False
@@ -100,14 +100,14 @@ class _NoEstimate:
 
 @dataclass(frozen=True)
 class Summary:
-    """Where a run stands.
+    """The state of a run.
 
-    ``target``: trials asked for; ``waiting``: at a rung, or due to go on; ``stopped``: early; ``rejected``: by the
-    stage that did it; ``finalists``: repetitions, launched or to come; ``epochs``: trained in all; ``best``: the
-    highest accuracy of a complete trial; ``hypervolume``: of the front, as a share of the box below
-    `Engine.reference`; ``exhausted``: why proposals ended before the target. ``rejected_in_a_row``: proposals since the
-    last launch; ``nearest``: of them, the one least over budget, as measure -> (limit, figure) of what is over;
-    empty until they are two dozen.
+    ``target``: number of trials requested; ``waiting``: trials at a rung or queued; ``stopped``: trials stopped early;
+    ``rejected``: proposals by the stage that rejected them; ``finalists``: repetitions, launched and planned;
+    ``epochs``: all epochs trained; ``best``: the highest accuracy of a complete trial; ``hypervolume``: of the front,
+    as a share of the box below `Engine.reference`; ``exhausted``: why proposals ended before the target.
+    ``rejected_in_a_row``: proposals rejected since the last launch; ``nearest``: the one least over budget among them,
+    as measure -> (limit, value) for each exceeded limit; empty for fewer than 24 rejections.
     """
 
     target: int
@@ -134,14 +134,14 @@ class Engine:
     """A search over a space.
 
     Args:
-        journal: The run, new or to be gone on with.
-        space: What can be proposed.
-        config: How it is searched.
-        objectives: What is optimised, in the order and the directions that the journal was created with.
-        epochs: The proxy's full length.
-        costs: Figures for the objectives other than accuracy.
-        budget: What is over it is never trained. None: everything is within it.
-        hand: Placements that are always tried, first and to full length, in the space or not. None: the space's own.
+        journal: Of a new run, or of one to resume.
+        space: The space of proposals.
+        config: The settings of the search.
+        objectives: In the order and with the directions of the journal.
+        epochs: The full length of a trial.
+        costs: Source of the objectives other than accuracy.
+        budget: Architectures over it are never trained. None: no limits.
+        hand: The baselines, which are trained first and to full length, also outside the space. None: the space's own.
 
     Raises:
         ValueError: The objectives do not fit the journal's directions, or `config.min_epochs` exceeds `epochs`.
@@ -179,9 +179,9 @@ class Engine:
         self._study.sampler = make_sampler(config.sampler, config.seed, space=space, known=self._known)
 
         self.fault: str | None = None
-        """Why no job is given out any more, though not all are done: the machine fails whatever it is given."""
+        """Why the engine gives out no more jobs before the end of the run: the machine keeps failing."""
         self._faults: Counter[int] = Counter()
-        """Trial -> times that the machine failed it since the last epoch of any trial."""
+        """Trial -> its number of machine faults since the last epoch of any trial."""
         self._repeats = 0
         self._rejections = 0
         self._nearest: dict[str, float] = {}
@@ -194,11 +194,11 @@ class Engine:
         self.reference = self._load_reference()
         for entry in list(self._ledger.active.values()):
             if entry.last_epoch >= entry.stop_epoch:
-                # Its driver died between the epoch and the decision.
+                # The previous driver died after the epoch and before the decision.
                 self._reached(entry)
 
     def _check_ladders(self) -> None:
-        """Raises a JournalError unless every trial stands on a ladder of this run."""
+        """Raises a JournalError unless every trial has a bracket and a stop epoch of this run."""
         for entry in self._ledger.entries.values():
             in_full = entry.origin.is_baseline or entry.origin.is_finalist
             if entry.bracket >= len(self._brackets) + in_full or entry.stop_epoch > self._epochs:
@@ -211,10 +211,10 @@ class Engine:
     # --- what a driver calls
 
     def next(self) -> Job | None:
-        """What to train next.
+        """The next job.
 
-        None: nothing can start now; unless `done`, ask again after a `finish`. A call looks at a bounded number of
-        proposals, so it can return None although nothing runs: ask again then, too.
+        None: nothing can start now; unless `done`, call again after a `finish`. A call considers a bounded number of
+        proposals, so it can return None although nothing runs; then call it again.
         """
         entry = None if self.fault else self._due()
         if entry is None:
@@ -231,21 +231,23 @@ class Engine:
 
     @property
     def done(self) -> bool:
-        """Whether nothing will ever come."""
+        """Whether the run is complete: no job is active, and none will come."""
         return not self._ledger.active and not self._proposing and self._finalists == []
 
     def report(self, job: Job, record: EpochRecord) -> None:
-        """Takes an epoch's result. Of one that is told twice the later stands; of a trial that ended it is ignored."""
+        """Records an epoch's result. A second report of an epoch replaces the first; reports of ended trials are
+        ignored.
+        """
         entry = self._ledger.active.get(job.number)
         if entry is not None:
             self._ledger.record(entry, record)
             self._faults.clear()
 
     def finish(self, job: Job, outcome: Outcome) -> None:
-        """Takes a job's end. Of a job that does not run (told twice, or lost and given to another) it is ignored.
+        """Records a job's end. It is ignored if the job is not running (reported twice, or lost and reassigned).
 
         Raises:
-            ValueError: It says ``reached``, but not every epoch up to the job's last was reported.
+            ValueError: The outcome is ``reached``, but not every epoch up to the job's last was reported.
         """
         entry = self._ledger.active.get(job.number)
         if entry is None or entry.state != "running" or entry.stop_epoch != job.stop_epoch:
@@ -270,7 +272,7 @@ class Engine:
             case "failed":
                 self._ledger.fail(entry, outcome.reason, outcome.detail)
             case "out_of_memory":
-                if outcome.peak_bytes is not None:  # less than it needs, and more than was thought that it would
+                if outcome.peak_bytes is not None:  # a lower bound of the need, above the estimate
                     self._costs.record(entry.architecture, "peak_memory_train", float(outcome.peak_bytes))
                 self._ledger.out_of_memory(entry, outcome.reason, self._infeasible_values(entry.costs))
 
@@ -280,7 +282,7 @@ class Engine:
             self.fault = f"the machine failed {self._faults.total()} jobs in a row: {reason}"
 
     def live(self) -> set[int]:
-        """The trials that may still be continued, whose checkpoints must stay."""
+        """The trials that may still continue, so that their checkpoints must be kept."""
         return set(self._ledger.active)
 
     def summary(self) -> Summary:
@@ -338,13 +340,13 @@ class Engine:
             return hopeful
         if any(entry.state == "running" and not entry.origin.is_finalist for entry in active):
             return None
-        # No further result can promote those that still wait.
+        # No further result can promote the waiting trials.
         if waiting := [entry for entry in active if entry.state == "waiting"]:
             self._ledger.stop(waiting)
         return self._next_finalist()
 
     def _promote(self) -> Entry | None:
-        """The best trial that waits and has earned more epochs, at the highest rung first."""
+        """The best waiting trial that can be promoted, from the highest rung first."""
         waiting: dict[tuple[int, int], set[int]] = {}
         for entry in self._ledger.active.values():
             if entry.state == "waiting":
@@ -362,7 +364,7 @@ class Engine:
         return None
 
     def _most_promising(self) -> Entry | None:
-        """Who goes on although no rung's share would have it, when nothing is left to propose."""
+        """The trial that continues when nothing is left to propose and no rung promotes any; see `most_promising`."""
         active = [entry for entry in self._ledger.active.values() if not entry.origin.is_finalist]
         left = {entry.number: self._epochs - entry.last_epoch for entry in active if entry.state == "waiting"}
         if not left:
@@ -396,11 +398,11 @@ class Engine:
 
     def _climb(self, entry: Entry) -> None:
         ladder = self._brackets[entry.bracket]
-        # Not by its place: another version may have stopped it between the rungs.
+        # Compares epochs, because another version may have stopped the trial between the rungs.
         self._ledger.climb(entry, next(rung for rung in ladder if rung > entry.stop_epoch))
 
     def _points_at(self, rung: int, bracket: int) -> dict[int, list[float]]:
-        """Objectives, to be made small, of all that have reached a rung: the bracket's own, and the hand placements."""
+        """Objectives (minimised) of all trials that reached a rung: those of the bracket, and the baselines."""
         reached = [
             entry
             for entry in self._ledger.entries.values()
@@ -424,9 +426,9 @@ class Engine:
             return self._launch(self._ledger.ask(), entry.architecture, origin, seed, estimates, None)
 
     def _choose_finalists(self) -> list[tuple[Entry, int]]:
-        """The members of the front, or those that cover it best, and the best by hand, each with every new seed.
+        """The members of the front, or those that cover it best, and the best baseline, each with every new seed.
 
-        The best by hand is among them even where it is not on the front: off it, it may have been put by a lucky seed.
+        The best baseline is included even off the front, because a lucky seed of another trial may have dominated it.
         """
         complete = self._complete()
         if not complete or not self._config.finalists:
@@ -480,7 +482,7 @@ class Engine:
         return trial, self._space.suggest(trial)
 
     def _judge(self, trial: optuna.Trial, architecture: Architecture, origin: Origin) -> Entry | None:
-        """Launches a proposal, or tells the study why not."""
+        """Launches a proposal, or records in the study why not."""
         ledger, fingerprint = self._ledger, architecture.fingerprint
         launches = ledger.launches[fingerprint]
         if fingerprint in ledger.first and (not launches or not self._config.repeat):
@@ -501,7 +503,7 @@ class Engine:
         values = self._infeasible_values({measure: estimate.value for measure, estimate in estimates.items()})
         ledger.reject(trial, architecture, origin=origin, estimates=estimates, verdict=verdict, values=values)
         if origin == FALLBACK:
-            # The sampler knows more than chance does; a single repeat brings chance back.
+            # The sampler proposes again, as it knows more than chance; one more repeat returns to random proposals.
             self._repeats = _REPEATS_BEFORE_FALLBACK - 1
         self._count_rejection()
         return None
@@ -512,13 +514,13 @@ class Engine:
             self._exhausted = f"{self._rejections} proposals in a row were rejected"
 
     def _check(self, architecture: Architecture) -> tuple[Verdict | None, dict[str, Estimate]]:
-        """What the budget says of a proposal, and its costs. Of what is over budget, nothing more is measured."""
+        """The budget's verdict on a proposal, and its costs. If it is over budget, nothing else is measured."""
         try:
             verdict = None if self._budget is None else self._budget.check(architecture)
             return verdict, self._estimates(architecture, verdict)
         except _FAULTS_OF_THE_MACHINE:
             raise
-        except Exception as error:  # operators are anyone's code; a single proposal must not end the search
+        except Exception as error:  # operators may be foreign code; one proposal must not end the search
             return _NoEstimate(f"its costs cannot be estimated: {type(error).__name__}: {error}"), {}
 
     def _launch(
@@ -548,9 +550,8 @@ class Engine:
         )
 
     def _unseen(self) -> Architecture | None:
-        """An architecture that is not known: near the front, else anywhere, else the next in order.
-
-        None: there is none.
+        """An architecture that was not proposed yet: near the front, or random, or else the next in order; None if all
+        were.
         """
         if self._ledger.known_in_space >= self._space.size:
             return None
@@ -573,7 +574,7 @@ class Engine:
     # --- figures
 
     def _complete(self) -> list[Entry]:
-        """Trials of the search that were trained to full length, without the finalists' repetitions."""
+        """The trials that the search trained to full length, without the finalists' repetitions."""
         return [
             entry
             for entry in self._ledger.entries.values()
@@ -598,12 +599,12 @@ class Engine:
         return estimates
 
     def _known(self, architecture: Architecture) -> Known:
-        """What the sampler may know of an architecture before it is trained: no cost, if any cannot be estimated."""
+        """What the sampler may know about an untrained architecture. No costs if one of them cannot be estimated."""
         try:
             known = self._estimates(architecture, None)
         except _FAULTS_OF_THE_MACHINE:
             raise
-        except Exception:  # it may be proposed, and is rejected then, with the reason
+        except Exception:  # if it is proposed, it is rejected with the reason
             known = {}
         return Known(
             values=tuple(
@@ -613,10 +614,10 @@ class Engine:
         )
 
     def _infeasible_values(self, costs: Mapping[str, float]) -> list[float] | None:
-        """What is told of an architecture over budget: None if the sampler learns from its constraints alone.
+        """The values to store for an architecture over budget; None if the sampler learns from its constraints.
 
-        NSGA-II and GP look at complete trials only. They get the costs as they are, the worst where one was not
-        estimated, and an accuracy that says nothing: the mean of those known.
+        NSGA-II and GP use only complete trials. For them the values are the estimated costs, or the reference's where
+        there is no estimate, and a neutral accuracy: the mean of those known.
         """
         if not learns_from_complete_only(self._config.sampler):
             return None
@@ -628,9 +629,9 @@ class Engine:
         ]
 
     def _load_reference(self) -> dict[str, float]:
-        """The corner that hypervolumes are taken from: accuracy 0; a cost at its limit, or twice the plain network's.
+        """The reference point of hypervolumes: accuracy 0, and each cost's limit or twice the plain network's cost.
 
-        Kept in the journal: it stays what it was, and readers need no cost model.
+        It is stored in the journal, so that it never changes and readers need no cost model.
         """
         stored: dict[str, float] | None = self._study.user_attrs.get(_REFERENCE)
         if stored is not None:

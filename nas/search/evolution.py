@@ -1,9 +1,9 @@
 """Regularized evolution, for several objectives.
 
-Real et al., Regularized Evolution for Image Classifier Architecture Search, 2018, arXiv:1802.01548, algorithm 1: of the
-youngest trials some are drawn, the best of them is mutated in one place, and whoever is old dies, however good. Two
-things differ: "best" is one of those that no other of the drawn dominates, and evolution begins when there are enough
-to draw from, for a search that stops most trials early would never fill its population.
+Real et al., Regularized Evolution for Image Classifier Architecture Search, 2018, arXiv:1802.01548, algorithm 1: draw
+some of the youngest trials and mutate the best of them in one place. Old trials leave the population, however good.
+There are two differences. The parent is a random non-dominated trial of the draw. And evolution begins once there are
+enough trials to draw, because a search that stops most trials early might never fill its population.
 """
 
 from collections.abc import Mapping
@@ -18,8 +18,8 @@ from nas.search.surrogate import Levels
 _POPULATION = 30
 _DRAWN = 10
 _LOOKED_AT = 50 * _POPULATION
-"""Population and draw for searches of hundreds of trials; the paper's are 100 and 25 for 20,000. Most trials are
-stopped early and do not count, so more are looked at."""
+"""Sizes of population and draw for searches of hundreds of trials; the paper uses 100 and 25 for 20,000. Most trials
+are stopped early and do not count, so `_LOOKED_AT` is larger than the population."""
 
 
 def evolve(history: StudyHistory, rng: np.random.Generator) -> tuple[Levels, Mapping[str, Any]]:

@@ -1,8 +1,8 @@
-"""What trials are expected to add to the hypervolume of a front that is itself an expectation.
+"""The hypervolume that trials are expected to add to a front of expected values.
 
-Of the front the surrogate's expectations count, not the values told: noise that made a trial look good does not hide
-its neighbours. The reference point lies well beyond the front's ends: at them, nothing that extends the front would
-ever gain anything.
+The front consists of the surrogate's expectations, not of measured values, so that noise which made a trial look good
+does not hide its neighbours. The reference point lies well beyond the ends of the front; otherwise points that extend
+the front would gain nothing.
 """
 
 from collections.abc import Mapping
@@ -19,16 +19,16 @@ _BEYOND_THE_FRONT = 0.5
 _ENOUGH_FOR_ROUGH = 128
 _FEWEST = 5
 _SHARE_TO_SPEND = 0.4
-"""Of the epochs of everyone in full: while fewer are spent, whatever may add anything is worth a training."""
+"""Share of the epochs that training all trials in full would take. Below it, any expected gain justifies training."""
 _WORTH = 0.006
-"""Of the front's hypervolume: what is worth a training beyond them."""
+"""Share of the front's hypervolume that a trial must be expected to add, to be trained beyond `_SHARE_TO_SPEND`."""
 _NODES = ((0.0, 2 / 3), (3**0.5, 1 / 6), (-(3**0.5), 1 / 6))
-"""Gauss and Hermite's three, for an expectation over a normal distribution: standard deviations, and weights."""
+"""Gauss-Hermite quadrature with three nodes, for a normal distribution: (standard deviations, weight)."""
 
 
 @dataclass(frozen=True)
 class Gain:
-    """What points, to be made small, add to the hypervolume of a front; each objective scaled to the front's range."""
+    """The hypervolume that points (minimised) add to a front; each objective is scaled by the front's range."""
 
     front: Points
     reference: Vector
@@ -36,7 +36,7 @@ class Gain:
 
     @classmethod
     def over(cls, expected: Points) -> "Gain":
-        """Of the front of these points [n, m]."""
+        """The gain over the front of these points [n, m]."""
         front = expected[is_front(expected)]
         spans = np.ptp(front, axis=0)
         spans = np.where(spans > 0, spans, np.ptp(expected, axis=0))
@@ -44,7 +44,7 @@ class Gain:
         return cls(front, front.max(axis=0) + _BEYOND_THE_FRONT * spans, spans)
 
     def __call__(self, points: Points) -> Vector:
-        """Of points [n, m]: [n], zero where nothing."""
+        """Gains [n] of points [n, m]; 0 for a dominated point."""
         return hypervolume_gains(self.front / self.spans, self.reference / self.spans, points / self.spans)
 
     @property
@@ -54,7 +54,7 @@ class Gain:
 
 
 def learn(likeness: Likeness, targets: Targets, objective: int, *, rough: bool = False) -> Surrogate:
-    """A surrogate of one objective from the trials that know it; a rough one is additive, from a part of them."""
+    """A surrogate of one objective, fitted to the trials with a value; with `rough`, additive and on a part of them."""
     known = np.flatnonzero(np.isfinite(targets.values[:, objective]))
     if rough and len(known) > _ENOUGH_FOR_ROUGH:
         known = known[np.linspace(0, len(known) - 1, _ENOUGH_FOR_ROUGH).astype(int)]
@@ -65,21 +65,21 @@ def learn(likeness: Likeness, targets: Targets, objective: int, *, rough: bool =
 def most_promising(
     history: StudyHistory, left: Mapping[int, int], in_full: AbstractSet[int], *, spent: int, of_all: int
 ) -> int | None:
-    """Whom to train on when nothing is left to propose: who is expected to add most to the front for an epoch.
+    """The waiting trial to continue when nothing is left to propose: the largest expected gain per remaining epoch.
 
-    Where a share of every rung goes on, as much is spent whatever there is to gain. This spends less where early epochs
-    tell the end well, and more where they do not: the less certain an expectation, the more there is to gain.
+    Promoting a fixed share of every rung would spend the same epochs whatever the possible gain. This rule spends less
+    where early epochs predict the end well, and more where they do not, because uncertain trials have more to gain.
 
     Args:
-        history: With every epoch told.
-        left: The trials that wait -> epochs up to the full length.
-        in_full: Those that are complete, or on their way there, and count as if they had arrived.
-        spent: Epochs, with those that are under way.
-        of_all: Epochs of everyone in full.
+        history: Includes all epochs so far.
+        left: Waiting trial -> epochs left to the full length.
+        in_full: Trials that are complete or training to full length; both count as complete.
+        spent: Epochs spent, including those in progress.
+        of_all: Epochs that training all trials in full would take.
 
     Returns:
-        None: Nobody is expected to add as much as 0.6 % to the front's hypervolume, or anything within 40 % of the
-        epochs of everyone in full. As long as nobody is in full, it is the best of those that came farthest.
+        The trial's number. None if no trial is expected to add 0.6 % to the front's hypervolume, nor anything at all
+        while less than 40 % of `of_all` is spent. If `in_full` is empty: the best of the trials with the most epochs.
     """
     rows, told = history.closing(), history.accuracy
     targets = history.targets(rows)
@@ -90,7 +90,7 @@ def most_promising(
     numbers: list[int] = [rows[index].number for index in waiting.tolist()]
     epochs = np.array([left[number] for number in numbers])
     if not len(front):
-        # So few trials that no rung's share was a whole one: the best of those that came farthest.
+        # There are so few trials that no rung promoted any.
         far: list[Row] = [rows[index] for index in waiting[epochs == epochs.min()].tolist()]
         points = [[*row.values[:told], row.curve[max(row.curve)], *row.values[told + 1 :]] for row in far]
         return far[ranking(points)[0]].number
@@ -99,7 +99,7 @@ def most_promising(
     levels = np.array([row.levels for row in rows], dtype=np.int64).reshape(len(rows), -1)
     likeness = Likeness.of(levels, levels, history.axes.sizes)
     accuracy = learn(likeness, targets, told)
-    # A hand placement outside the space has no levels to be judged by: its value stands.
+    # A baseline outside the space has no levels for the surrogate, so its own value is used.
     outside = np.array([not row.params for row in rows], dtype=bool) & np.isfinite(targets.values[:, told])
 
     def expected(deviations: float) -> Points:

@@ -1,4 +1,4 @@
-"""The trials of a study as a surrogate sees them."""
+"""The trials of a study as data for the surrogate."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,10 +24,10 @@ _MOST_RANKED = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A trial, and its number in the study. Objectives are to be made small.
+    """A trial. Objectives are minimised.
 
-    ``values``: [m], NaN where not known. ``curve``: epoch -> the accuracy objective then. ``constraints``: at most 0 if
-    they hold. ``complete``: trained to full length, within its constraints. ``open``: it has not ended.
+    ``values``: [m], NaN if unknown. ``curve``: epoch -> the accuracy objective. ``constraints``: at most 0 if they
+    hold. ``complete``: trained to full length, within its constraints. ``open``: it has not ended.
     """
 
     number: int
@@ -42,10 +42,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Targets:
-    """What the objectives are learnt from.
+    """Training data of the surrogates.
 
-    ``values`` [n, m] and the variance of their own errors [n, m], NaN where nothing is known; ``finished`` [n]:
-    whether the row's values are final, or as good as a final value for now.
+    ``values`` [n, m], NaN if unknown; ``variances`` [n, m]: variances of the values' errors; ``finished`` [n]: whether
+    the row's values are final, or are treated as final for now.
     """
 
     values: NDArray[np.float64]
@@ -56,10 +56,9 @@ class Targets:
 class StudyHistory:
     """The trials of one study, each parsed once when it has ended, and again with every epoch until then.
 
-    With `axes` None, they are learnt: every parameter that a finished trial was asked for, and what opens it.
-    ``rows``: of trials that ended, in the order in which they were seen; ``open``: of the others; ``tried``: the levels
-    of all; ``accuracy``: the index of that objective. What a proposal looks at is bounded (`sample`), so that asking
-    costs no more late than early.
+    With `axes` None, the axes are learnt: every parameter of a finished trial, and its condition. ``rows``: trials that
+    ended, in the order in which they were read; ``open``: the other trials; ``tried``: the levels of all; ``accuracy``:
+    the index of that objective. `sample` bounds the number of rows, so that the time of a proposal does not grow.
     """
 
     def __init__(self, study: optuna.Study, axes: Axes | None) -> None:
@@ -86,7 +85,7 @@ class StudyHistory:
         self._learnt_from = 0
 
     def update(self, trials: Sequence[FrozenTrial], but: int | None = None) -> None:
-        """Takes in what happened since; trial `but`, for which a proposal is due, is left out."""
+        """Reads what changed since the last call; leaves out trial `but`, which awaits its proposal."""
         while self._ended < len(trials) and trials[self._ended].number in self._parsed:
             self._ended += 1
         unparsed = [trial for trial in trials[self._ended :] if trial.number not in self._parsed]
@@ -119,7 +118,7 @@ class StudyHistory:
         self.tried.add(row.levels)
 
     def _rank(self, new: Sequence[int]) -> None:
-        """Lets new rows compete for the elite: one that was beaten out of it before cannot come back."""
+        """Adds new rows to the elite and drops the worst; a row that was dropped once cannot return."""
         candidates = [*self._elite, *(index for index in new if self.rows[index].complete)]
         if len(candidates) > _MOST_TRAINED // 2:
             order = np.argsort(layers([self.rows[index].values for index in candidates]), kind="stable")
@@ -133,10 +132,11 @@ class StudyHistory:
         return self._parsed_open[trial.number][1]
 
     def sample(self) -> list[Row]:
-        """What a proposal looks at: everything; of very many trials, all that matters most.
+        """The rows for a proposal: all, or a selection if there are very many.
 
-        Of those that were trained, half the places go to the best by layers, half are spread over all others. Of those
-        that were not (over budget, failed), the last count. Trials under way that no epoch is known of all take part.
+        Half of the selected trained rows are the best by layers; the other half is spread over the rest. Of the rows
+        without training (over budget, failed), the latest are selected. Running trials without an epoch are all
+        included.
         """
         waiting = [row for row in self.open if row.curve]
         if len(self._trained) + len(waiting) <= _MOST_TRAINED:
@@ -151,9 +151,9 @@ class StudyHistory:
         return [*trained, *others, *(row for row in self.open if not row.curve)]
 
     def closing(self) -> list[Row]:
-        """What the choice among those that wait looks at, when nothing is left to propose.
+        """The rows for the choice among waiting trials when nothing is left to propose.
 
-        Everything that was trained; of very many trials the best by layers, of complete ones and of those that wait.
+        All trained rows; if there are very many, the best by layers of the complete and of the waiting ones.
         """
         waiting = [row for row in self.open if row.curve]
         begun = [row for row in self.open if not row.curve]
@@ -194,11 +194,11 @@ class StudyHistory:
         )
 
     def targets(self, rows: Sequence[Row]) -> Targets:
-        """The values to learn from, those of trials that were stopped or still run carried to the full length.
+        """The values to learn from; those of stopped and running trials are extrapolated to the full length.
 
-        A value at epoch e is carried by the least-squares line between epoch e and the end over the trials that have
-        both, whose residual variance it gets. While hardly any trial is complete, the highest epoch that enough of them
-        reached stands for the end.
+        A least-squares line, over the trials with values at epoch e and at the end, maps a value at e to the end; its
+        residual variance is the variance of the extrapolated value. While few trials are complete, the highest epoch
+        that enough trials reached takes the place of the end.
         """
         m = len(self.signs)
         values = np.array([row.values for row in rows]).reshape(len(rows), m)
@@ -211,7 +211,7 @@ class StudyHistory:
             if enough:
                 rung = max(enough)
                 known[:] = [row.curve.get(rung, np.nan) for row in rows]
-                # A hand placement that is outside the space has no parameters, and no neighbours.
+                # A baseline outside the space has no parameters, and so no neighbours.
                 final = np.isfinite(values).all(axis=1) & np.array([bool(row.params) for row in rows], dtype=bool)
         full = [(row, value) for row, value in zip(rows, known.tolist(), strict=True) if np.isfinite(value)]
         early: dict[int, list[int]] = {}
@@ -227,7 +227,7 @@ class StudyHistory:
         return Targets(values, variances, final)
 
     def _learn_openings(self) -> None:
-        """Looks again whenever the trials have doubled."""
+        """Learns the conditions of parameters anew whenever the number of trials has doubled."""
         count = 1 << (len(self.rows).bit_length() - 1) if self.rows else 0
         if self._given is None and count != self._learnt_from:
             levels = np.array([row.levels for row in self.rows[:count]])

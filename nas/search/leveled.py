@@ -1,4 +1,4 @@
-"""The Optuna side of the samplers that are ours: a study in, levels out to a proposer, parameters back."""
+"""Base of our own Optuna samplers: translates a study into levels for a proposer, and its levels into parameters."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -22,12 +22,12 @@ from which a value is taken wherever the level is the same."""
 
 
 class LeveledSampler(BaseSampler):
-    """Works in any Optuna study; long and continuous ranges are searched in steps of an eighth.
+    """A sampler for any Optuna study; long and continuous ranges are searched in steps of an eighth.
 
     Args:
-        seed: With a trial's number and the study, decides what is proposed; nothing else is remembered between trials.
-        propose: What to try next.
-        space: Its parameters. None: they are learnt from the study's trials, and what opens what.
+        seed: The proposal depends only on the seed, the trial's number and the study.
+        propose: Proposes the next levels.
+        space: Gives the parameters. None: parameters and their conditions are learnt from the study's trials.
     """
 
     def __init__(self, seed: int, propose: Proposer, space: SearchSpace | None = None) -> None:
@@ -42,7 +42,7 @@ class LeveledSampler(BaseSampler):
         study: optuna.Study,
         trial: FrozenTrial,
     ) -> dict[str, BaseDistribution]:
-        """The space's parameters, else all that any finished trial was asked for, as it was last asked."""
+        """The space's parameters, or else all parameters of finished trials with their latest distributions."""
         if self._fixed is not None:
             axes = self._fixed.axes
         else:
@@ -53,7 +53,7 @@ class LeveledSampler(BaseSampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """A value for every parameter of `search_space`; those that stay closed are not asked for."""
+        """A value for every parameter of `search_space`; the trial does not ask for closed parameters."""
         rng = np.random.default_rng(trial_seed(self._seed, trial.number))
         with self._lock:
             history = self._read(study, trial)
@@ -74,7 +74,7 @@ class LeveledSampler(BaseSampler):
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:  # noqa: ANN401  # Optuna's signature
-        """At random: only what no finished trial was asked for comes here."""
+        """A random value; Optuna calls this only for parameters that no finished trial has."""
         random = optuna.samplers.RandomSampler(seed=trial_seed(self._seed, trial.number, param_name))
         return random.sample_independent(study, trial, param_name, param_distribution)
 

@@ -1,10 +1,10 @@
-"""The lines of a journal file: how each is sealed, and how damage is told from an end that was torn off.
+"""The lines of a journal file: their seals, and how damage is distinguished from an incomplete last line.
 
 Every line that this program writes ends with a seal, ``"seal":"<8 hex digits>"}``: the CRC-32 of all bytes of the file
-before it, the line's own among them. A line that was changed, dropped, doubled or moved therefore breaks its own seal
-or the next one. Optuna and its dashboard ignore the field. Lines of others (a dashboard that stores a note) have no
-seal, and the next sealed line covers them; so do journals of older versions, until a driver goes on with them. A seal
-finds accidents: whoever changes a file on purpose can seal it again.
+before the seal, including those of the line. So a line that was changed, dropped, doubled or moved breaks its own seal
+or the next one. Optuna and its dashboard ignore the field. Lines of other programs (a note from a dashboard) have no
+seal; the next sealed line covers them. The same holds for journals of older versions, until a driver resumes them.
+Seals detect accidents, not manipulation: anyone can compute them.
 """
 
 import json
@@ -20,12 +20,12 @@ from search_spaces import UserFacingError
 from search_spaces.errors import printable
 
 OURS = ""
-"""Stands in the file for who wrote a line of this program; Optuna's own lines hold a name there."""
+"""The worker id in lines of this program; Optuna's own lines have a name there."""
 
 _SEAL = re.compile(rb',"seal":"([0-9a-f]{8})"\}\n\Z')
 _SEAL_BYTES = len(b',"seal":"00000000"}\n')
 _HOLE = b"\0" * 8
-"""A power failure leaves zeros where the disk had no time to write."""
+"""A power failure can leave zeros in place of bytes that were not yet on the disk."""
 _COMPARED = 64
 
 
@@ -34,7 +34,7 @@ class JournalError(UserFacingError, RuntimeError):
 
 
 def damaged(path: Path, place: str, what: str) -> JournalError:
-    """The error for a journal that cannot be believed."""
+    """The error for a damaged journal."""
     what = printable(what)
     return JournalError(
         f"{printable(str(path))} is damaged, or this program did not write it: {printable(place)}: "
@@ -43,15 +43,15 @@ def damaged(path: Path, place: str, what: str) -> JournalError:
 
 
 def sealed(record: Mapping[str, Any], before: int) -> bytes:
-    """A line of the file; `before` is the CRC-32 of all bytes that stand before it."""
+    """A line with its seal; `before` is the CRC-32 of all bytes before the line."""
     body = json.dumps(record, separators=(",", ":")).encode()[:-1]
     return b'%b,"seal":"%08x"}\n' % (body, zlib.crc32(body, before))
 
 
 class Lines:
-    """The complete lines of a file as JSON objects, each once and in order, while others may add to it.
+    """The complete lines of a file as JSON objects, each once and in order; others may append meanwhile.
 
-    Attributes are for reading. ``offset``: bytes delivered; ``crc``: of them; ``number``: lines delivered.
+    Attributes are read-only. ``offset``: bytes delivered; ``crc``: their CRC-32; ``number``: lines delivered.
     """
 
     def __init__(self, path: Path) -> None:
@@ -64,7 +64,7 @@ class Lines:
         self._last = b""
 
     def new(self) -> Iterator[dict[str, Any]]:
-        """What was added since the last call; an end that is torn off is left where it is.
+        """The lines added since the last call, without an incomplete last line.
 
         Raises:
             JournalError: A line is damaged, or the file was cut or replaced since the last call.
@@ -83,7 +83,7 @@ class Lines:
                 yield record
 
     def check(self, fd: int) -> None:
-        """Raises a JournalError unless the open file still begins with what was delivered."""
+        """Raises a JournalError unless the open file still begins with the bytes that were delivered."""
         found = os.fstat(fd)
         identity = (found.st_dev, found.st_ino)
         if self._identity is None:
@@ -108,7 +108,7 @@ class Lines:
         self._sealed = self._sealed or _SEAL.search(line[-_SEAL_BYTES:]) is not None
 
     def _record(self, line: bytes, file: BufferedReader) -> dict[str, Any] | None:
-        """The line as JSON; None if it is the torn end of the file."""
+        """The line as JSON; None if it is the incomplete end of the file."""
         if not line.endswith(b"\n"):
             if self._holds(line[:-1] + b"\n"):
                 raise self._damaged("its line break was changed")
@@ -129,7 +129,7 @@ class Lines:
         return record
 
     def _holds(self, line: bytes) -> bool:
-        """Whether the line has a seal, and it is whole."""
+        """Whether the line has a valid seal."""
         seal = _SEAL.search(line[-_SEAL_BYTES:])
         return seal is not None and int(seal[1], 16) == zlib.crc32(line[:-_SEAL_BYTES], self.crc)
 

@@ -1,17 +1,18 @@
-"""Early stopping as pure functions: at which epochs trials are compared, and who goes on.
+"""Early stopping as pure functions: the epochs at which trials are compared (rungs), and which trials are promoted.
 
-A trial trains from rung to rung. What happens there depends on the scheme:
+A trial trains from rung to rung. At a rung the scheme decides:
 
 ========== ============================================================================================
-mo_asha    It waits. It goes on as soon as it is among the best 1/eta of all that reached the rung, however late, and
-           fewer than 1/eta went on so far. When nothing is left to propose, `nas.search.gain` says who else does.
-hyperband  As mo_asha, in brackets that begin at different rungs and do not compare with each other.
-median     It goes on at once if it is in the better half of all that reached the rung, else it ends.
+mo_asha    The trial waits. It is promoted once it is among the best 1/eta of all trials that reached the rung,
+           and fewer than 1/eta were promoted so far. When nothing is left to propose, `nas.search.gain`
+           promotes further trials.
+hyperband  As mo_asha, in brackets that begin at different rungs. Trials are compared only within a bracket.
+median     The trial goes on at once if it is in the better half of all that reached the rung; otherwise it ends.
 none       There are no rungs.
 ========== ============================================================================================
 
-"Best" is always `nas.search.pareto.ranking` of all objectives: by accuracy alone the small, fast networks that make the
-cheap end of the front are stopped first.
+"Best" always means `nas.search.pareto.ranking` over all objectives. By accuracy alone, the small and fast networks at
+the cheap end of the front would be stopped first.
 
 Sources: Li et al., A System for Massively Parallel Hyperparameter Tuning (ASHA), 2018, arXiv:1810.05934, algorithm 2;
 Schmucker et al., Multi-objective Asynchronous Successive Halving, 2021, arXiv:2106.12639; Li et al., Hyperband, 2016,
@@ -34,13 +35,13 @@ _MOST_STOPS = 2
 
 
 def rung_epochs(epochs: int, min_epochs: int, eta: int) -> tuple[int, ...]:
-    """The epochs at which trials are compared, ascending; the last is always `epochs`, each about 1/eta of the next.
+    """The rungs, ascending: each is about 1/eta of the next, and the last is always `epochs`.
 
     Raises:
         ValueError: `min_epochs` is not within 1 and `epochs`, or `eta` is less than 2.
     """
     if not 1 <= min_epochs <= epochs:
-        raise ValueError(f"min_epochs is {min_epochs}; it must lie within 1 and the {epochs} epochs of the full length")
+        raise ValueError(f"min_epochs is {min_epochs}; it must be from 1 to {epochs}, the epochs of the full length")
     if eta < 2:
         raise ValueError(f"eta is {eta}; it must be 2 or more")
     rungs = [epochs]
@@ -50,10 +51,10 @@ def rung_epochs(epochs: int, min_epochs: int, eta: int) -> tuple[int, ...]:
 
 
 def ladders(scheme: Scheme, epochs: int, min_epochs: int, eta: int) -> tuple[tuple[int, ...], ...]:
-    """The brackets of a scheme: the rungs that a trial of each climbs, ending at `epochs`.
+    """The brackets of a scheme: for each, the rungs of its trials; the last rung is `epochs`.
 
-    Nobody is stopped more than twice on the way, but in Hyperband, which hedges: what a trial shows after a
-    twenty-seventh of its training misled the samplers that learn more than it saved (docs/search.md).
+    Except in Hyperband, at most two rungs come before it. Results after 1/27 of the training misled the samplers that
+    learn, and this cost more than the earlier rung saved (docs/search.md).
     """
     if scheme == "none":
         return ((epochs,),)
@@ -68,27 +69,27 @@ def choose_bracket(counts: Sequence[int], brackets: Sequence[Sequence[int]], eta
 
     Args:
         counts: Trials in each bracket so far.
-        brackets: What `ladders` returned.
-        eta: The share that goes on at a rung is 1/eta.
+        brackets: The result of `ladders`.
+        eta: 1/eta of the trials at a rung are promoted.
     """
     spent = [(count + 1) * _epochs_expected(ladder, eta) for count, ladder in zip(counts, brackets, strict=True)]
     return spent.index(min(spent))
 
 
 def promotable(points: Mapping[int, Sequence[float]], settled: AbstractSet[int], eta: int) -> list[int]:
-    """Who goes on from a rung under successive halving, best first.
+    """The trials to promote from a rung under successive halving, best first.
 
     Args:
-        points: Objectives, to be made small, of every trial that reached the rung.
-        settled: Those of them that went on already, or ended.
-        eta: ``len(points) // eta`` go on in all. As more reach the rung, some that went on fall behind: they still
-            count, or else as many more would go on as ranks change.
+        points: Objectives (minimised) of every trial that reached the rung.
+        settled: The trials among them that were promoted already, or ended.
+        eta: ``len(points) // eta`` trials are promoted in all. Trials that were promoted and later fall behind still
+            count; otherwise every change of ranks would promote more.
     """
     numbers = sorted(points)
     array = np.array([points[number] for number in numbers])
     open_ = np.array([number not in settled for number in numbers])
     layer = layers(array)
-    # What `ranking` would put first, without putting the settled ones in order.
+    # The same order as `ranking`, without the cost of ordering the settled trials.
     chosen: list[int] = []
     left = len(numbers) // eta - int((~open_).sum())
     for index in range(int(layer.max(initial=-1)) + 1):
@@ -102,7 +103,7 @@ def promotable(points: Mapping[int, Sequence[float]], settled: AbstractSet[int],
 
 
 def in_better_half(points: Mapping[int, Sequence[float]], number: int) -> bool:
-    """Whether a trial goes on under median stopping. With fewer than four trials to compare, all do."""
+    """Whether a trial goes on under median stopping; always true with fewer than four trials at the rung."""
     if len(points) < _MEDIAN_NEEDS:
         return True
     numbers = sorted(points)
@@ -111,6 +112,6 @@ def in_better_half(points: Mapping[int, Sequence[float]], number: int) -> bool:
 
 
 def _epochs_expected(ladder: Sequence[int], eta: int) -> float:
-    """Epochs that a trial costs on average, when 1/eta of those at a rung go on."""
+    """Mean number of epochs of a trial if 1/eta of the trials at each rung are promoted."""
     steps = [stop - start for start, stop in zip((0, *ladder), ladder, strict=False)]
     return math.fsum(step / eta**index for index, step in enumerate(steps))

@@ -1,6 +1,6 @@
-"""The samplers by name. Every one is a plain Optuna `BaseSampler` that keeps no state between trials.
+"""The samplers by name. Each is an Optuna `BaseSampler` that keeps no state between trials.
 
-What a sampler does for trial n depends on the seed, n and the study alone, so a resumed run goes on as it would have.
+The proposal for trial n depends only on the seed, n and the study, so a resumed run continues as if not interrupted.
 """
 
 import importlib.util
@@ -28,10 +28,10 @@ def make_sampler(
 
     Args:
         name: ``default``, ``tpe``, ``nsga2``, ``gp``, ``random`` or ``regularized_evolution``.
-        seed: Of all that it draws.
-        space: Lets ``default`` and ``regularized_evolution`` use the space's structure; without it, they learn the
-            parameters from the study's trials.
-        known: Costs that need no training, for ``default``; only with `space`.
+        seed: Seed of all random draws.
+        space: With it, ``default`` and ``regularized_evolution`` use the structure of the space; without it, they learn
+            the parameters from the study's trials.
+        known: Gives the costs that need no training, for ``default``; only with `space`.
 
     Raises:
         ValueError: There is no sampler of that name, or ``gp`` without scipy installed.
@@ -42,20 +42,21 @@ def make_sampler(
 
 
 def learns_from_complete_only(name: str) -> bool:
-    """Whether a sampler ignores pruned trials, so that it must be told of an infeasible one as complete."""
+    """Whether a sampler ignores pruned trials, so that infeasible trials must be stored as complete."""
     return name in ("nsga2", "gp")
 
 
 def _proposed(study: optuna.Study) -> optuna.Study:
-    """The study without trials that were not asked for parameters, as hand placements outside the space are.
+    """The study without trials that have no parameters, such as baselines outside the space.
 
-    Optuna's samplers learn from the parameters that all trials have, and with one such trial they would have none.
+    Optuna's samplers learn from the parameters that all trials share. A single trial without parameters would leave
+    none.
     """
     return only(study, lambda trial: bool(trial.params) or not trial.state.is_finished())
 
 
 class _Reseeded(BaseSampler):
-    """Makes a fresh sampler for every trial, seeded by its number: restarts do not change what it draws."""
+    """Makes a new sampler for every trial, seeded by its number, so that a restart does not change its draws."""
 
     def __init__(self, make: Callable[[int], BaseSampler], seed: int) -> None:
         self._make = make
@@ -91,7 +92,7 @@ class _Reseeded(BaseSampler):
 
 
 class _Asked(NamedTuple):
-    """What a sampler may be made of; most need the seed alone."""
+    """Arguments of the functions that make samplers; most use only the seed."""
 
     seed: int
     space: SearchSpace | None

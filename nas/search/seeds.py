@@ -1,4 +1,4 @@
-"""Seeds that depend on nothing but their names."""
+"""Seeds derived from names."""
 
 from hashlib import sha256
 

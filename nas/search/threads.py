@@ -1,7 +1,7 @@
-"""One thread for small matrices.
+"""Runs functions on small matrices with one thread.
 
-Those of a proposal are so small that threads wait for one another longer than they work, and far longer on cores where
-trials train meanwhile. Nor does the order of a sum, and so a proposal, depend on how many cores a machine has.
+The matrices of a proposal are so small that threads would mostly wait for one another, above all while trials train on
+the same cores. With one thread, the order of sums, and so a proposal, does not depend on the number of cores.
 """
 
 from collections.abc import Callable
@@ -15,11 +15,11 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _ONE_AT_A_TIME = RLock()
-"""How many threads a library has is said for the whole process: two that change it and change it back must not meet."""
+"""The number of threads is set for the whole process, so only one caller at a time may change and restore it."""
 
 
 def one_thread(function: Callable[P, R]) -> Callable[P, R]:
-    """The same function, during which BLAS and OpenMP have one thread."""
+    """Decorator: during the function, BLAS and OpenMP use one thread."""
 
     @wraps(function)
     def limited(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -31,8 +31,8 @@ def one_thread(function: Callable[P, R]) -> Callable[P, R]:
 
 @cache
 def _libraries() -> ThreadpoolController:
-    """Those that are loaded by the first call: to look for them each time would take milliseconds.
+    """The libraries that are loaded at the first call; a search in every call would take milliseconds.
 
-    What comes later, SciPy's for `gp`, has nothing to do that is worth a thread.
+    A library that is loaded later (SciPy's, for `gp`) keeps its threads, but has little to do.
     """
     return ThreadpoolController()
