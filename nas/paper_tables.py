@@ -1,7 +1,7 @@
-"""The papers' tables, row by row: parameters and GFLOPs beside what the zoo's networks come to, and the accuracies.
+"""The papers' tables, row by row: printed parameters, GFLOPs and accuracies, beside the counts of the zoo's networks.
 
-Every paper counts in its own way; each way is a rule here, a function of an architecture. Only ``nas zoo --table`` uses
-them: the cost model (`nas.costs`) reports true multiply-adds.
+Every paper counts operations in its own way. Each way is a rule here, which is a function of an architecture. Only
+``nas zoo --table`` uses the rules; the cost model (`nas.costs`) reports true multiply-adds.
 
     SE      Hu et al., CVPR 2018, https://arxiv.org/abs/1709.01507 (tables 2 and 16)
     BAM     Park et al., BMVC 2018, https://arxiv.org/abs/1807.06514 (CIFAR-100)
@@ -31,17 +31,17 @@ from search_spaces.skeletons import (
 )
 
 Rule: TypeAlias = Callable[[Architecture], Cost]
-"""Parameters, and as ``macs`` whatever the table counts for one image."""
+"""Returns the parameters, and in ``macs`` the operations that the table counts for one image."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """A row of a table: parameters in millions, GFLOPs as the table counts them.
 
-    What the table does not print is None, and so are its match and our GFLOPs, for there is no way of counting them.
-    ``*_match``: the own figure, rounded as the printed one is, equals it. ``convention`` says how the table counts and
-    what was fitted; ``reason`` why a figure does not match. ``results`` are the printed accuracies, errors or average
-    precisions, in percent, by the paper's name of the column: the authors', trained with the authors' recipes.
+    A figure that the table does not print is None, and so is its match. Without printed GFLOPs, ours are None too, as
+    the way of counting is unknown. ``*_match``: our figure, rounded like the printed one, equals it. ``convention``
+    says how the table counts and what was fitted; ``reason`` says why a figure does not match. ``results``: the printed
+    accuracies, errors or average precisions in percent, by the paper's column, from the authors' own training.
     """
 
     table: str
@@ -80,7 +80,7 @@ def rows(table: str) -> list[Row]:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A row as it is printed (empty: not printed) and how its network is counted."""
+    """A printed row (empty strings: not printed), and the rule that counts its network."""
 
     row: str
     zoo: str
@@ -111,7 +111,7 @@ def _compare(table: str, entry: _Entry, results: Mapping[str, float]) -> Row:
 
 
 def _matches(printed: str, own: float) -> bool | None:
-    """Whether ``own``, rounded as ``printed`` is, equals it; None if nothing is printed."""
+    """Whether ``own``, rounded like ``printed``, equals it; None if nothing is printed."""
     if not printed:
         return None
     decimals = len(printed.partition(".")[2])
@@ -122,7 +122,7 @@ def _matches(printed: str, own: float) -> bool | None:
 
 
 def _placed(architecture: Architecture, slot: Slot) -> Iterator[tuple[str, Site, ResolvedChoice]]:
-    """(block, site, (option, resolved)) of every place of a slot that is not empty."""
+    """(block, site, (option, resolved)) for every block in which the slot is not empty."""
     for block in architecture.blocks:
         slots = architecture.resolved.get(block.name, {})
         if slot in slots:
@@ -130,12 +130,12 @@ def _placed(architecture: Architecture, slot: Slot) -> Iterator[tuple[str, Site,
 
 
 def _elements(site: Site) -> int:
-    """Of the map that leaves a site."""
+    """Number of elements of a site's output map."""
     return site.out_channels * site.out_size**2
 
 
 def _added(architecture: Architecture) -> int:
-    """Elements of the sums of branch and shortcut."""
+    """Number of elements in all sums of a branch and a shortcut."""
     match architecture.skeleton:
         case ResNet() | WideResNet() | PreResNet() as skeleton:
             return sum(unit.out_channels * unit.out_size**2 for unit in skeleton.units())
@@ -170,7 +170,7 @@ _MACS = "multiply-adds of convolutions and linear layers"
 
 
 def _se(architecture: Architecture) -> Cost:
-    # VGG's SE stands where nothing is added: its scale is an operation of its own, elsewhere it is one with the add.
+    # VGG has no residual add, so SE's scale counts as an operation. Elsewhere it counts together with the add.
     squeezed = sum(_elements(site) for _, site, _ in _placed(architecture, "refine"))
     added = _added(architecture)
     return _plus(count(architecture), squeezed + (added or squeezed))
@@ -208,15 +208,15 @@ def _aw(architecture: Architecture) -> Cost:
 
 
 def _refined_size(architecture: Architecture, block: str, site: Site) -> int:
-    """The side of the map at which refinement is counted: in MobileNet's depthwise blocks that of the input."""
+    """The side of the map for which refinement is counted; in MobileNet's depthwise blocks, that of the input."""
     if isinstance(architecture.skeleton, MobileNetV1):
         return next(unit.size for unit in architecture.skeleton.units() if unit.name == block)
     return site.size
 
 
 _AW_REFINE: Mapping[str, tuple[int, int, int, int]] = {
-    # Operations an element, times the two-layer transform, an entry of the channel map, a pixel. The last two are fits:
-    # small, but needed for the fifth digit.
+    # Operations per element, uses of the two-layer transform, operations per channel, and per pixel. The last two are
+    # fitted; they are small, but needed for the fifth digit.
     "se": (2, 1, 1, 0),
     "max_pool": (3, 2, 1, 0),
     "spatial": (4, 1, 2, 49 + 2),
@@ -254,7 +254,7 @@ _AW_AA = "multiply-adds, attention's products included, and C1 C2 k k for A * K"
 
 
 def _tf_trunk(architecture: Architecture) -> Cost:
-    """All that stands before the global pool."""
+    """The cost of everything before the global pool."""
     skeleton = architecture.skeleton
     channels, _ = _pooled(architecture)
     cost = count(architecture)
@@ -304,7 +304,7 @@ _TF_MNAS = _TF + "; fits at least 4 keys a head, depths rounded down to the head
 
 
 def _retinanet(architecture: Architecture) -> Cost:
-    """RetinaNet on the architecture at 640x640: FPN of 256 channels, P3 to P7, P6 from P5; BN a level in the heads."""
+    """RetinaNet on the architecture at 640x640: FPN of 256 channels, P3 to P7 (P6 from P5); heads with BN per level."""
     skeleton = architecture.skeleton.model_copy(update={"image_size": _DETECTED_SIZE})
     resized = Architecture(skeleton, architecture.placements)
     assert isinstance(skeleton, ResNet)
@@ -617,4 +617,4 @@ _RESULTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "SE T16": (_ERRORS, ("23.30 6.55", "22.93 6.39", "22.28 6.03")),
 }  # fmt: skip
-"""What each table prints of accuracy: the columns, and their figures in every row of `_TABLES`."""
+"""The printed accuracies of each table: the columns, and the values in every row of `_TABLES`."""

@@ -1,4 +1,4 @@
-"""Limits on what an architecture may cost, and the cheapest check that can decide whether they hold."""
+"""Limits on the costs of architectures, checked by the cheapest figures that decide."""
 
 import math
 import re
@@ -20,10 +20,10 @@ class Verdict:
 
     Attributes:
         feasible: every limit holds, even if every figure is at the upper end of its interval.
-        stage: what decided: ``static`` (counted, or a pass without data), ``predicted`` (a calibration), ``measured``.
-        estimates: measure -> figure. Once a limit is known to break, nothing is measured any more, so measures that
-            only a measurement could tell may be missing.
-        violations: measure -> upper bound / limit - 1: at most 0 exactly where the limit holds.
+        stage: which figures decided: ``static`` (counted, or a pass without data), ``predicted``, ``measured``.
+        estimates: measure -> figure. Once a limit is exceeded, nothing more is measured, so measures that need a
+            measurement may be missing.
+        violations: measure -> upper bound / limit - 1; at most 0 exactly if the limit holds.
     """
 
     feasible: bool
@@ -34,23 +34,23 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Budget:
-    """Limits by measure, and the cost model that knows the figures. An empty one holds everywhere."""
+    """Limits by measure, and the cost model for the figures. Without limits every architecture is within budget."""
 
     limits: Mapping[Measure, float]
     costs: CostModel
 
     @classmethod
     def parse(cls, text: Mapping[str, str | float], *, plain: Architecture, costs: CostModel) -> "Budget":
-        """Limits as they are written.
+        """Reads limits as users write them.
 
         Args:
             text: measure -> a number, a number with a unit (``"8 GiB"``, ``"12 ms"``, ``"25.6 M"``), or a multiple of
                 the plain skeleton's own cost (``"1.25x"``).
             plain: the plain skeleton.
-            costs: where the plain skeleton's costs come from; it is measured if a multiple of a time is asked for.
+            costs: gives the plain skeleton's costs; it is measured if a limit is a multiple of a time.
 
         Raises:
-            ValueError: a line for every limit that cannot be read.
+            ValueError: has a line for every limit that cannot be read.
         """
         parsed = read_limits(text)
         limits: dict[Measure, float] = {}
@@ -61,10 +61,10 @@ class Budget:
         return cls(limits, costs)
 
     def check(self, architecture: Architecture) -> Verdict:
-        """Whether an architecture is within budget, by the cheapest figures that tell.
+        """Whether an architecture is within budget, by the cheapest figures that decide.
 
-        A limit holds if the upper bound does not exceed it, and breaks if the lower bound does. What lies between is
-        measured, unless another limit is known to break.
+        A limit holds if the figure's upper bound does not exceed it. It is broken if the lower bound exceeds it. In
+        between, the figure is measured, unless another limit is already broken.
         """
         estimates = {
             measure: self.costs.estimate(architecture, measure)
@@ -90,10 +90,11 @@ class Budget:
 
 
 def read_limits(text: Mapping[str, str | float]) -> dict[Measure, tuple[float, bool]]:
-    """What is written of limits: measure -> a figure in base units, or a multiple (True) of the plain skeleton's.
+    """Limits as users write them: measure -> (figure in base units, False), or (multiple of the plain skeleton's,
+    True).
 
     Raises:
-        ValueError: a line for every limit that cannot be read.
+        ValueError: has a line for every limit that cannot be read.
     """
     parsed: dict[Measure, tuple[float, bool]] = {}
     problems: list[str] = []
@@ -116,7 +117,7 @@ _STAGES: Mapping[Source, Stage] = {"analytic": "static", "predicted": "predicted
 
 
 def _read(written: str, unit: str) -> tuple[float, bool]:
-    """A limit and whether it is a multiple of the plain skeleton's cost."""
+    """A limit, and whether it is a multiple of the plain skeleton's cost."""
     found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z]*)\s*", written)
     kind = f"a number such as {UNITS[unit].example!r}, or a multiple of the plain skeleton's such as '1.25x'"
     if found is None:

@@ -1,4 +1,4 @@
-"""Running networks on the device: how long they take, and how much memory the allocator gives out."""
+"""Runs networks on the device and measures their time and the memory that they allocate."""
 
 import gc
 import time
@@ -43,7 +43,7 @@ def _ready(architecture: Architecture, conditions: Conditions, mode: Mode) -> tu
     memory_format = torch.channels_last if conditions.channels_last else torch.contiguous_format
     skeleton = architecture.skeleton
     batch = conditions.batch_size if mode == "infer" else conditions.train_batch_size
-    with torch.random.fork_rng([]):  # measuring must not change what a search draws
+    with torch.random.fork_rng([]):  # a measurement must not change the search's random numbers
         network = build_model(architecture).to(device).to(memory_format=memory_format)
         images = torch.randn(batch, skeleton.in_channels, skeleton.image_size, skeleton.image_size)
     network.train(mode == "train")
@@ -52,7 +52,7 @@ def _ready(architecture: Architecture, conditions: Conditions, mode: Mode) -> tu
 
 
 def workload(architecture: Architecture, conditions: Conditions, mode: Mode) -> Workload:
-    """Build the network on the device, with a batch of noise."""
+    """A network on the device, with a batch of noise."""
     network, images, labels = _ready(architecture, conditions, mode)
     forward: Callable[[Tensor], Tensor] = torch.compile(network) if conditions.compiled else network
     held = sum(tensor.nbytes for tensor in (*network.parameters(), *network.buffers(), images))
@@ -90,16 +90,16 @@ def _autocast(conditions: Conditions) -> torch.autocast:
 
 
 def clock_for(conditions: Conditions) -> Clock:
-    """CUDA events; the thread's own processor time where one thread does all; else the clock on the wall."""
+    """CUDA events on a GPU; the thread's CPU time if there is one thread; otherwise wall-clock time."""
     if conditions.device_type == "cuda":
         return cuda_clock
     return thread_clock if conditions.threads == 1 else host_clock
 
 
 def peak_memory(architecture: Architecture, conditions: Conditions, mode: Mode) -> int:
-    """The most that the device's allocator gives out for inferences or training steps, weights and batch included.
+    """Peak of the bytes allocated on the device for inference or training steps, including weights and batch.
 
-    In bytes. Two runs, of which the second is the larger: it has the optimizer's state and the first one's gradients.
+    Uses two runs. The second needs more: it also has the optimizer's state and the gradients of the first.
     """
 
     def two_runs(work: Workload) -> None:
@@ -128,16 +128,16 @@ def time_together(
     min_rounds: int,
     max_rounds: int = 1000,
 ) -> npt.NDArray[np.float64]:
-    """Milliseconds of a run of each network, in turns: [rounds, networks]."""
+    """Milliseconds of a run of each network, [rounds, networks]; the networks run in turn."""
     with threads(conditions.threads):
         runs = [workload(architecture, conditions, mode).run for architecture in architectures]
         return alternate(runs, clock_for(conditions), seconds, min_rounds, max_rounds)
 
 
 def block_shares(architecture: Architecture, conditions: Conditions, *, seconds: float = 1.0) -> dict[str, float]:
-    """Each block's share of an inference's time, in eager mode; what is missing to 1 is the stem's and the head's.
+    """Each block's share of the time of an inference, in eager mode; stem and head take the rest.
 
-    Undisturbed times of at least 5 inferences, or as many as fit into `seconds`.
+    Uses undisturbed times of as many inferences as fit into `seconds`, but at least 5.
     """
     network, images, _ = _ready(architecture, conditions, "infer")
     names = [block.name for block in architecture.blocks]
@@ -167,7 +167,7 @@ def block_shares(architecture: Architecture, conditions: Conditions, *, seconds:
 
 
 def _stamp(conditions: Conditions) -> _Stamp:
-    """A moment on the device, by the clock that `clock_for` would take."""
+    """The present time on the device, by the same kind of clock as `clock_for`."""
     if conditions.device_type == "cuda":
         event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         event.record()
@@ -176,7 +176,7 @@ def _stamp(conditions: Conditions) -> _Stamp:
 
 
 def _milliseconds(start: _Stamp, stop: _Stamp) -> float:
-    """Between two stamps."""
+    """Milliseconds between two stamps."""
     if isinstance(start, float) and isinstance(stop, float):
         return (stop - start) * 1e3
     assert isinstance(start, torch.cuda.Event)

@@ -1,10 +1,9 @@
-"""What a single operation returns and allocates, found by running it once for each signature.
+"""Finds what a single operation returns and allocates, by running it once for each signature.
 
-An operation runs on memory that nothing has written to. Kept of it are its outputs' shapes and strides, which of them
-share memory with its arguments, and what it allocated. Meta kernels would tell most of that without running anything,
-but not the strides that a convolution's backend chooses, nor what oneDNN, reductions and softmax allocate inside
-themselves; and importing them takes seconds. They serve where nothing else does: for operations of CUDA, and for those
-that are too large to run.
+An operation runs on uninitialised memory. The result has the outputs' shapes and strides, which outputs share memory
+with arguments, and the bytes allocated. Meta kernels would give most of this without running anything. But they do not
+know the strides that a convolution's backend chooses, nor the memory that oneDNN, reductions and softmax allocate
+internally, and their import takes seconds. They are used only for CUDA operations and for operations too large to run.
 """
 
 from collections.abc import Callable, Sequence
@@ -49,7 +48,7 @@ class InPlace:
 
 @dataclass(frozen=True, slots=True)
 class NonTensor:
-    """No tensor."""
+    """An output that is not a tensor."""
 
     value: Any
 
@@ -59,11 +58,11 @@ Output: TypeAlias = Allocated | View | InPlace | NonTensor
 
 @dataclass(frozen=True, slots=True)
 class OpResult:
-    """What an operation returns and allocates.
+    """The outputs and allocations of an operation.
 
-    ``container`` is the type of a sequence of outputs, None where there is one. ``workspace`` is what the operation
-    allocates at most while it runs, outputs included; ``traffic`` the bytes of its arguments and new outputs. Both are
-    0 for views.
+    ``container`` is the type of a sequence of outputs, None for a single output. ``workspace`` is the peak of the bytes
+    allocated while the operation runs, including outputs; ``traffic`` is the bytes of arguments and new outputs. Both
+    are 0 for views.
     """
 
     outputs: tuple[Output, ...]
@@ -73,13 +72,13 @@ class OpResult:
 
 
 class DataDependentError(RuntimeError):
-    """A network asked for values of a tensor, which also makes the host wait for the device."""
+    """A network reads values of a tensor, for which the host must also wait for the device."""
 
 
 def _reads_values(func: Any, tensors: Sequence[Tensor]) -> bool:
-    """Whether an operation returns a value that it read, or a tensor whose shape depends on values."""
+    """Whether an operation returns a value of a tensor, or a tensor whose shape depends on values."""
     if torch.Tag.dynamic_output_shape in func.tags:
-        # Of the operations with this tag, indexing alone has another use: indices that are no masks.
+        # Indexing has this tag too, but its shape depends on values only if an index is a mask.
         return func is not aten.index.Tensor or any(index.dtype in (torch.bool, torch.uint8) for index in tensors[1:])
     return torch.Tag.data_dependent_output in func.tags
 
@@ -92,17 +91,17 @@ def spec_of(tensor: Tensor) -> TensorSpec:
 def run_op(
     func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, exact: bool, autocast: torch.dtype | None = None
 ) -> OpResult:
-    """Run an operation on tensors of the same specs, and keep what it returned and allocated.
+    """Runs an operation on tensors of the same specs; returns its outputs and allocations.
 
     Args:
         func: the operation, an overload such as ``aten.mm.default``.
-        args: its arguments; of tensors only the spec counts.
+        args: its arguments; only the specs of tensors matter.
         kwargs: its keyword arguments.
-        exact: whether its workspace is wanted; else it is that of its outputs.
-        autocast: what the operations inside it are cast to, if it is one of a user's own.
+        exact: whether to measure the workspace; otherwise the workspace is the bytes of the outputs.
+        autocast: dtype of autocast inside the operation, if it is a custom operator.
 
     Raises:
-        DataDependentError: the operation returns a value that it read, or a tensor whose shape depends on values.
+        DataDependentError: the operation returns a value of a tensor, or a tensor whose shape depends on values.
     """
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     if _reads_values(func, tensors):
@@ -125,9 +124,9 @@ _WEIGHTS = {aten.convolution.default: 1, aten.convolution_backward.default: 2}
 """Arguments whose first dimension does not count images."""
 
 _LARGE = 1 << 26
-"""Bytes of arguments from which an operation is run on a part of the images, twice, and extrapolated."""
+"""With this many bytes of arguments or more, an operation runs on two parts of the batch and is extrapolated."""
 _PARTS = {True: (16, 32), False: (2, 3)}
-"""How many images, by ``exact``. Below 16 oneDNN leaves 1x1 convolutions to another implementation."""
+"""Images in the two parts, by ``exact``. Below 16, oneDNN uses another implementation of 1x1 convolutions."""
 _TOO_LARGE = 1 << 31
 
 _Found: TypeAlias = tuple[tuple[Output, ...], type | None, int]
@@ -149,7 +148,7 @@ def _find(
                     (images - few) / (many - few),
                 )
             except RuntimeError:
-                pass  # its first dimensions do not all count images
+                pass  # not every first dimension is the batch
     if read >= _TOO_LARGE and not view:
         return _run(func, args, kwargs, "meta", _whole)
     try:
@@ -159,7 +158,7 @@ def _find(
 
 
 _Resize: TypeAlias = Callable[[Any], Sequence[int]]
-"""Of a tensor or a list of integers: its shape or entries, in the part that is run."""
+"""From a tensor or a list of integers to its shape or entries in the part that is run."""
 
 
 def _whole(value: Any) -> Sequence[int]:
@@ -180,7 +179,7 @@ def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], device: str, 
     def real(value: Any) -> Any:
         if isinstance(value, Tensor):
             tensor = torch.empty_strided(resize(value), value.stride(), dtype=value.dtype, device=device)
-            made.append(tensor if value.is_floating_point() else tensor.zero_())  # indices must be some that exist
+            made.append(tensor if value.is_floating_point() else tensor.zero_())  # indices must be valid
             return made[-1]
         if isinstance(value, list) and value and isinstance(value[0], int):
             return list(resize(value))
@@ -194,7 +193,7 @@ def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], device: str, 
         real_kwargs["device"] = torch.device(device)
     results: list[Any] = []
     draws = torch.Tag.nondeterministic_seeded in func.tags
-    with torch.random.fork_rng([]) if draws else nullcontext():  # the caller's random numbers stay what they were
+    with torch.random.fork_rng([]) if draws else nullcontext():  # keeps the caller's random numbers
         workspace = allocator_peak(lambda: results.append(func(*real_args, **real_kwargs)))
     raw = results[0]
     container = type(raw) if isinstance(raw, (tuple, list)) else None
@@ -214,7 +213,7 @@ def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], device: str, 
 
 
 def _extrapolate(few: _Found, many: _Found, factor: float) -> _Found:
-    """Every number goes on as it did from the first result to the second."""
+    """Extrapolates every number linearly from the two results."""
 
     def number(a: int, b: int) -> int:
         return a + round((b - a) * factor)

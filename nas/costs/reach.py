@@ -1,4 +1,4 @@
-"""Whether anything can keep a budget: told before a search begins."""
+"""Checks before a search whether any architecture can keep the budget."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,11 +13,10 @@ CHEAPEST = "the cheapest of the space"
 
 @dataclass(frozen=True, slots=True)
 class Unkept:
-    """A limit that nothing keeps which a search begins with.
+    """A limit that neither the plain network, nor a baseline, nor the cheapest architecture keeps.
 
-    ``limit``: in base units. ``figures``: what the plain network, the
-    placements by hand and the cheapest of the space cost at least. ``relative_would_do``: a multiple was probably
-    meant, for as one the same number would be kept.
+    ``limit``: in base units. ``figures``: lower bounds of the costs of these architectures. ``relative_would_do``: the
+    user probably meant a multiple, because the same number as a multiple could be kept.
     """
 
     measure: Measure
@@ -27,18 +26,18 @@ class Unkept:
 
 
 def unkept(budget: Mapping[str, str | float], space: SearchSpace, costs: CostModel) -> Iterator[Unkept]:
-    """The limits below all that is known to be cheap.
+    """The limits that the plain network, the baselines and the cheapest architectures of the space all exceed.
 
-    Of a counted measure that is certain: the cheapest of the space is exact. Of memory and time, those with the fewest
-    parameters and multiply-adds stand for it. Nothing but the plain network is measured unless it breaks a limit.
+    For counted measures the cheapest architecture is exact. For memory and time, the architectures with the fewest
+    parameters and multiply-adds are used. Others than the plain network are measured only if it exceeds a limit.
 
     Args:
-        budget: limits as they are written.
-        space: what is searched.
-        costs: whose figures count.
+        budget: limits as users write them.
+        space: the space of the search.
+        costs: gives the figures.
 
     Raises:
-        ValueError: as `read_limits`.
+        ValueError: see `read_limits`.
     """
     plain = space.plain()
     for measure, (number, relative) in read_limits(budget).items():
@@ -59,9 +58,9 @@ def unkept(budget: Mapping[str, str | float], space: SearchSpace, costs: CostMod
 
 
 def cheapest(space: SearchSpace, measure: Measure) -> Architecture:
-    """The architecture of the space with the least of a counted measure.
+    """The architecture of the space with the lowest value of a counted measure.
 
-    Exact: what is counted adds up over places, and a space's groups are decided independently of each other.
+    The result is exact, because counts add up over the slots and the groups of a space are independent.
     """
     told = MEASURES[measure].told
     assert isinstance(told, Counted), measure

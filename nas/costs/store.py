@@ -1,8 +1,8 @@
-"""Estimates kept on disk, so that nothing is worked out or measured twice, in this run or the next.
+"""Stores estimates on disk, so that no run computes or measures a figure twice.
 
-One JSON object a line, only ever appended: any number of processes may read and write the file at once. Each line ends
-with a checksum of the rest. A line whose checksum does not fit, or that holds no estimate, is passed over with a
-warning, and its figure is found anew. Files of before, without checksums, are read.
+The file has one JSON object per line and is only appended to: any number of processes may read and write it at once.
+Each line ends with a checksum of the rest. A line with a wrong checksum, or without an estimate, is skipped with a
+warning, and its figure is computed again. Older files without checksums can be read.
 """
 
 import json
@@ -22,14 +22,14 @@ _CHECKSUM = "crc32"
 
 
 class DamagedCosts(UserWarning):
-    """A file of costs holds lines that are damaged or not ours."""
+    """A file of costs has lines that are damaged or from another program."""
 
 
 class Store:
-    """Estimates by string, of which a later one replaces an earlier one.
+    """Estimates by key; a later estimate replaces an earlier one.
 
     Args:
-        path: the file, made when first written to; None keeps the estimates in memory alone.
+        path: the file, created at the first write; None keeps the estimates only in memory.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -42,14 +42,14 @@ class Store:
         """The estimate of ``key``, also if another process has just written it.
 
         Warns:
-            DamagedCosts: once, if the file holds lines that cannot be believed.
+            DamagedCosts: once, if the file has damaged lines.
         """
         if key not in self._estimates:
             self._catch_up()
         return self._estimates.get(key)
 
     def put(self, key: str, estimate: CostEstimate) -> None:
-        """Keep ``estimate`` under ``key``."""
+        """Stores ``estimate`` under ``key``."""
         self._estimates[key] = estimate
         if self._path is None:
             return
@@ -65,7 +65,7 @@ class Store:
             file.write(line)  # one write in append mode: lines of several processes do not mix
 
     def _catch_up(self) -> None:
-        """Read what was appended since the last time, up to the last whole line."""
+        """Reads the lines appended since the last call, up to the last complete one."""
         if self._path is None or not self._path.exists() or self._path.stat().st_size == self._read:
             return
         with self._path.open("rb") as file:
@@ -96,7 +96,7 @@ def _checksum(record: Mapping[str, Any]) -> str:
 
 
 def _decoded(line: bytes) -> tuple[str, CostEstimate] | None:
-    """A line's key and estimate; None if it cannot be believed."""
+    """A line's key and estimate; None if the line is damaged."""
     try:
         record = json.loads(line)
         if _CHECKSUM in record and record.pop(_CHECKSUM) != _checksum(record):

@@ -5,12 +5,12 @@ For every trial:
 1. Until there are enough trials to estimate main effects, propose the candidate that differs most from all trials, with
    rare levels first.
 2. Then predict every objective with `nas.search.surrogate`. The last value of stopped and running trials is
-   extrapolated to the full length (`nas.search.history.StudyHistory.targets`). 3. Make candidates from the front by
-   recombination and one to three mutations; drop those that were already proposed. 4. Propose the candidate whose
-   predicted objectives add most hypervolume to the front of predictions. Noise that made a trial look good does not
-   hide its neighbours, and running trials count with their predictions, so that two workers do not get nearly equal
-   proposals. Objectives that need no training are computed, not predicted. With constraints, the gain is multiplied by
-   the probability that they hold.
+   extrapolated to the full length (`nas.search.history.StudyHistory.targets`).
+3. Make candidates from the front by recombination and one to three mutations; drop those that were already proposed.
+4. Propose the candidate whose predicted objectives add most hypervolume to the front of predictions. Noise that made a
+   trial look good does not hide its neighbours, and running trials count with their predictions, so that two workers do
+   not get nearly equal proposals. Objectives that need no training are computed, not predicted. With constraints, the
+   gain is multiplied by the probability that they hold.
 
 Two choices matter most. Candidates stay near the front: a surrogate is least accurate far from all trials, and
 maximising over the whole space would select such points. And the front consists of expectations (`nas.search.gain`).
