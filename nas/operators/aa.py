@@ -100,7 +100,7 @@ class AAConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C_in, H, W] -> [N, C_out, ceil(H / stride), ceil(W / stride)]."""
-        size = [-(-side // self.stride) for side in x.shape[2:]]
+        size = [(side - 1) // self.stride + 1 for side in x.shape[2:]]  # written as convolutions do, for open sizes
         if self.pools:
             small, x = pooled(x, self._pool_line, self._pool_plane)
         else:
@@ -135,8 +135,9 @@ def _coordinates(x: Tensor) -> Tensor:
     """CoordConv's x, y and r: [1, 3, H, W]."""
     h, w = x.shape[2:]
     dtype = torch.promote_types(x.dtype, torch.float32)
-    ys = torch.linspace(-1, 1, h, device=x.device, dtype=dtype)[:, None].expand(h, w)
-    xs = torch.linspace(-1, 1, w, device=x.device, dtype=dtype)[None, :].expand(h, w)
+    places = (torch.arange(size, device=x.device, dtype=dtype) for size in (h, w))
+    by_y, by_x = (2 * place / place[-1].clamp(min=1) - 1 for place in places)  # linspace would fix an open size
+    ys, xs = by_y[:, None].expand(h, w), by_x[None, :].expand(h, w)
     return torch.stack([xs, ys, (xs.square() + ys.square()).sqrt()])[None].to(x.dtype)
 
 

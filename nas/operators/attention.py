@@ -139,9 +139,10 @@ def _folded(
     n, channels, h, w = qkv.shape
     q, k, v = torch.functional.split(qkv, [d_k, d_k, channels - 2 * d_k], 1)
     d, e = d_k // heads, (channels - 2 * d_k) // heads
+    # Each step cuts or joins one dimension: a general reshape compares sizes, which a recorded program may leave open.
     q = q.reshape(n, heads, d, h, w).permute(0, 1, 3, 4, 2) * d**-0.5  # [N, heads, H, W, d]
-    k = k.reshape(n, heads, d, h * w).transpose(2, 3)
-    v = v.reshape(n, heads, e, h * w).transpose(2, 3)
+    k = k.reshape(n, heads, d, h, w).flatten(3).transpose(2, 3)
+    v = v.reshape(n, heads, e, h, w).flatten(3).transpose(2, 3)
     queries, keys = [q], [k]
     if tables is not None:
         rel_h, rel_w = (table.to(q.dtype) for table in tables)
@@ -157,7 +158,7 @@ def _folded(
         keys.append(k.new_zeros(n, heads, h * w, pad))
     query, key = torch.cat(queries, -1).flatten(2, 3), torch.cat(keys, -1)
     out = mix(query, key, v.contiguous())  # [N, heads, HW, d_v / heads]
-    return out.transpose(2, 3).reshape(n, heads * e, h, w)
+    return out.transpose(2, 3).flatten(1, 2).reshape(n, heads * e, h, w)
 
 
 # Blocks: for the CPU -------------------------------------------------------------------------------------------------

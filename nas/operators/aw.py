@@ -99,12 +99,13 @@ def _formula(x: Tensor, weight: Tensor, scale: Tensor, stride: int) -> Tensor:
         kernels = (weight * scale.unsqueeze(2)).flatten(0, 1)
         out = F.conv2d(x.reshape(1, n * c_in, h, w), kernels, stride=stride, padding=kernel // 2, groups=n)
         return out.reshape(n, -1, *out.shape[2:])
-    padded = F.pad(x, [kernel // 2] * 4)
-    total = None
+    border, total = kernel // 2, None
+    padded = F.pad(x, [border] * 4)
     for y in range(kernel):
         for z in range(kernel):
-            read = padded[:, :, y : y + stride * (rows - 1) + 1 : stride, z : z + stride * (columns - 1) + 1 : stride]
-            part = F.conv2d(read, weight[:, :, y : y + 1, z : z + 1]) * scale[:, :, y : y + 1, z : z + 1]
+            # Cropped by a negative pad, not by a slice up to the size: what is recorded can leave the size open.
+            read, tap = F.pad(padded, (-z, z - 2 * border, -y, y - 2 * border)), weight[:, :, y : y + 1, z : z + 1]
+            part = F.conv2d(read, tap, stride=stride) * scale[:, :, y : y + 1, z : z + 1]
             total = part if total is None else total + part
     assert total is not None  # a kernel has taps
     return total
