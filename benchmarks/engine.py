@@ -25,7 +25,7 @@ from pathlib import Path
 import optuna
 from _side_by_side import write_between
 
-from launch.reports import report, status
+from launch.reports import prose, report, status
 from launch.reports.facts import facts_of
 from launch.rundir.config import RunConfig
 from launch.rundir.run import open_run
@@ -136,7 +136,7 @@ def read(run: Path) -> list[list[str]]:
     opened_run, trials = open_run(run)
     read_s, with_trials = time.perf_counter() - began, memory()
     status_s = clocked(lambda: status.status(opened_run, trials))
-    export_s = clocked(lambda: report.exported(opened_run, select(trials, opened_run.objectives, "knee")))
+    export_s = clocked(lambda: prose.exported(opened_run, select(trials, opened_run.objectives, "knee")))
     report_s = clocked(lambda: report.write(facts_of(opened_run, trials)))
     return [
         [f"reading {len(trials):,} trials, s", f"{read_s:.2f}"],

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from launch.errors import UserError
 from launch.ray import capacity, cluster, connection, driver, internals, note
-from launch.reports import report
+from launch.reports import prose, report
 from launch.reports.display import Display
 from launch.reports.facts import Facts, facts_of
 from launch.reports.tables import amount
@@ -127,7 +127,7 @@ class Drawing:
             for name, figure in report.figures(facts).items():
                 self._board.picture(name, figure, len(trials))
             for trial in facts.front:
-                self._board.text(f"front/trial-{trial.number:04d}", report.exported(run, trial), trial.number)
+                self._board.text(f"front/trial-{trial.number:04d}", prose.exported(run, trial), trial.number)
 
     @contextmanager
     def _tried(self) -> Iterator[None]:

@@ -1,6 +1,19 @@
 """Builds networks, estimates their costs, and searches among them."""
 
-from nas.builder import build_model
-from nas.decay import split_by_decay
+from typing import TYPE_CHECKING
+
+from search_spaces.lazy import lazily
+
+if TYPE_CHECKING:
+    from nas.builder import build_model
+    from nas.decay import split_by_decay
 
 __all__ = ["build_model", "split_by_decay"]
+
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "builder": "build_model",
+        "decay": "split_by_decay",
+    },
+)

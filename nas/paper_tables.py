@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from nas.costs.count import count
+from nas.costs.counting import count
 from nas.operators import Cost, conv_cost, norm_cost
 from search_spaces import Architecture, Site, load_architecture
 from search_spaces.grammar import ResolvedChoice

@@ -6,10 +6,10 @@ files. `OPTIONS` and `FAMILIES` list what the files may contain.
 Importing the package is cheap: modules that need pydantic or yaml are imported when one of their names is first used.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from search_spaces.errors import UserFacingError
+from search_spaces.lazy import lazily
 from search_spaces.options import OPTIONS, Option, Param, options
 from search_spaces.sites import EMPTY, SLOTS, Block, Site, Slot, Value
 
@@ -63,9 +63,9 @@ __all__ = [
     "zoo_names",
 ]
 
-_HOME = {
-    name: module
-    for module, names in {
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
         "architecture": "Architecture",
         "files": "load_architecture load_space parse_architecture parse_space preset_names zoo_names",
         "grammar": "Choice Offer SpaceError choose",
@@ -73,18 +73,5 @@ _HOME = {
         "skeletons": "FAMILIES Skeleton",
         "space": "Group Parameter SearchSpace Trial",
         "yamlfile": "FileError Problem",
-    }.items()
-    for name in names.split()
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+    },
+)

@@ -1,6 +1,7 @@
 """The packages import only what docs/architecture.md allows them."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -171,3 +172,27 @@ def test_search_spaces_loads_no_framework() -> None:
 def test_importing_search_spaces_alone_does_not_even_load_pydantic() -> None:
     # What keeps the import under 0.3 s: pydantic and yaml come with the first name that needs them.
     assert _loaded_by("import search_spaces").isdisjoint({"pydantic", "yaml"})
+
+
+@pytest.mark.parametrize(
+    ("module", "not_needed"),
+    [
+        ("launch.reports.status", {"torch", "torchvision", "ray", "optuna", "matplotlib", "tensorboard", "PIL"}),
+        ("launch.cli.status", {"torch", "torchvision", "ray", "optuna", "matplotlib", "tensorboard", "PIL"}),
+        ("launch.cli.report", {"torch", "torchvision", "ray", "optuna", "tensorboard"}),
+    ],
+)
+def test_whoever_reads_a_run_loads_no_framework(module: str, not_needed: set[str]) -> None:
+    loaded = _loaded_by(f"import {module}")
+    assert {"pydantic", "nas", "trainers"} <= loaded
+    assert loaded.isdisjoint(not_needed)
+
+
+@pytest.mark.parametrize("package", [*LAYERS[:3], "nas.costs", "nas.search", "trainers.datasets"])
+def test_a_package_has_all_the_names_that_it_lists_and_no_module_by_such_a_name(package: str) -> None:
+    module = importlib.import_module(package)
+    assert set(module.__all__) <= set(dir(module))
+    assert all(getattr(module, name) is not None for name in module.__all__)
+    # A module that is imported later sets its name in the package. `options` is imported with the package.
+    modules = {path.stem for path in (ROOT / package.replace(".", "/")).iterdir()} - {"options"}
+    assert modules.isdisjoint(module.__all__)

@@ -42,9 +42,9 @@ COMMANDS: Mapping[str, Command] = {
     "zoo": Command("launch.cli.zoo", "zoo", "The papers' networks by name; a paper's figures beside ours."),
     "search": Command("launch.cli.search", "search", "Searches for placements under the budget."),
     "resume": Command("launch.cli.search", "resume", "Goes on with a run after Ctrl-C, a crash or a loss of power."),
-    "status": Command("launch.cli.report", "status", "Where a run stands, also from another machine."),
+    "status": Command("launch.cli.status", "status", "Where a run stands, also from another machine."),
     "report": Command("launch.cli.report", "report", "Draws a run's report from its journal and prints the front."),
-    "export": Command("launch.cli.report", "export", "Writes a trial's config, with its figures as comments."),
+    "export": Command("launch.cli.status", "export", "Writes a trial's config, with its figures as comments."),
     "train": Command("launch.cli.train", "train", "Trains exactly one network in full."),
     "launch": Command("launch.cli.launch", "app", "Writes what starts a search on a cluster."),
 }

@@ -13,8 +13,9 @@ from launch.ray.connection import address_of
 from launch.reports.facts import facts_of
 from launch.reports.failures import failure_lines, failures
 from launch.reports.report import print_report
+from launch.rundir.beginning import begin, foreign
 from launch.rundir.config import load_run, space_of
-from launch.rundir.run import Run, begin, foreign, open_run
+from launch.rundir.run import Run, open_run
 from launch.session import check_budget, check_machine, cost_model, load_fitting
 from search_spaces.errors import printable
 from trainers import Dataset

@@ -1,7 +1,7 @@
 """What a person watches while a search runs: a live panel on a terminal, a line an event elsewhere."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
@@ -10,8 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from launch.ray.note import ClusterNote
-from launch.reports.tables import amount
-from nas.costs import MEASURES
+from launch.reports.tables import duration, near_miss
 from nas.search import Summary
 
 _REFRESH_S = 0.25
@@ -113,25 +112,3 @@ def _facts(summary: Summary, left: float | None, note: ClusterNote | None) -> li
         facts.append(("idle GPUs", f"{idle:g} of {sum(node.gpus for node in note.nodes):g} (nas status says why)"))
     facts.append(("left", "-" if left is None else duration(left)))
     return facts
-
-
-def near_miss(over: Mapping[str, tuple[float, float]]) -> str:
-    """Which limits the nearest proposal breaks, by how much, and what would let it pass."""
-    return ", ".join(
-        f"{name} {value / limit - 1:.1%} over its limit of {_amount(limit, name)}: {_amount(value, name)} would do"
-        for name, (limit, value) in over.items()
-    )
-
-
-def _amount(value: float, measure: str) -> str:
-    return amount(value, MEASURES[measure].unit) if measure in MEASURES else f"{value:g}"
-
-
-def duration(seconds: float) -> str:
-    """`45 s`, `3 min 20 s`, `2 h 05 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -1,11 +1,15 @@
 """Pictures of a run, as matplotlib figures; nothing here reads a journal."""
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 INK, MUTED, GRID = "#1f2933", "#9aa5b1", "#e4e7eb"
 FRONT, HAND, LIMIT = "#0b6e4f", "#d1495b", "#edae49"
@@ -134,6 +138,20 @@ def effects(table: Mapping[str, Mapping[str, float]], *, unit: str) -> Figure:
     bar.set_label(unit, fontsize=8)
     bar.outline.set_visible(False)
     return figure
+
+
+def pixels(figure: Figure) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The figure as [H, W, 3]."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG file."""
+    out = io.BytesIO()
+    Image.fromarray(pixels(figure)).save(out, "PNG", optimize=True)
+    return out.getvalue()
 
 
 def _bare(axes: Axes) -> None:

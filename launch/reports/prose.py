@@ -9,6 +9,7 @@ from launch.reports.tables import amount
 from launch.rundir.run import Run
 from nas.analysis import searched
 from nas.costs import MEASURES, UNITS
+from nas.export import export
 from nas.search import ACCURACY, TrialRecord
 from search_spaces.errors import printable
 
@@ -153,6 +154,22 @@ def probability(value: float) -> str:
 def measure_amount(value: float, measure: str) -> str:
     """A cost with the unit that suits it."""
     return amount(value, MEASURES[measure].unit)
+
+
+def exported(run: Run, trial: TrialRecord) -> str:
+    """A trial's config with its figures as comments."""
+    figures_of = {
+        measure: f"{measure_amount(figure.value, measure)} ({figure.source})"
+        for measure, figure in {**trial.costs, **run.measured.get(trial.number, {})}.items()
+    }
+    if trial.epochs:
+        last = trial.last_epoch
+        top1 = 100 * trial.epochs[last].metrics[ACCURACY]
+        figures_of = {
+            ACCURACY: f"{top1:.2f} % on validation after {last} epochs of proxy training",
+            **figures_of,
+        }
+    return export(trial.architecture, {"run": printable(run.folder.name), "trial": str(trial.number), **figures_of})
 
 
 def _top1(trial: TrialRecord) -> float:

@@ -19,22 +19,19 @@ from launch.reports.failures import failure_lines
 from launch.reports.prose import (
     FINALISTS_TITLE,
     LABELS,
+    exported,
     finalist_cells,
     markdown,
-    measure_amount,
     probability,
     spent_text,
     verdict,
 )
 from launch.reports.tables import amount, json_text, print_json, print_table
-from launch.reports.tensorboard import png
 from launch.rundir import names
-from launch.rundir.run import Run
 from nas.analysis import effects, progress
 from nas.analysis.effects import as_table
 from nas.costs import MEASURES, UNITS
-from nas.export import export
-from nas.search import ACCURACY, TrialRecord
+from nas.search import ACCURACY
 from search_spaces.errors import printable
 
 
@@ -49,7 +46,7 @@ def _write(facts: Facts, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for stale in folder.glob("front-*.yaml"):
         stale.unlink()
-    images = {name: png(figure) for name, figure in figures(facts).items()}
+    images = {name: plots.png(figure) for name, figure in figures(facts).items()}
     for name, data in images.items():
         (folder / f"{name}.png").write_bytes(data)
     (folder / "front.json").write_text(json_text([row for row in facts.rows if row["front"]]))
@@ -108,22 +105,6 @@ def figures(facts: Facts) -> dict[str, Figure]:
     if table:
         made["effects"] = plots.effects(table, unit="points of top-1 against leaving it empty")
     return made
-
-
-def exported(run: Run, trial: TrialRecord) -> str:
-    """A trial's config with its figures as comments."""
-    figures_of = {
-        measure: f"{measure_amount(figure.value, measure)} ({figure.source})"
-        for measure, figure in {**trial.costs, **run.measured.get(trial.number, {})}.items()
-    }
-    if trial.epochs:
-        last = trial.last_epoch
-        top1 = 100 * trial.epochs[last].metrics[ACCURACY]
-        figures_of = {
-            ACCURACY: f"{top1:.2f} % on validation after {last} epochs of proxy training",
-            **figures_of,
-        }
-    return export(trial.architecture, {"run": printable(run.folder.name), "trial": str(trial.number), **figures_of})
 
 
 def _scaled(value: float, measure: str) -> float:

@@ -18,9 +18,8 @@ from typing import Any
 from rich.console import Console
 
 from launch.ray.note import ClusterNote, idle_gpus, left
-from launch.reports.display import duration, near_miss
 from launch.reports.failures import failure_lines, failures
-from launch.reports.tables import print_table
+from launch.reports.tables import duration, near_miss, print_table
 from launch.rundir import names
 from launch.rundir.run import Run
 from nas.search import EpochRecord, TrialRecord

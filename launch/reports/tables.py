@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from nas.costs import MEASURES
 from search_spaces import Value
 
 
@@ -87,3 +88,25 @@ def choice(option: str, params: Mapping[str, Value], shown: Sequence[str] | None
     """An option as a person would say it: `aa(kappa=0.2, heads=4)`."""
     inside = ", ".join(f"{k}={text(v)}" for k, v in params.items() if shown is None or k in shown)
     return f"{option}({inside})" if inside else option
+
+
+def near_miss(over: Mapping[str, tuple[float, float]]) -> str:
+    """Which limits the nearest proposal breaks, by how much, and what would let it pass."""
+    return ", ".join(
+        f"{name} {value / limit - 1:.1%} over its limit of {_amount(limit, name)}: {_amount(value, name)} would do"
+        for name, (limit, value) in over.items()
+    )
+
+
+def _amount(value: float, measure: str) -> str:
+    return amount(value, MEASURES[measure].unit) if measure in MEASURES else f"{value:g}"
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `3 min 20 s`, `2 h 05 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -6,23 +6,20 @@
 The folder is a drawing: it is thrown away and drawn anew when a driver starts, so it never disagrees with the journal.
 """
 
-import io
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import summary
 
+from launch.reports.plots import pixels
 from nas.analysis import FrontGrowth
 from nas.search import ACCURACY, TrialRecord
 from search_spaces import SearchSpace
@@ -149,20 +146,6 @@ class EventFile:
             writer = RecordWriter(file)
             for event in events:
                 writer.write(event.SerializeToString())
-
-
-def pixels(figure: Figure) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """The figure as [H, W, 3]."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()  # type: ignore[no-untyped-call]
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
-
-
-def png(figure: Figure) -> bytes:
-    """The figure as a PNG file."""
-    out = io.BytesIO()
-    Image.fromarray(pixels(figure)).save(out, "PNG", optimize=True)
-    return out.getvalue()
 
 
 def _scalars(values: Mapping[str, float]) -> Summary:

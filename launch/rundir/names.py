@@ -1,6 +1,6 @@
 """The files and folders of a run, by name. All lie in the run's folder."""
 
-from nas.search.journal import DRIVER_NAME, JOURNAL_NAME, LOCK_NAME
+from nas.search.names import DRIVER_NAME, JOURNAL_NAME, LOCK_NAME
 
 JOURNAL = JOURNAL_NAME
 """The only truth: every trial, append-only."""

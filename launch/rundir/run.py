@@ -1,20 +1,18 @@
-"""A run's folder: begun, found again, read while it is under way."""
+"""A run's folder, read while it is under way or after. `launch.rundir.beginning` makes one."""
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
-import optuna
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from launch.rundir import names
 from launch.rundir.config import RunConfig
 from launch.rundir.guard import check_files, check_place
-from nas.search import ACCURACY, Figure, Journal, JournalError, Objective, TrialRecord, is_journal, locked
+from nas.search import ACCURACY, Figure, JournalError, Objective, TrialRecord
 from nas.search.lines import damaged
 from nas.search.reading import StudyRecord, read_run
 from nas.search.records import RecordError, check_plans
@@ -52,30 +50,6 @@ class Run:
     def measures(self) -> tuple[str, ...]:
         """The costs that the objectives or the budget name, each once."""
         return self.config.measures
-
-
-def begin(folder: Path, config: RunConfig, space: SearchSpace, *, overwrite: bool = False) -> Run:
-    """Creates the run's folder and journal.
-
-    Args:
-        folder: Where to; made if need be.
-        config: What to search, on what, by what means. Paths in it are kept absolute.
-        space: What it searches.
-        overwrite: Remove what a run that the folder holds has written; files of others stay.
-
-    Raises:
-        JournalError: the folder holds a run already and `overwrite` is not set, a driver is at work on it, or it cannot
-            be written; or its journal is not one of this program.
-    """
-    run = Run(folder.resolve(), _with_absolute_paths(config), space)
-    check_files(folder)
-    if overwrite:
-        _remove(run.folder)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would announce the study
-    settings = {"version": VERSION, "config": run.config.model_dump(mode="json"), "space": space.dump()}
-    directions = [objective.direction for objective in run.objectives]
-    Journal.create(run.folder, directions, config.objectives, settings).close()
-    return run
 
 
 def open_run(folder: Path) -> tuple[Run, list[TrialRecord]]:
@@ -121,47 +95,6 @@ def open_run(folder: Path) -> tuple[Run, list[TrialRecord]]:
     except RecordError as error:
         raise damaged(study.path, "what it says of", str(error)) from None
     return run, list(study.trials)
-
-
-def _remove(folder: Path) -> None:
-    """Removes what a run has written, and the folder if nothing else is left in it.
-
-    Raises:
-        RunLockedError: a driver is at work on it.
-        JournalError: the journal in the folder is not one of this program, or something cannot be removed.
-    """
-    journal = folder / names.JOURNAL
-    if not journal.is_file():
-        return
-    if not is_journal(journal):
-        raise JournalError(
-            f"{printable(str(journal))} is not a journal of this program, so --overwrite removes nothing: move it "
-            "away, or choose another folder"
-        )
-    with locked(folder):  # a run that is under way is not thrown away
-        for name in names.WRITTEN:
-            path = folder / name
-            if name == names.LOCK or not (path.exists() or path.is_symlink()):
-                continue
-            try:
-                if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink()
-            except OSError as error:
-                raise JournalError(f"cannot remove {printable(str(path))}: {error.strerror or error}") from error
-
-
-def foreign(folder: Path) -> list[str]:
-    """Names of what lies in a run's folder and no run writes, in alphabetical order."""
-    return sorted(entry.name for entry in folder.iterdir() if entry.name not in names.WRITTEN)
-
-
-def _with_absolute_paths(config: RunConfig) -> RunConfig:
-    """A run can be resumed from any folder."""
-    data = config.data.model_copy(update={"root": str(Path(config.data.root).absolute())})
-    calibration = None if config.calibration is None else str(Path(config.calibration).absolute())
-    return config.model_copy(update={"data": data, "calibration": calibration})
 
 
 class _Settings(BaseModel):

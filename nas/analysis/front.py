@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nas.analysis.finalists import finalists, values_of
-from nas.search.engine import relative_hypervolume
-from nas.search.pareto import Points, is_front, knee, minimised
+from nas.search.pareto import Points, is_front, knee, minimised, relative_hypervolume
 from nas.search.records import Objective, TrialRecord, accuracy_among
 
 

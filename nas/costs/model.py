@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
@@ -63,8 +63,8 @@ class CostModel:
         if known is not None:
             return known
         match MEASURES[measure].told:
-            case Counted(count):
-                return self._counted(architecture, measure, count)
+            case Counted() as told:
+                return self._counted(architecture, measure, told)
             case PeakMemory(mode):
                 below, above = self._margin
                 peak = self.memory(architecture, mode).peak
@@ -87,19 +87,17 @@ class CostModel:
             thorough: time for 1.6 s and not for 0.4 s.
         """
         match MEASURES[measure].told:
-            case Counted(count):
-                return self._counted(architecture, measure, count)
+            case Counted() as told:
+                return self._counted(architecture, measure, told)
             case PeakMemory(mode):
                 return self.record(architecture, measure, float(peak_memory(architecture, self.conditions, mode)))
             case Time(mode):
                 return self._measure_time(architecture, measure, mode, thorough=thorough)
 
-    def _counted(
-        self, architecture: Architecture, measure: Measure, count: Callable[[Architecture], float]
-    ) -> CostEstimate:
+    def _counted(self, architecture: Architecture, measure: Measure, told: Counted) -> CostEstimate:
         key = architecture.fingerprint, measure
         if key not in self._counts:
-            self._counts[key] = float(count(architecture))
+            self._counts[key] = float(told.of(architecture))
         value = self._counts[key]
         return CostEstimate(value, value, value, MEASURES[measure].unit, "analytic")
 

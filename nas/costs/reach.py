@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from nas.costs.budget import read_limits
+from nas.costs.limits import read_limits
 from nas.costs.measures import MEASURES, Counted, Measure
 from nas.costs.model import CostModel
 from search_spaces import Architecture, SearchSpace
@@ -64,11 +64,10 @@ def cheapest(space: SearchSpace, measure: Measure) -> Architecture:
     """
     told = MEASURES[measure].told
     assert isinstance(told, Counted), measure
-    count = told.count
     return space.decided(
         lambda group: min(
             group.alternatives,
-            key=lambda choice: count(
+            key=lambda choice: told.of(
                 Architecture(space.skeleton, {block: {group.slot: choice} for block in group.blocks})
             ),
         )

@@ -1,23 +1,28 @@
 """What to train next: samplers, budget, duplicates, early stopping, finalists; and a journal that outlives crashes."""
 
-from nas.search.config import SearchConfig
-from nas.search.default import Known
-from nas.search.engine import Engine, Summary
-from nas.search.journal import Journal, RunLockedError, is_journal, locked, read_study, settings_of
-from nas.search.lines import JournalError
-from nas.search.records import (
-    ACCURACY,
-    EpochRecord,
-    Figure,
-    Job,
-    JobReport,
-    Objective,
-    Outcome,
-    OutcomeKind,
-    TrialRecord,
-    read_trials,
-)
-from nas.search.samplers import make_sampler
+from typing import TYPE_CHECKING
+
+from search_spaces.lazy import lazily
+
+if TYPE_CHECKING:
+    from nas.search.config import SearchConfig
+    from nas.search.default import Known
+    from nas.search.engine import Engine, Summary
+    from nas.search.journal import Journal, RunLockedError, is_journal, locked, read_study, settings_of
+    from nas.search.lines import JournalError
+    from nas.search.records import (
+        ACCURACY,
+        EpochRecord,
+        Figure,
+        Job,
+        JobReport,
+        Objective,
+        Outcome,
+        OutcomeKind,
+        TrialRecord,
+        read_trials,
+    )
+    from nas.search.samplers import make_sampler
 
 __all__ = [
     "ACCURACY",
@@ -43,3 +48,16 @@ __all__ = [
     "read_trials",
     "settings_of",
 ]
+
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "config": "SearchConfig",
+        "default": "Known",
+        "engine": "Engine Summary",
+        "journal": "Journal RunLockedError is_journal locked read_study settings_of",
+        "lines": "JournalError",
+        "records": "ACCURACY EpochRecord Figure Job JobReport Objective Outcome OutcomeKind TrialRecord read_trials",
+        "samplers": "make_sampler",
+    },
+)

@@ -28,7 +28,7 @@ from nas.search.journal import Journal
 from nas.search.ledger import Entry, Estimate, TrialLedger, Verdict
 from nas.search.lines import JournalError
 from nas.search.parameters import Axes
-from nas.search.pareto import Points, hypervolume, is_front, minimised, spread_order
+from nas.search.pareto import Points, is_front, minimised, relative_hypervolume, spread_order
 from nas.search.records import (
     ACCURACY,
     BY_ESTIMATE,
@@ -646,14 +646,3 @@ class Engine:
         with self._journal.commit():
             self._study.set_user_attr(_REFERENCE, reference)
         return reference
-
-
-def relative_hypervolume(points: Points, reference: Mapping[str, float], objectives: Sequence[Objective]) -> float:
-    """Hypervolume of points [n, m] (to be made small) as a share of the box from the ideal corner to `reference`.
-
-    The ideal corner is accuracy 1 and cost 0.
-    """
-    directions = [objective.direction for objective in objectives]
-    corner = minimised([reference[objective.metric] for objective in objectives], directions)[0]
-    ideal = np.array([-1.0 if objective.metric == ACCURACY else 0.0 for objective in objectives])
-    return hypervolume(points, corner) / float(np.prod(corner - ideal))

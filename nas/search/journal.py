@@ -34,15 +34,10 @@ from optuna.storages.journal import BaseJournalBackend, JournalFileSymlinkLock
 from optuna.trial import TrialState
 
 from nas.search.lines import OURS, JournalError, Lines, sealed
+from nas.search.names import DRIVER_NAME, JOURNAL_NAME, LOCK_NAME, SETTINGS, STUDY_NAME
 from nas.search.optuna_private import Storage
 
-JOURNAL_NAME = "journal.log"
-STUDY_NAME = "nas"
-
-LOCK_NAME = "driver.lock"
-DRIVER_NAME = "driver.json"
 _OPTUNA_LOCK_SUFFIX = ".lock"
-SETTINGS = "settings"
 
 _CREATE_TRIAL = 4
 """The operation in Optuna's format."""

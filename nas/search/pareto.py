@@ -5,11 +5,13 @@ them so). NaN is an error: it compares with nothing, so a point that has one wou
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from nas.search.records import ACCURACY, Objective
 
 _DIRECTIONS = 256
 
@@ -222,3 +224,14 @@ def _volume(points: Points, corner: NDArray[Any]) -> float:
         if thickness > 0:
             total += thickness * _volume(_distinct(points[order[: index + 1], :-1])[0], corner[:-1])
     return float(total)
+
+
+def relative_hypervolume(points: Points, reference: Mapping[str, float], objectives: Sequence[Objective]) -> float:
+    """Hypervolume of points [n, m] (to be made small) as a share of the box from the ideal corner to `reference`.
+
+    The ideal corner is accuracy 1 and cost 0.
+    """
+    directions = [objective.direction for objective in objectives]
+    corner = minimised([reference[objective.metric] for objective in objectives], directions)[0]
+    ideal = np.array([-1.0 if objective.metric == ACCURACY else 0.0 for objective in objectives])
+    return hypervolume(points, corner) / float(np.prod(corner - ideal))

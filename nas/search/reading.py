@@ -4,19 +4,19 @@ Optuna builds a study line by line, with a copy of a trial for each of them; who
 needs none of that. The two agree (`tests/nas/search/test_reading.py`), for both follow the one format.
 """
 
+import json
+import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, Protocol, TypeAlias
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, json_to_distribution
-from optuna.trial import TrialState
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from nas.search.journal import JOURNAL_NAME, SETTINGS, STUDY_NAME
 from nas.search.lines import OURS, JournalError, Lines, damaged
-from nas.search.records import Direction, RecordError, TrialRecord, record_of
+from nas.search.names import JOURNAL_NAME, SETTINGS, STUDY_NAME
+from nas.search.records import Direction, RecordError, TrialRecord, ended, record_of
 from search_spaces.errors import printable
 
 _METRICS = "study:metric_names"
@@ -187,7 +187,7 @@ class _Trial:
     """See `nas.search.records.StoredTrial`."""
 
     number: int
-    state: TrialState
+    state: int
     values: list[float] | None
     params: dict[str, Any]
     user_attrs: dict[str, Any]
@@ -203,29 +203,57 @@ class _Study:
     trials: list[_Trial] = field(default_factory=list)
 
 
+class _Distribution(Protocol):
+    """What is asked of Optuna's own."""
+
+    def to_external_repr(self, param_value_in_internal_repr: float) -> Any:  # noqa: ANN401  # whatever it holds
+        """The value that Optuna keeps as this number."""
+
+
+@dataclass(frozen=True)
+class _Choices:
+    """Optuna's `CategoricalDistribution`: the number is a place among the choices."""
+
+    choices: Sequence[Any]
+
+    def to_external_repr(self, param_value_in_internal_repr: float) -> Any:  # noqa: ANN401  # whatever it holds
+        return self.choices[int(param_value_in_internal_repr)]
+
+
 class _Distributions:
     """Values by the text of their distribution, which is parsed once."""
 
     def __init__(self) -> None:
-        self._parsed: dict[str, BaseDistribution] = {}
+        self._parsed: dict[str, tuple[_Distribution, float, float]] = {}
 
     def value(self, text: str, internal: float) -> Any:  # noqa: ANN401  # whatever the distribution holds
         """The value that Optuna keeps as `internal`; a ValueError if the distribution does not hold it."""
-        distribution = self._parsed.get(text)
-        if distribution is None:
+        found = self._parsed.get(text)
+        if found is None:
             try:
-                distribution = json_to_distribution(text)
+                found = _parsed(text)
             except Exception as error:
                 raise ValueError(f"{text!r:.80} is no distribution") from error
             if len(self._parsed) < _MOST_DISTRIBUTIONS:
-                self._parsed[text] = distribution
-        if isinstance(distribution, CategoricalDistribution):
-            low, high = 0.0, len(distribution.choices) - 1.0
-        else:
-            low, high = float(distribution.low), float(distribution.high)  # type: ignore[attr-defined]  # both others
+                self._parsed[text] = found
+        distribution, low, high = found
         if not low <= internal <= high:
             raise ValueError(f"{internal} is not within {low:g} and {high:g}")
         return distribution.to_external_repr(internal)
+
+
+def _parsed(text: str) -> tuple[_Distribution, float, float]:
+    """A distribution with its lowest and its highest number; raises what Optuna raises if it is none."""
+    match json.loads(text):
+        # All that this program asks for. Optuna, which takes long to import, is needed for what others asked.
+        case {"name": "CategoricalDistribution", "attributes": {"choices": [_, *_] as choices, **others}} if (
+            not others and all(choice is None or isinstance(choice, bool | int | float | str) for choice in choices)
+        ):
+            return _Choices(tuple(choices)), 0.0, len(choices) - 1.0
+    distribution: Any = pkgutil.resolve_name("optuna.distributions:json_to_distribution")(text)
+    if hasattr(distribution, "choices"):
+        return distribution, 0.0, len(distribution.choices) - 1.0
+    return distribution, float(distribution.low), float(distribution.high)
 
 
 def _replay(path: Path) -> _Study:
@@ -280,7 +308,7 @@ def _replay(path: Path) -> _Study:
                 except (KeyError, ValueError) as error:
                     raise wrong(f"params: {error}") from None
                 values = line.values if line.values is not None or line.value is None else [line.value]
-                trial = _Trial(len(study.trials), TrialState(line.state), values, params, line.user_attrs)
+                trial = _Trial(len(study.trials), line.state, values, params, line.user_attrs)
                 study.trials.append(trial)
                 trials.append(trial)
             case _Parameter() | _StateAndValues() | _IntermediateValue() | _TrialAttribute() | _TrialSystemAttribute():
@@ -290,7 +318,7 @@ def _replay(path: Path) -> _Study:
                 known = trials[number]
                 if known is None:
                     continue
-                if known.state.is_finished():
+                if ended(known.state):
                     if line.worker_id == OURS:
                         raise wrong(f"trial_id: trial {number} has ended, and more is said of it")
                     continue  # as Optuna does with a dashboard's
@@ -298,7 +326,7 @@ def _replay(path: Path) -> _Study:
                     case _TrialAttribute():
                         known.user_attrs.update(line.user_attr)
                     case _StateAndValues():
-                        known.state = TrialState(line.state)
+                        known.state = line.state
                         if line.values is not None:
                             known.values = line.values
                     case _Parameter():

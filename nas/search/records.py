@@ -8,11 +8,10 @@ import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from enum import IntEnum
 from functools import cached_property
-from typing import Annotated, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias
 
-import optuna
-from optuna.trial import TrialState
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -27,6 +26,9 @@ from pydantic.dataclasses import dataclass as typed
 from nas.costs import MEASURES
 from nas.search.lines import JournalError
 from search_spaces import Architecture, SearchSpace, options
+
+if TYPE_CHECKING:
+    import optuna
 
 ACCURACY = "top1"
 """The objective that only training tells: validation top-1 of the last epoch, in [0, 1]."""
@@ -71,6 +73,16 @@ _Finite: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 _Known: TypeAlias = Annotated[str, AfterValidator(_known_measure)]
 _BASELINE, _FINALIST = "hand:", "finalist:"
 _ORIGIN = re.compile(rf"{_BASELINE}(?P<baseline>[\w.-]+)|{_FINALIST}(?P<trial>\d{{1,9}})|sampler|fallback|", re.ASCII)
+
+
+class State(IntEnum):
+    """A trial's state by Optuna's numbers. Optuna's `TrialState` has the same, and takes long to import."""
+
+    RUNNING = 0
+    COMPLETE = 1
+    PRUNED = 2
+    FAIL = 3
+    WAITING = 4
 
 
 class RecordError(JournalError):
@@ -379,8 +391,8 @@ class StoredTrial(Protocol):
         """0 for the first."""
 
     @property
-    def state(self) -> TrialState:
-        """Optuna's state."""
+    def state(self) -> int:
+        """A `State`, or Optuna's own."""
 
     @property
     def values(self) -> Sequence[float] | None:
@@ -395,12 +407,17 @@ class StoredTrial(Protocol):
         """All that this program knows of the trial, as JSON."""
 
 
+def ended(state: int) -> bool:
+    """Whether nothing more can be said of a trial in this state."""
+    return state not in (State.RUNNING, State.WAITING)
+
+
 def accuracy_among(metrics: Sequence[str]) -> int | None:
     """Where accuracy stands among the objectives; None if it is none of them."""
     return metrics.index(ACCURACY) if ACCURACY in metrics else None
 
 
-def read_trials(study: optuna.Study, without: Container[int] = ()) -> list[TrialRecord]:
+def read_trials(study: "optuna.Study", without: Container[int] = ()) -> list[TrialRecord]:
     """The trials of a study that a driver has open, by number; those in `without` are not even parsed.
 
     Raises:
@@ -425,7 +442,7 @@ def record_of(trial: StoredTrial, metrics: Sequence[str]) -> TrialRecord:
     record = TrialRecord(
         number=trial.number,
         status=_status(trial.state, attrs),
-        ended=trial.state.is_finished(),
+        ended=ended(trial.state),
         origin=attrs.origin,
         fingerprint=attrs.fingerprint,
         seed=attrs.seed,
@@ -468,21 +485,21 @@ def epoch_attribute(record: EpochRecord) -> tuple[str, dict[str, Any]]:
     return f"{_EPOCH}{record.epoch}", record.to_dict()
 
 
-def _status(state: TrialState, attrs: _Attributes) -> Status:
+def _status(state: int, attrs: _Attributes) -> Status:
     launched = attrs.architecture is not None
     if attrs.duplicate_of is not None:
         return "duplicate"
     if attrs.rejected is not None:
         return "rejected"
     match state:
-        case TrialState.COMPLETE if launched:
+        case State.COMPLETE if launched:
             return "complete"
-        case TrialState.PRUNED if launched:
+        case State.PRUNED if launched:
             return "stopped"
-        case TrialState.FAIL:
+        case State.FAIL:
             return "failed"
     # A trial that others added may be complete, and is none of the search.
-    return "active" if launched and not state.is_finished() else "unlaunched"
+    return "active" if launched and not ended(state) else "unlaunched"
 
 
 def _check(trial: TrialRecord, metrics: Sequence[str]) -> None:

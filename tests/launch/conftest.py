@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from launch.rundir.beginning import begin
 from launch.rundir.config import RunConfig
-from launch.rundir.run import LIMITS, MEASURED, Run, begin, open_run
+from launch.rundir.run import LIMITS, MEASURED, Run, open_run
 from nas.analysis import front_of
 from nas.costs import Budget, Conditions, CostModel
 from nas.search import Engine, EpochRecord, Job, Journal, Outcome, TrialRecord, read_trials

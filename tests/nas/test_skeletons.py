@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from nas import build_model
-from nas.costs.count import count
+from nas.costs.counting import count
 from nas.operators import OPERATORS
 from nas.skeletons import SKELETONS
 from search_spaces import EMPTY, FAMILIES, OPTIONS, Architecture, Choice, Slot, choose

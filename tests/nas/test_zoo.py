@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nas import build_model, paper_tables
-from nas.costs.count import count
+from nas.costs.counting import count
 from nas.operators import OPERATORS
 from search_spaces import OPTIONS, Site, load_architecture, zoo_names
 from search_spaces.options import resolve

@@ -2,11 +2,15 @@
 
 import pkgutil
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from trainers.datasets.base import Arrays, DataError, Dataset, Files, Split
+from search_spaces.lazy import lazily
 from trainers.datasets.config import DataConfig
-from trainers.datasets.inspection import Inspection, inspect_folder
 from trainers.datasets.table import SOURCES, Source
+
+if TYPE_CHECKING:
+    from trainers.datasets.base import Arrays, DataError, Dataset, Files, Split
+    from trainers.datasets.inspection import Inspection, inspect_folder
 
 __all__ = [
     "SOURCES",
@@ -22,8 +26,12 @@ __all__ = [
     "load_data",
 ]
 
+__getattr__, __dir__ = lazily(
+    __name__, {"base": "Arrays DataError Dataset Files Split", "inspection": "Inspection inspect_folder"}
+)
 
-def load_data(config: DataConfig) -> Dataset:
+
+def load_data(config: DataConfig) -> "Dataset":
     """Reads, splits and describes the data set that `config` names.
 
     Raises:

@@ -3,8 +3,7 @@
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from search_spaces.yamlfile import MAX_SEED, WrongInside, unknown
-from trainers.datasets.table import SOURCES
-from trainers.datasets.tree import Layout
+from trainers.datasets.table import SOURCES, Layout
 
 MAX_IMAGES = 1_000_000_000
 _DRAWN_BYTES = 2**34

@@ -24,7 +24,8 @@ from PIL import Image
 
 from trainers.datasets.base import DataError, Labels, shown
 from trainers.datasets.pictures import Look, look
-from trainers.datasets.tree import NO_LABEL, File, Layout, Tree, read_tree
+from trainers.datasets.table import Layout
+from trainers.datasets.tree import NO_LABEL, File, Tree, read_tree
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with (files looked at, files there are)."""

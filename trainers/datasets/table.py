@@ -2,6 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Layout: TypeAlias = Literal["auto", "classes", "splits"]
+"""How a folder of pictures is laid out; see `trainers.datasets.tree`."""
 
 
 @dataclass(frozen=True, slots=True)

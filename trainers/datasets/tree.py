@@ -12,8 +12,7 @@ from typing import Literal, TypeAlias
 
 from trainers.datasets.base import DataError, shown
 from trainers.datasets.pictures import extensions
-
-Layout: TypeAlias = Literal["auto", "classes", "splits"]
+from trainers.datasets.table import Layout
 
 SPLITS: Mapping[str, tuple[str, ...]] = {
     "train": ("train", "training"),

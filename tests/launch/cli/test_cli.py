@@ -14,8 +14,9 @@ from launch import cli
 from launch.errors import Interrupted
 from launch.reports.facts import facts_of
 from launch.reports.prose import markdown
+from launch.rundir.beginning import begin
 from launch.rundir.config import load_run, space_of
-from launch.rundir.run import Run, begin, open_run
+from launch.rundir.run import Run, open_run
 from nas.search import Journal
 from search_spaces import load_architecture, parse_space, preset_names, zoo_names
 

@@ -19,8 +19,9 @@ from launch.ray import connection, driver
 from launch.ray.capacity import check_fits, room
 from launch.ray.cluster import grows, nodes, worker_count
 from launch.ray.note import ClusterNote, NodeNote, idle_gpus, leave, left
+from launch.rundir.beginning import begin
 from launch.rundir.config import Resources, RunConfig
-from launch.rundir.run import begin, open_run
+from launch.rundir.run import open_run
 from nas.costs import Conditions, CostModel
 from nas.search import Engine, Journal, TrialRecord
 from search_spaces import load_space

@@ -12,8 +12,8 @@ from launch.ray import adapter
 from launch.ray.connection import address_of
 from launch.ray.worker import Worker
 from launch.rundir import names
+from launch.rundir.beginning import begin
 from launch.rundir.config import RunConfig
-from launch.rundir.run import begin
 from nas.costs import Conditions, CostModel
 from nas.search import Engine, Journal
 from search_spaces import load_space

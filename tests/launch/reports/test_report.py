@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.reports import plots, report
+from launch.reports import plots, prose, report
 from launch.reports.facts import facts_of, placed
 from launch.reports.prose import FINALISTS_TITLE, finalist_cells, spent_text, verdict
 from launch.rundir.run import Run, open_run
@@ -33,7 +33,7 @@ def test_the_report_holds_front_hand_placements_and_pictures(make_run: Callable[
 def test_an_export_is_the_architecture_with_its_figures_above(make_run: Callable[..., Run]) -> None:
     run, trials = open_run(make_run().folder)
     best = select(trials, run.objectives, "best")
-    text = report.exported(run, best)
+    text = prose.exported(run, best)
     assert parse_architecture(text) == best.architecture
     comments = [line for line in text.splitlines() if line.startswith("#")]
     assert any(line.startswith("# top1: ") and "after 4 epochs" in line for line in comments)

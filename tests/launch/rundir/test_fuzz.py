@@ -19,7 +19,8 @@ from rich.console import Console
 from launch.ray.note import left
 from launch.reports import status
 from launch.reports.facts import facts_of
-from launch.reports.report import exported, print_report
+from launch.reports.prose import exported
+from launch.reports.report import print_report
 from launch.reports.tables import json_text
 from launch.rundir.run import Run, open_run
 from nas.analysis import select

@@ -12,9 +12,10 @@ import torch
 
 from launch import cli
 from launch.ray.worker import Worker
+from launch.rundir.beginning import begin, foreign
 from launch.rundir.config import RunConfig
 from launch.rundir.guard import check_files
-from launch.rundir.run import Run, begin, foreign, open_run
+from launch.rundir.run import Run, open_run
 from nas.costs import CostEstimate
 from nas.costs.store import DamagedCosts, Store
 from nas.search import JournalError

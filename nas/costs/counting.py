@@ -20,3 +20,13 @@ def count(architecture: Architecture) -> Cost:
             option, resolved = chosen.get(slot, (EMPTY[slot], {}))
             total += operators()[option].cost(site, resolved)
     return total
+
+
+def params(architecture: Architecture) -> int:
+    """Trainable parameters; see `count`."""
+    return count(architecture).params
+
+
+def macs(architecture: Architecture) -> int:
+    """Multiply-adds of one image; see `count`."""
+    return count(architecture).macs

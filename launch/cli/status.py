@@ -1,0 +1,46 @@
+"""`nas status`, `nas export`: what needs no picture."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from launch.cli.options import Json, RunDir, new_console
+from launch.errors import UserError
+from launch.files import write_text
+from launch.reports import status as reports
+from launch.reports.prose import exported
+from launch.reports.tables import print_json
+from launch.rundir.run import open_run
+from nas.analysis import select as select_trial
+from search_spaces.errors import printable
+
+
+def status(run: RunDir, json: Json = False) -> None:
+    """Where a run stands, also from another machine: what trains where, what waits for what, how long it may take."""
+    found = reports.status(*open_run(run))
+    if json:
+        print_json(found)
+    else:
+        reports.show(new_console(), found)
+
+
+def export(
+    run: RunDir,
+    select: Annotated[str, typer.Option(metavar="best|knee|TRIAL", help="Which trial.")] = "knee",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to; by default standard output.")] = None,
+) -> None:
+    """Writes a trial's config, with its measured figures as comments; `nas train` takes it on."""
+
+    opened, trials = open_run(run)
+    try:
+        trial = select_trial(trials, opened.objectives, select)
+    except ValueError as error:
+        raise UserError(f"{error}") from error
+    text = exported(opened, trial)
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        write_text(output, text)
+        print(printable(f"{output}: trial {trial.number}; train it with: nas train {output} --run {run}"))
