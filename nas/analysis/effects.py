@@ -64,9 +64,12 @@ def as_table(found: Sequence[Effect]) -> Mapping[str, Mapping[str, float]]:
 
 
 def _placed(trial: TrialRecord) -> set[tuple[str, Slot, str]]:
+    """Read off the plan: an architecture checks all its parameters, which takes seconds for thousands of trials."""
+    assert trial.plan is not None, trial.number
     return {
-        (block, slot, choice.option)
-        for block, slots in trial.architecture.placements.items()
+        (block, slot, option)
+        for block, slots in trial.plan["placements"].items()
         for slot, choice in slots.items()
-        if choice.option != EMPTY[slot]
+        for option in choice
+        if option != EMPTY[slot]
     }
