@@ -1,15 +1,15 @@
-"""How a command ends otherwise than well."""
+"""The errors that end a command."""
 
 from search_spaces import UserFacingError
 
 
 class UserError(UserFacingError, ValueError):
-    """Something that the user must change and no file says: an option, the machine, a folder."""
+    """The user must change something that is not in a file: an option, the machine, a folder."""
 
 
 class Failure(RuntimeError):
-    """What was asked for rightly did not work. One or two lines."""
+    """The request was valid, but the work failed. One or two lines."""
 
 
 class Interrupted(Exception):
-    """The user asked to stop (Ctrl-C or SIGTERM); everything finished is in the journal."""
+    """The user asked to stop (Ctrl-C or SIGTERM). All finished work is in the journal."""

@@ -1,4 +1,4 @@
-"""What a command writes: whether it can be written is found before the work, and what stops a write is one line."""
+"""Output files: checks before the work that they can be written, and one-line messages when a write fails."""
 
 import errno
 import os
@@ -7,23 +7,23 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _REMEDIES: Mapping[int, str] = {
-    errno.EACCES: "you have no right to it: change its rights, or choose another place",
+    errno.EACCES: "permission denied: change its permissions, or choose another place",
     errno.EDQUOT: "your quota of the disk is used up: make room there, or choose another place",
-    errno.EEXIST: "a file stands where a folder is needed: move it, or choose another place",
-    errno.EISDIR: "is a folder, and a file is needed: name a file in it",
-    errno.ELOOP: "its links lead round in a circle: remove one of them, or choose another place",
+    errno.EEXIST: "is a file, but a folder is needed: move it, or choose another place",
+    errno.EISDIR: "is a folder, but a file is needed: name a file in it",
+    errno.ELOOP: "its links form a loop: remove one of them, or choose another place",
     errno.EMFILE: "too many files are open: raise the limit (ulimit -n)",
     errno.ENAMETOOLONG: "a name in this path is too long: choose a shorter one",
     errno.ENOENT: "no such file or folder",
     errno.ENOSPC: "the disk is full: make room there, or choose another place",
-    errno.ENOTDIR: "a file stands where a folder is needed: move it, or choose another place",
-    errno.EPERM: "you have no right to it: change its rights, or choose another place",
-    errno.EROFS: "is on a file system that is read-only: choose another place",
+    errno.ENOTDIR: "is a file, but a folder is needed: move it, or choose another place",
+    errno.EPERM: "permission denied: change its permissions, or choose another place",
+    errno.EROFS: "is on a read-only file system: choose another place",
 }
 
 
 def in_words(error: OSError) -> str | None:
-    """Path, what is wrong there, and the remedy; None of an error that is not about a file."""
+    """The path, the problem and the remedy; None if the error is not about a file."""
     if isinstance(error, ConnectionError | TimeoutError | ChildProcessError | ProcessLookupError):
         return None
     what = _REMEDIES.get(error.errno or 0)
@@ -35,7 +35,7 @@ def in_words(error: OSError) -> str | None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """An OSError in the block that names no file, such as one about a full disk, is about `path`."""
+    """Gives an OSError from the block the file name `path` if it names no file, as for a full disk."""
     try:
         yield
     except OSError as error:
@@ -45,7 +45,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def check_file(path: Path) -> None:
-    """Raises an OSError that names what stands in the way, unless a file can be written there. Makes nothing."""
+    """Raises an OSError that names the obstacle if no file can be written at `path`. Creates nothing."""
     there = _nearest(path)
     if there.is_dir():
         if there == _followed(path):
@@ -58,7 +58,7 @@ def check_file(path: Path) -> None:
 
 
 def check_folder(path: Path) -> None:
-    """Raises an OSError unless files can be written into the folder, which need not be there. Makes nothing."""
+    """Raises an OSError if no files can be written into the folder, which may not exist yet. Creates nothing."""
     there = _nearest(path)
     if not there.is_dir():
         raise _error(errno.ENOTDIR, there)
@@ -67,7 +67,7 @@ def check_folder(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes the file, and makes its folder if need be. OSErrors name the file."""
+    """Writes the file; creates its folder if it is missing. OSErrors name the file."""
     check_file(path)
     with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _nearest(path: Path) -> Path:
-    """The path itself where links lead, or the nearest thing above it that is there."""
+    """The path with its links followed, or its nearest parent that exists."""
     followed = _followed(path)
     for candidate in (followed, *followed.parents):
         try:
@@ -87,7 +87,7 @@ def _nearest(path: Path) -> Path:
 
 
 def _followed(path: Path) -> Path:
-    """As `Path.resolve`, which raises a RuntimeError where links lead round in a circle."""
+    """As `Path.resolve`, but without its RuntimeError for links that form a loop."""
     return Path(os.path.realpath(path))
 
 

@@ -1,4 +1,4 @@
-"""One driver at work on a run: searches until it is done, measures the front, reports."""
+"""Drives a run: searches until it is done, measures the front, writes the report."""
 
 import math
 import time
@@ -37,7 +37,7 @@ def load_fitting(config: RunConfig, space: SearchSpace) -> Dataset:
     """The run's data.
 
     Raises:
-        UserError: the space's skeleton is made for other data; all that differs.
+        UserError: the space's skeleton does not fit the data; names every difference.
         DataError: as `load_data`.
     """
     dataset = load_data(config.data)
@@ -52,12 +52,12 @@ def load_fitting(config: RunConfig, space: SearchSpace) -> Dataset:
 
 
 def search(folder: Path, dataset: Dataset, console: Console, address: str | None = None) -> Summary:
-    """Goes on with a run, from wherever it is, until it is done; leaves report and TensorBoard files behind.
+    """Continues a run from its present state until it is done, and writes the report and the TensorBoard files.
 
-    `address`: the Ray cluster to do it on, as `connection.address_of` has it; not what the journal says of it.
+    `address`: the Ray cluster, from `connection.address_of`; the address in the journal is not used.
 
     Raises:
-        Interrupted: the user stopped it; another call goes on.
+        Interrupted: the user stopped the search; another call continues it.
         JournalError: as `Journal.open`.
     """
     with Journal.open(folder) as journal:
@@ -91,7 +91,7 @@ def search(folder: Path, dataset: Dataset, console: Console, address: str | None
 
 
 class Drawing:
-    """A run's TensorBoard files while it is under way. A drawing that fails is said once, and the search goes on."""
+    """Writes a run's TensorBoard files during the search. The first failure prints a warning and ends the drawing."""
 
     def __init__(self, run: Run, reference: Mapping[str, float], console: Console) -> None:
         self._run = run
@@ -103,7 +103,7 @@ class Drawing:
             self._board = Board(run.folder / names.TENSORBOARD, run.space, run.measures)
 
     def draw(self, study: optuna.Study) -> None:
-        """Adds what is new; of very many trials so many that the search hardly waits."""
+        """Adds what is new, at most `_MOST_DRAWN` trials in one call, so that the search hardly waits."""
         if self._board is None:
             return
         trials = read_trials(study, without=self._board.closed & self._counted)
@@ -118,7 +118,7 @@ class Drawing:
             self._board.draw(trials, self._growing.series, _MOST_DRAWN)
 
     def finish(self, facts: Facts) -> None:
-        """Adds what is left, the report's pictures, and the members of the front as text."""
+        """Adds the rest, the report's pictures, and the members of the front as text."""
         if self._board is None:
             return
         run, trials = facts.run, facts.trials
@@ -137,14 +137,14 @@ class Drawing:
             self._board = None
             folder = printable(str(self._run.folder / names.TENSORBOARD))
             self._console.print(
-                f"warning: {folder} is no longer drawn: {printable(str(error))}; the search goes on", soft_wrap=True
+                f"warning: {folder} is no longer drawn: {printable(str(error))}; the search continues", soft_wrap=True
             )
 
 
 def check_machine(config: RunConfig, address: str | None) -> None:
-    """Raises a UserError where this machine lacks a GPU that trials, or the costs that are measured here, would need.
+    """Raises a UserError if trials or cost measurements need a GPU that this machine lacks.
 
-    `address`: as `search` takes it.
+    `address`: as in `search`.
     """
     resources = config.resources
     measured = [measure for measure in config.measures if not is_counted(measure)]
@@ -153,21 +153,21 @@ def check_machine(config: RunConfig, address: str | None) -> None:
     here, wanted = internals.gpu_kind(), resources.accelerator
     if wanted is not None and measured and here != wanted:
         raise UserError(
-            f"resources.accelerator is {wanted}, and {measured[0]} is measured where the search is started, which "
-            f"has {here or 'no GPU'}: start it on a node of that kind, or leave resources.accelerator out"
+            f"resources.accelerator is {wanted}, but {measured[0]} is measured on the machine that starts the search: "
+            f"it has {here or 'no GPU'}. Start the search on a node of that kind, or leave resources.accelerator out"
         )
     if not torch.cuda.is_available():
         why = "trials run on this machine" if address is None else f"{measured[0]} is measured on this machine"
         raise UserError(
             f"resources.gpus_per_trial is {resources.gpus_per_trial:g} and {why}, which has no GPU that PyTorch can "
-            "use: set it to 0, or start the search where there is one"
+            "use: set it to 0, or start the search on a machine with a GPU"
         )
 
 
 def conditions_of(config: RunConfig) -> Conditions:
-    """What a run's costs are taken under: its trials' own device, batches, precision and threads.
+    """The conditions for a run's costs: the device, batch sizes, precision and threads of its trials.
 
-    Of several GPUs, one with its share of a batch; what they say to each other is not counted.
+    If a trial uses several GPUs, costs are those of one GPU with its share of the batch, without communication.
     """
     device = "cuda" if config.resources.gpus_per_trial else "cpu"
     amp, channels_last = precision(config.trainer, torch.device(device))
@@ -182,18 +182,18 @@ def conditions_of(config: RunConfig) -> Conditions:
 
 
 def cost_model(config: RunConfig, folder: Path | None = None) -> CostModel:
-    """Costs under a run's own conditions, remembered in the run's folder once there is one.
+    """A cost model under a run's conditions. It caches costs in the run's folder, if there is one.
 
-    What the run has measured betters its calibration. That goes to the run's folder and is read from there when the run
-    goes on; the file that the run names stays as it is.
+    Measurements of the run improve the calibration. The improved file is saved in the run's folder, and a resumed run
+    reads it from there. The file that the run names is not changed.
 
     Raises:
-        CalibrationError: the run names a calibration that cannot be read or was made elsewhere.
+        CalibrationError: the run's calibration file cannot be read or was made on another device.
     """
     calibration = None if config.calibration is None else Path(config.calibration)
     conditions = conditions_of(config)
     if all(is_counted(measure) for measure in config.measures):
-        conditions = replace(conditions, device="cpu")  # what is only counted needs no GPU where the search is started
+        conditions = replace(conditions, device="cpu")  # counting needs no GPU on the machine that starts the search
     if folder is None:
         return CostModel(conditions, calibration=calibration)
     bettered = folder / names.CALIBRATION
@@ -203,7 +203,7 @@ def cost_model(config: RunConfig, folder: Path | None = None) -> CostModel:
 
 
 def check_budget(config: RunConfig, space: SearchSpace, costs: CostModel) -> None:
-    """Raises a UserError that names every limit which nothing can keep, with what the cheapest networks cost."""
+    """Raises a UserError that names every limit that no network can meet, with the costs of the cheapest networks."""
     lines = []
     for found in unkept(config.budget, space, costs):
         figures = [f"{name} {_amount(value, found.measure)}" for name, value in found.figures.items()]
@@ -227,7 +227,7 @@ def _train(
     console: Console,
     address: str | None,
 ) -> None:
-    """Works the engine's jobs off, showing how it goes."""
+    """Runs the engine's jobs and shows the progress."""
     resources = run.config.resources.model_copy(update={"address": address})
     drawn = time.monotonic()
 
@@ -251,7 +251,7 @@ def _train(
 
 
 def _measure_front(run: Run, journal: Journal, costs: CostModel, console: Console) -> None:
-    """Measures what the run promises of its front, and of the hand placements beside it; known figures are kept."""
+    """Measures the costs of the front and of the baselines. Figures that were measured before are kept."""
     trials = read_trials(journal.study)
     members = {trial.number for trial in front_of(trials, run.objectives)}
     measures = [measure for measure in run.measures if not is_counted(measure)]

@@ -29,10 +29,10 @@ def train_in_full(
 
     Args:
         architecture: What to train.
-        folder: Holds `checkpoint.pt` (from which another call goes on), `architecture.yaml` and `figures.json`.
-        console: Where progress is shown.
-        recipe: Name or file of data and trainer; of `run` if left out.
-        run: A run whose data and trainer to take.
+        folder: Holds `checkpoint.pt` (another call continues from it), `architecture.yaml` and `figures.json`.
+        console: Shows the progress.
+        recipe: Name or file of a recipe: data and trainer. None takes those of `run`.
+        run: A run whose data and trainer are used.
         overrides: `trainer.epochs=90` and the like.
         device: Where to train.
 
@@ -86,7 +86,7 @@ def train_in_full(
 
 def _recipe(recipe: str | None, run: Path | None, overrides: list[str]) -> Recipe:
     if (recipe is None) == (run is None):
-        raise UserError("say what to train on: --recipe NAME, or --run RUN for those of a run")
+        raise UserError("say what to train on: --recipe NAME, or --run RUN for the data and trainer of a run")
     if run is not None:
         config = open_run(run)[0].config
         text = write_yaml(

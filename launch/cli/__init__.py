@@ -1,4 +1,4 @@
-"""The command line: `app` has the table of commands; a file a group of commands."""
+"""The command line: `app` has the table of commands; each other file has a group of commands."""
 
 from launch.cli.app import FAILED, INTERRUPTED, SUCCESS, USER_ERROR, main, run
 

@@ -1,4 +1,4 @@
-"""The command `nas`: its table of commands, and what becomes of an error.
+"""The command `nas`: its table of commands, and how errors are printed.
 
 Exit codes: 0 success, 1 the work failed, 2 the user must change something (a file, an option), 130 interrupted.
 """
@@ -23,7 +23,7 @@ SUCCESS, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 
 
 class Command(NamedTuple):
-    """A command: its function, or the Typer application of its own commands; and its line in `nas --help`."""
+    """A command: its function, or the Typer application of its subcommands, and its line in `nas --help`."""
 
     module: str
     attribute: str
@@ -31,24 +31,22 @@ class Command(NamedTuple):
 
 
 COMMANDS: Mapping[str, Command] = {
-    "show": Command(
-        "launch.cli.spaces", "show", "A space's or an architecture's blocks, and what can be chosen there."
-    ),
+    "show": Command("launch.cli.spaces", "show", "Shows the blocks of a space or an architecture, and their choices."),
     "schema": Command("launch.cli.schema", "schema", "The JSON Schema of space files or run files, for editors."),
-    "data": Command("launch.cli.data", "data", "What a folder of pictures holds, and what is left out and why."),
-    "cost": Command("launch.cli.costs", "cost", "What an architecture costs: parameters, multiply-adds, memory, time."),
+    "data": Command("launch.cli.data", "data", "Shows what a folder of pictures holds, what is left out, and why."),
+    "cost": Command("launch.cli.costs", "cost", "Shows an architecture's parameters, multiply-adds, memory and time."),
     "calibrate": Command("launch.cli.costs", "calibrate", "Times what a space's options add on this device."),
-    "proxies": Command("launch.cli.costs", "proxies", "Zero-cost proxies, beside what they agree with."),
-    "zoo": Command("launch.cli.zoo", "zoo", "The papers' networks by name; a paper's figures beside ours."),
+    "proxies": Command("launch.cli.costs", "proxies", "Computes zero-cost proxies and their rank correlations."),
+    "zoo": Command("launch.cli.zoo", "zoo", "Lists the papers' networks; compares a paper's figures with ours."),
     "search": Command("launch.cli.search", "search", "Searches for placements under the budget."),
-    "resume": Command("launch.cli.search", "resume", "Goes on with a run after Ctrl-C, a crash or a loss of power."),
-    "status": Command("launch.cli.status", "status", "Where a run stands, also from another machine."),
-    "report": Command("launch.cli.report", "report", "Draws a run's report from its journal and prints the front."),
+    "resume": Command("launch.cli.search", "resume", "Continues a run after Ctrl-C, a crash or a power failure."),
+    "status": Command("launch.cli.status", "status", "Shows the state of a run, also from another machine."),
+    "report": Command("launch.cli.report", "report", "Writes a run's report from its journal and prints the front."),
     "export": Command("launch.cli.status", "export", "Writes a trial's config, with its figures as comments."),
     "train": Command("launch.cli.train", "train", "Trains exactly one network in full."),
-    "launch": Command("launch.cli.launch", "app", "Writes what starts a search on a cluster."),
+    "launch": Command("launch.cli.launch", "app", "Writes the files that start a search on a cluster."),
 }
-"""Every command. Its module is imported when it is called: `nas --help` answers without torch or Ray."""
+"""All commands. A module is imported only when its command is called: `nas --help` needs neither torch nor Ray."""
 
 
 class _Loaded(Mapping[str, object]):
@@ -71,13 +69,13 @@ class _Loaded(Mapping[str, object]):
 
 
 class _Formatter(Protocol):
-    """What is asked of the one that Typer keeps in its own copy of click."""
+    """The part that we use of the formatter in Typer's own copy of click."""
 
     def section(self, name: str) -> AbstractContextManager[None]:
-        """Indents what is written inside, under a title."""
+        """Writes a title and indents the text inside the block."""
 
     def write_dl(self, rows: Sequence[tuple[str, str]]) -> None:
-        """Writes names with what they mean."""
+        """Writes names and their meanings."""
 
 
 class _Group(TyperGroup):
@@ -105,7 +103,7 @@ app = typer.Typer(
 
 @app.callback()
 def nas() -> None:
-    """Finds where attention pays in a convolutional network, of which kind and how much, under a budget."""
+    """Finds where attention pays in a convolutional network, which kind and how much, under a budget."""
 
 
 def main() -> None:
@@ -114,11 +112,11 @@ def main() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Runs one command line; every error a user can cause becomes a line or two on standard error."""
+    """Runs one command line. Each error that a user can cause becomes one or two lines on standard error."""
     try:
         code = app(arguments, standalone_mode=False)
     except TyperException as error:
-        return _say(f"nas: {error.format_message()} (nas --help says what there is)", USER_ERROR)
+        return _say(f"nas: {error.format_message()} (see nas --help)", USER_ERROR)
     except UserFacingError as error:
         return _say(str(error) if error.names_file else f"nas: {error}", USER_ERROR)
     except Failure as error:

@@ -24,22 +24,22 @@ from search_spaces.yamlfile import read_yaml
 def cost(
     config: Annotated[str, typer.Argument(metavar="CONFIG", help="An architecture file, or the name of a zoo entry.")],
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    batch: Annotated[int, typer.Option(help="Images of an inference.")] = 32,
-    train_batch: Annotated[int, typer.Option(help="Images of a training step.")] = 128,
+    batch: Annotated[int, typer.Option(help="Images per inference batch.")] = 32,
+    train_batch: Annotated[int, typer.Option(help="Images per training step.")] = 128,
     optimizer: Annotated[str, typer.Option(help="sgd or adamw.")] = "sgd",
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
     measure: Annotated[
-        bool, typer.Option("--measure", help="Run it: latency, each block's share of it, memory as it is.")
+        bool, typer.Option("--measure", help="Run the network: measure latency, each block's share of it, and memory.")
     ] = False,
     calibration: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Predict times from what nas calibrate wrote.")
+        Path | None, typer.Option(metavar="FILE", help="Predict times from a file that nas calibrate wrote.")
     ] = None,
     memory: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="A device's memory (8GiB): the largest batches that fit.")
+        str | None, typer.Option(metavar="SIZE", help="A device's memory (8GiB); adds the largest batches that fit.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """What an architecture costs: parameters, multiply-adds, memory, time; each with its interval and its source."""
+    """Shows an architecture's parameters, multiply-adds, memory and time, each with its interval and source."""
     architecture = load_architecture(config)
 
     try:
@@ -47,7 +47,7 @@ def cost(
             device=device,
             batch_size=batch,
             train_batch_size=train_batch,
-            optimizer=optimizer,  # type: ignore[arg-type]  # it is checked there
+            optimizer=optimizer,  # type: ignore[arg-type]  # Conditions checks it
             threads=threads,
         )
         if measure:
@@ -66,14 +66,14 @@ def cost(
         model = CostModel(conditions, calibration=calibration)
         try:
             found = reports.describe(architecture, model, measure=measure, memory=size)
-        except ValueError as error:  # of the pass without data that comes first: a norm of one value, say
+        except ValueError as error:  # from the first pass, without data: for example a norm of one value
             raise UserError(f"{config} with --batch {batch} and --train-batch {train_batch}: {error}") from error
     if json:
         print_json({"config": config, **found})
     else:
         many = "s" if threads > 1 else ""
         title = (
-            f"{config}: {batch} images an inference, {train_batch} a training step, {device}, {threads} thread{many}"
+            f"{config}: {batch} images per inference, {train_batch} per training step, {device}, {threads} thread{many}"
         )
         reports.show(new_console(), title, found)
 
@@ -81,17 +81,17 @@ def cost(
 def calibrate(
     file: Annotated[
         str,
-        typer.Argument(metavar="RUN.yaml|SPACE", help="A run file, for its space and conditions, or a space alone."),
+        typer.Argument(metavar="RUN.yaml|SPACE", help="A run file (gives space and conditions), or a space."),
     ] = "shapes",
     *,
     overrides: Set,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; by default the run's own.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; default: the run's.")] = None,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", metavar="FILE", help="By default calibration/<device>.yaml.")
+        Path | None, typer.Option("-o", "--out", metavar="FILE", help="Default: calibration/<device>.yaml.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Times what a space's options add on this device, once, so that searches predict times instead of measuring."""
+    """Times what a space's options add on this device. Searches then predict times instead of measuring them."""
 
     is_run = file in run_names() or (Path(file).is_file() and read_yaml(Path(file)).get(("skeleton",)) is None)
     config = load_run(file, overrides) if is_run else load_run("shapes", [f"space={file}", *overrides])
@@ -122,10 +122,10 @@ def calibrate(
 
 def proxies(
     file: Annotated[str, typer.Argument(metavar="RUN|RUN.yaml", help="A run's folder, or a run file.")],
-    networks: Annotated[int, typer.Option(min=3, help="Of a run file: architectures to look at.")] = 20,
+    networks: Annotated[int, typer.Option(min=3, help="Architectures to examine, for a run file.")] = 20,
     json: Json = False,
 ) -> None:
-    """Zero-cost proxies, beside their rank correlation with parameters, multiply-adds and, of a run, accuracy."""
+    """Computes zero-cost proxies and their rank correlations with parameters, multiply-adds and a run's accuracy."""
 
     accuracies: list[float] | None = None
     if Path(file).is_dir():

@@ -26,7 +26,7 @@ def data(
     overrides: Set,
     json: Json = False,
 ) -> None:
-    """What a folder of pictures holds, as a search would see it: classes, splits, what is left out and why."""
+    """Shows what a search finds in a folder of pictures: classes, splits, the files left out and why."""
     document = read_yaml(write_yaml({"data": {"name": "imagefolder", "root": str(folder)}}), str(folder))
     config = validate(document.with_overrides(overrides), Recipe).data
     progress = Progress(
@@ -58,7 +58,7 @@ def data(
 
 
 def _show(console: Console, inspection: Inspection) -> None:
-    """All that is no class."""
+    """Prints everything except the table of classes."""
     smallest, middle, largest = (f"{width}x{height}" for width, height in inspection.sizes)
     pictures = sum(len(part.labels) for part in inspection.parts.values())
     modes = ", ".join(f"{mode} ({count:,})" for mode, count in inspection.modes.items())
@@ -78,7 +78,7 @@ def _show(console: Console, inspection: Inspection) -> None:
 
 
 def _counts(inspection: Inspection, divided: Divided) -> dict[str, list[int]]:
-    """Split -> pictures of each class, as a training sees them."""
+    """Split -> pictures per class in training."""
     splits = {"train": divided.train, "val": divided.val, "test": divided.test}
     return {
         name: [Counter(split.labels.tolist())[label] for label in range(len(inspection.classes))]
@@ -87,7 +87,7 @@ def _counts(inspection: Inspection, divided: Divided) -> dict[str, list[int]]:
 
 
 def _rows(inspection: Inspection, divided: Divided | None) -> list[dict[str, Any]]:
-    """A row a class: what its folders hold, and what a training sees of it."""
+    """One row per class: pictures in its folders, and pictures used in training."""
     columns = {f"in {part.folder.name}/": inspection.counts()[name] for name, part in inspection.parts.items()}
     if divided is not None:
         columns |= _counts(inspection, divided)

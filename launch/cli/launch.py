@@ -1,4 +1,4 @@
-"""`nas launch ...`: the texts that start a search on a cluster."""
+"""`nas launch ...`: writes the files that start a search on a cluster."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,13 +14,13 @@ from launch.launchers import Target
 from launch.rundir.config import load_run, space_of
 from search_spaces.errors import printable
 
-app = typer.Typer(name="launch", help="Writes what starts a search on a cluster.", no_args_is_help=True)
+app = typer.Typer(name="launch", help="Writes the files that start a search on a cluster.", no_args_is_help=True)
 
 File = Annotated[str, typer.Argument(metavar="RUN.yaml", help="A run file, or the name of one that ships.")]
 RunDir = Annotated[str | None, typer.Option("--run", metavar="DIR", help="The run's folder, shared by all nodes.")]
 Nodes = Annotated[int, typer.Option(min=1, help="Machines.")]
-Gpus = Annotated[int, typer.Option(min=0, help="GPUs of each.")]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="Where to; by default standard output.")]
+Gpus = Annotated[int, typer.Option(min=0, help="GPUs per machine.")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Output file; default: standard output.")]
 
 
 @app.command()
@@ -31,14 +31,14 @@ def slurm(
     run: RunDir = None,
     nodes: Nodes = 1,
     gpus_per_node: Gpus = 0,
-    cpus_per_node: Annotated[int | None, typer.Option(min=1, help="By default the whole node.")] = None,
-    time: Annotated[str | None, typer.Option(help="The time limit, as SLURM has it; the job requeues itself.")] = None,
-    partition: Annotated[str | None, typer.Option(help="SLURM's.")] = None,
-    account: Annotated[str | None, typer.Option(help="SLURM's.")] = None,
-    submit: Annotated[bool, typer.Option("--submit", help="Give it to sbatch.")] = False,
+    cpus_per_node: Annotated[int | None, typer.Option(min=1, help="CPUs per node; default: the whole node.")] = None,
+    time: Annotated[str | None, typer.Option(help="The time limit in SLURM's format; the job requeues itself.")] = None,
+    partition: Annotated[str | None, typer.Option(help="The SLURM partition.")] = None,
+    account: Annotated[str | None, typer.Option(help="The SLURM account.")] = None,
+    submit: Annotated[bool, typer.Option("--submit", help="Submit the script with sbatch.")] = False,
     output: Output = None,
 ) -> None:
-    """A SLURM batch script that goes on with the run when it is requeued."""
+    """Writes a SLURM batch script. A requeued job continues the run."""
 
     config, target = load_run(file, overrides), _target(file, run, nodes, gpus_per_node, overrides)
     text = launchers.slurm(config, target, launchers.Slurm(cpus_per_node, time, partition, account))
@@ -54,18 +54,18 @@ def slurm(
 def kuberay(
     file: File,
     image: Annotated[str, typer.Option(help="A container image with this package and Ray.")],
-    claim: Annotated[str, typer.Option(help="A volume claim that many nodes can write, for runs.")],
+    claim: Annotated[str, typer.Option(help="A volume claim for runs that many nodes can write.")],
     *,
     overrides: Set,
     run: RunDir = None,
     nodes: Nodes = 1,
     gpus_per_node: Gpus = 0,
-    cpus_per_node: Annotated[int, typer.Option(min=1, help="Processors of a pod.")] = 8,
-    memory: Annotated[str, typer.Option(help="Memory of a pod.")] = "32Gi",
-    namespace: Annotated[str | None, typer.Option(help="By default kubectl's own.")] = None,
+    cpus_per_node: Annotated[int, typer.Option(min=1, help="CPUs per pod.")] = 8,
+    memory: Annotated[str, typer.Option(help="Memory per pod.")] = "32Gi",
+    namespace: Annotated[str | None, typer.Option(help="Default: kubectl's namespace.")] = None,
     output: Output = None,
 ) -> None:
-    """A RayJob for Kubernetes with the KubeRay operator."""
+    """Writes a RayJob for Kubernetes with the KubeRay operator."""
 
     config, target = load_run(file, overrides), _target(file, run, nodes, gpus_per_node, overrides)
     kube = launchers.Kube(image, claim, cpus_per_node, memory, namespace)
@@ -77,21 +77,21 @@ def kuberay(
 @app.command(name="ray-up")
 def ray_up(
     file: File,
-    provider: Annotated[str, typer.Option(help="aws, gcp, azure, or local: machines of your own.")],
+    provider: Annotated[str, typer.Option(help="aws, gcp, azure, or local (your own machines).")],
     *,
     overrides: Set,
     run: RunDir = None,
     nodes: Nodes = 1,
     gpus_per_node: Gpus = 0,
-    hosts: Annotated[str, typer.Option(help="local: addresses, the head first, with commas.")] = "",
-    machine: Annotated[str | None, typer.Option(help="A type of machine; needs --cpus-per-node.")] = None,
-    cpus_per_node: Annotated[int | None, typer.Option(min=1, help="Processors of --machine.")] = None,
-    region: Annotated[str | None, typer.Option(help="The cloud's.")] = None,
-    project: Annotated[str | None, typer.Option(help="gcp: the project's id.")] = None,
-    user: Annotated[str, typer.Option(help="For ssh.")] = "ubuntu",
+    hosts: Annotated[str, typer.Option(help="For local: addresses separated by commas, the head first.")] = "",
+    machine: Annotated[str | None, typer.Option(help="The machine type; needs --cpus-per-node.")] = None,
+    cpus_per_node: Annotated[int | None, typer.Option(min=1, help="CPUs of --machine.")] = None,
+    region: Annotated[str | None, typer.Option(help="The cloud region.")] = None,
+    project: Annotated[str | None, typer.Option(help="For gcp: the project's id.")] = None,
+    user: Annotated[str, typer.Option(help="The ssh user.")] = "ubuntu",
     output: Output = None,
 ) -> None:
-    """A cluster file for ray up: AWS, GCP, Azure, or machines of your own."""
+    """Writes a cluster file for ray up: AWS, GCP, Azure, or your own machines."""
 
     names = tuple(host.strip() for host in hosts.split(",") if host.strip())
     if provider == "local" and nodes == 1 and names:
@@ -99,7 +99,7 @@ def ray_up(
     config, target = load_run(file, overrides), _target(file, run, nodes, gpus_per_node, overrides)
     cloud = launchers.Cloud(provider, names, machine, cpus_per_node, region, project, user)
     if provider == "local" and not gpus_per_node:
-        # What own machines have is found out by Ray, when it is there.
+        # Ray itself detects the GPUs of own machines.
         target = replace(target, gpus_per_node=int(-(-config.resources.gpus_per_trial // 1)))
     _write(launchers.ray_up(config, target, cloud), output, lambda path: f"ray up {path}")
 

@@ -12,19 +12,19 @@ from rich.console import Console
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Set = Annotated[
     list[str],
-    typer.Option("--set", default_factory=list, metavar="KEY=VALUE", help="Set a key of the run file; repeat at will."),
+    typer.Option("--set", default_factory=list, metavar="KEY=VALUE", help="Set a key of the run file; repeatable."),
 ]
 RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]
 
 
 def new_console(*, stderr: bool = False) -> Console:
-    """A console on standard output, or on standard error where JSON goes to the output.
+    """A console on standard output, or on standard error if JSON goes to standard output.
 
-    It is the only one: text goes out as it is, for a path or a message may hold ``[brackets]`` and ``:colons:``.
+    All output uses it. It prints text unchanged, because paths and messages may hold ``[brackets]`` and ``:colons:``.
     """
     console = Console(highlight=False, markup=False, emoji=False, stderr=stderr)
     if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = 200  # a file or a pipe has no edge: nothing is to be folded
+        console.width = 200  # do not fold lines in a file or a pipe
     return console
 
 

@@ -11,7 +11,7 @@ from search_spaces.errors import printable
 
 
 def report(run: RunDir, json: Json = False) -> None:
-    """Draws a run's report anew from its journal, also while it is under way, and prints the front."""
+    """Writes a run's report from its journal, also during the search, and prints the front."""
     facts = facts_of(*open_run(run))
     try:
         write(facts)

@@ -27,9 +27,9 @@ def search(
     ] = "shapes",
     *,
     overrides: Set,
-    run: Annotated[Path | None, typer.Option(metavar="DIR", help="The run's folder; by default runs/<name>.")] = None,
+    run: Annotated[Path | None, typer.Option(metavar="DIR", help="The run's folder; default: runs/<name>.")] = None,
     address: Annotated[str | None, typer.Option(help="A Ray cluster: auto, or host:port.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw away a run that the folder holds.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the run that the folder holds.")] = False,
     json: Json = False,
 ) -> None:
     """Searches for placements: trains architectures under the budget, keeps the front, reports."""
@@ -39,18 +39,18 @@ def search(
     space = space_of(file, config)
     cluster = address_of(None, config.resources.address)
 
-    # All that can be wrong is found before the run's folder is made.
+    # Check everything before the run's folder is created.
     folder = run or Path("runs") / Path(file).stem
     check_folder(folder)
     check_machine(config, cluster)
     dataset = load_fitting(config, space)
     costs = cost_model(config)
-    with patience("comparing the budget with what the plain network costs", json=json):
+    with patience("comparing the budget with the plain network's costs", json=json):
         check_budget(config, space, costs)
     begun = begin(folder, config, space, overwrite=overwrite)
     if overwrite and (left := foreign(folder)):
         new_console(stderr=json).print(
-            printable(f"{folder}: left as they are, for no run wrote them: {', '.join(left)}"), soft_wrap=True
+            printable(f"{folder}: kept, because no run wrote them: {', '.join(left)}"), soft_wrap=True
         )
     _work(begun, dataset, folder, cluster, json=json)
 
@@ -58,11 +58,11 @@ def search(
 def resume(
     run: RunDir,
     address: Annotated[
-        str | None, typer.Option(help="A Ray cluster: auto, or host:port; local: this machine alone.")
+        str | None, typer.Option(help="A Ray cluster: auto, or host:port; local: only this machine.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Goes on with a run after Ctrl-C, a crash or a loss of power; nothing finished is done again."""
+    """Continues a run after Ctrl-C, a crash or a power failure. Finished work is not repeated."""
 
     opened, _ = open_run(run)
     address = address_of(opened.config.resources.address, address)
@@ -72,21 +72,21 @@ def resume(
 
 def _work(run: Run, dataset: Dataset, shown: Path, address: str | None, *, json: bool) -> None:
     console = new_console(stderr=json)
-    head = f"run {shown}  (Ctrl-C stops; nas resume {shown} goes on; tensorboard --logdir {shown}/tensorboard)"
+    head = f"run {shown}  (Ctrl-C stops; nas resume {shown} continues; tensorboard --logdir {shown}/tensorboard)"
     console.print(printable(head), soft_wrap=True)
     try:
         with naming(run.folder):
             summary = session.search(run.folder, dataset, console, address)
     except Interrupted:
-        raise Interrupted(f"\nstopped; what is finished is kept. Go on with: nas resume {shown}") from None
+        raise Interrupted(f"\nstopped; finished work is kept. Continue with: nas resume {shown}") from None
     except OSError as error:
         told = in_words(error)
         if told is None:
             raise
-        raise UserError(f"{told}. What is finished is kept; nas resume {shown} goes on") from error
+        raise UserError(f"{told}. Finished work is kept; continue with: nas resume {shown}") from error
     if not summary.complete:
         reason = summary.exhausted or f"{summary.failed} failed, {sum(summary.rejected.values())} over budget"
         why = failure_lines(failures(open_run(run.folder)[1]))
-        end = "" if why else f"; nas report {shown} says what was proposed"
+        end = "" if why else f"; nas report {shown} shows what was proposed"
         raise Failure("\n".join([f"no trial was trained to the end ({reason}){end}", *why]))
     print_report(new_console(), facts_of(*open_run(run.folder)), shown, json=json)

@@ -15,7 +15,7 @@ def show(
     ],
     json: Json = False,
 ) -> None:
-    """A space's or an architecture's blocks, what can be chosen there, and how many networks that makes."""
+    """Shows the blocks of a space or an architecture, their choices, and the number of networks."""
     space = load_space(file)
     rows = [
         {

@@ -18,7 +18,7 @@ from search_spaces.errors import printable
 
 
 def status(run: RunDir, json: Json = False) -> None:
-    """Where a run stands, also from another machine: what trains where, what waits for what, how long it may take."""
+    """Shows the state of a run, also from another machine: what trains where, what waits, the time left."""
     found = reports.status(*open_run(run))
     if json:
         print_json(found)
@@ -29,9 +29,11 @@ def status(run: RunDir, json: Json = False) -> None:
 def export(
     run: RunDir,
     select: Annotated[str, typer.Option(metavar="best|knee|TRIAL", help="Which trial.")] = "knee",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to; by default standard output.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Output file; default: standard output.")
+    ] = None,
 ) -> None:
-    """Writes a trial's config, with its measured figures as comments; `nas train` takes it on."""
+    """Writes a trial's config, with its measured figures as comments, for `nas train`."""
 
     opened, trials = open_run(run)
     try:

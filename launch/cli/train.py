@@ -15,14 +15,14 @@ from search_spaces import load_architecture
 def train(
     config: Annotated[str, typer.Argument(metavar="CONFIG", help="An architecture file, or the name of a zoo entry.")],
     recipe: Annotated[str | None, typer.Option(help="A recipe's name or file: data and trainer.")] = None,
-    run: Annotated[Path | None, typer.Option(help="Take data and trainer of this run instead.")] = None,
+    run: Annotated[Path | None, typer.Option(help="Use data and trainer of this run instead.")] = None,
     *,
     overrides: Set,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for checkpoint and figures.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     json: Json = False,
 ) -> None:
-    """Trains exactly one network in full, goes on where it was stopped, and tells the test figures at the end."""
+    """Trains one network in full, continues where it was stopped, and prints the test figures at the end."""
 
     architecture = load_architecture(config)
     folder = output or Path("runs") / f"train-{Path(config).stem}"

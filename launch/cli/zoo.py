@@ -15,11 +15,11 @@ from search_spaces import Architecture, load_architecture, zoo_names
 
 def zoo(
     table: Annotated[
-        str | None, typer.Option(help="A table of the papers, such as 'AA T3'; 'all' for every one.")
+        str | None, typer.Option(help="A table of the papers, such as 'AA T3'; 'all' for all tables.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """The papers' networks by name; with --table, a paper's figures beside ours."""
+    """Lists the papers' networks; with --table, compares a paper's figures with ours."""
     if table is None:
         rows = [_zoo_row(name, load_architecture(name)) for name in zoo_names()]
         if json:
@@ -57,14 +57,14 @@ def _zoo_row(name: str, architecture: Architecture) -> dict[str, Any]:
 
 
 def _paper_row(row: paper_tables.Row, notes: dict[str, int]) -> dict[str, Any]:
-    """A row with what was printed of accuracy; how it is counted, and why it does not fit, go to `notes` by number."""
+    """A row with the printed accuracies. Its counting convention and the reason of a mismatch are numbered `notes`."""
     numbers = [notes.setdefault(note, len(notes) + 1) for note in (row.convention, row.reason) if note]
     cells: dict[str, Any] = {"row": row.row, "zoo": row.zoo}
     figures = (
         ("params, M", row.printed_params_m, row.params_m, row.params_match),
         ("GFLOPs", row.printed_gflops, row.gflops, row.gflops_match),
     )
-    for pad, (name, printed, own, match) in zip(("", " "), figures, strict=True):  # two columns of a name, told apart
+    for pad, (name, printed, own, match) in zip(("", " "), figures, strict=True):  # two columns of one name
         cells |= {
             name: printed,
             f"ours{pad}": None if own is None else f"{own:.5f}",

@@ -1,6 +1,6 @@
-"""What starts a search on a cluster, as text: pure functions of a run and of what the cluster is like.
+"""Renders the files that start a search on a cluster: pure functions of a run and a description of the cluster.
 
-Each renders what the cluster's own tool takes; nothing here starts anything, save `slurm.submit`.
+Each renders the input of the cluster's own tool. Only `slurm.submit` starts anything.
 """
 
 from launch.launchers.common import Target

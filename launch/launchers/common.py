@@ -1,4 +1,4 @@
-"""What all launchers ask of a run."""
+"""What all launchers share."""
 
 import re
 import shlex
@@ -16,7 +16,7 @@ _SAFE = re.compile(r"(?!-)[\w.,:@%+=/\[\]-]+", re.ASCII)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Block style throughout; a file within the file stands as it is."""
+    """Block style everywhere; an embedded file keeps its lines."""
 
     def ignore_aliases(self, data: object) -> bool:
         del data
@@ -30,16 +30,16 @@ _Dumper.add_representer(
 
 
 def document(data: object) -> str:
-    """YAML for the tools of others, in the order of `data`."""
+    """YAML for other tools, in the order of `data`."""
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, default_flow_style=False, width=1000)
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is started where.
+    """The run to start, and its nodes.
 
-    ``file``: the run file, or the name of one that ships; ``overrides``: its `--set`; ``run``: the run's folder, on a
-    file system that all nodes share; ``nodes`` of ``gpus_per_node`` GPUs each.
+    ``file``: the run file, or the name of one that ships; ``overrides``: its `--set` options; ``run``: the run's
+    folder, on a file system that all nodes share; ``nodes`` with ``gpus_per_node`` GPUs each.
     """
 
     file: str
@@ -50,49 +50,51 @@ class Target:
 
     @property
     def name(self) -> str:
-        """Of the job: lower case, digits and hyphens, as the strictest of them (Kubernetes) wants it."""
+        """The job's name: lower case, digits and hyphens, which Kubernetes (the strictest) requires."""
         stem = self.file.rsplit("/", 1)[-1].removesuffix(".yaml").removesuffix(".yml")
         return "nas-" + (re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:40].strip("-") or "run")
 
 
 def check(config: RunConfig, target: Target) -> None:
-    """Raises a UserError where the run can never start on such nodes, or not in that folder."""
+    """Raises a UserError if the run can never start on such nodes or in that folder."""
     if target.nodes < 1 or target.gpus_per_node < 0:
-        raise UserError(f"{target.nodes} nodes of {target.gpus_per_node} GPUs are none; give at least one node")
+        raise UserError(f"{target.nodes} nodes of {target.gpus_per_node} GPUs are impossible; give at least one node")
     if "://" in target.run:
         raise UserError(
-            f"--run {target.run} is in an object store, and a run needs what only a file system has; give a "
-            "folder on one that all nodes share"
+            f"--run {target.run} is in an object store, but a run needs a file system; give a folder on a file "
+            "system that all nodes share"
         )
     wanted = config.resources.gpus_per_trial
     if wanted > target.gpus_per_node:
         raise UserError(
-            f"resources.gpus_per_trial is {wanted:g}, and a node has {target.gpus_per_node} GPUs: no trial would "
-            "ever start; give nodes with more GPUs (--gpus-per-node), or trials fewer"
+            f"resources.gpus_per_trial is {wanted:g}, but a node has {target.gpus_per_node} GPUs: no trial could "
+            "start; use nodes with more GPUs (--gpus-per-node), or lower resources.gpus_per_trial"
         )
 
 
 def own_gpu(config: RunConfig, target: Target) -> bool:
-    """Whether the driver is to have a GPU that no trial shares: it measures there, and a neighbour would slow it."""
+    """Whether the driver gets a GPU of its own: a trial on the same GPU would slow down its measurements."""
     measured = any(name != ACCURACY and not is_counted(name) for name in (*config.objectives, *config.budget))
     return measured and config.resources.gpus_per_trial > 0 and target.nodes * target.gpus_per_node > 1
 
 
 def plain(option: str, value: str) -> str:
-    """`value`, that goes into a file of another syntax.
+    """`value`, checked for use in a file of another syntax.
 
     Raises:
-        UserError: it holds what could mean something there: spaces, quotes, line ends; or begins as an option does.
+        UserError: it holds characters with a meaning there (spaces, quotes, line ends), or begins like an option.
     """
     if not _SAFE.fullmatch(value):
-        raise UserError(f"{option}: {value!r} may hold letters, digits and . , : @ % + = / [ ] - only, no - first")
+        raise UserError(
+            f"{option}: {value!r} may hold only letters, digits and . , : @ % + = / [ ] -, and may not begin with -"
+        )
     return value
 
 
 def start_script(search: Sequence[str], run: str, address: str) -> str:
-    """A bash script that begins a run, or goes on with it where it is already there (a requeued or retried job).
+    """A bash script that begins a run, or continues it if it exists already (a requeued or retried job).
 
-    ``exec``: the signal that is to stop the job then reaches the search.
+    It uses ``exec``, so that the signal that stops the job reaches the search.
     """
     where = ["--address", address]
     return (

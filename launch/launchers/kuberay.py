@@ -1,7 +1,7 @@
-"""KubeRay: a RayJob; its files and the script that starts it are in a ConfigMap beside it.
+"""KubeRay: a RayJob, and a ConfigMap with its files and its start script.
 
-Fields are those of `ray.io/v1` (ray-project/kuberay, ray-operator/apis/ray/v1): a retry makes a new cluster, on which
-the run goes on, for its folder lies on a volume that outlives them.
+Fields are those of `ray.io/v1` (ray-project/kuberay, ray-operator/apis/ray/v1). A retry creates a new cluster, which
+continues the run: the run's folder is on a volume that outlives the clusters.
 """
 
 from collections.abc import Mapping
@@ -23,10 +23,10 @@ _RETRIES = 5
 
 @dataclass(frozen=True)
 class Kube:
-    """What the cluster is like.
+    """The Kubernetes cluster.
 
     ``image`` holds this package and Ray; ``claim`` is a volume claim that many nodes can write (ReadWriteMany), for the
-    run's folder; ``cpus`` and ``memory`` of a worker pod as Kubernetes writes them.
+    run's folder; ``cpus`` and ``memory`` of a worker pod are in Kubernetes' notation.
     """
 
     image: str
@@ -39,8 +39,8 @@ class Kube:
 def kuberay(config: RunConfig, space: SearchSpace, target: Target, kube: Kube, calibration: str | None = None) -> str:
     """The text of two documents, for `kubectl apply -f`. `target.run` is relative to the volume.
 
-    Pods have no file of this machine. So the run file is written in full, what a recipe says among it; `calibration` is
-    the text of the file that it names.
+    Pods cannot read files of this machine. So the run file is written in full, with the recipe's settings;
+    `calibration` is the text of the calibration file.
 
     Raises:
         UserError: no trial could ever start on such pods, or an option would break the text.
@@ -76,10 +76,10 @@ def kuberay(config: RunConfig, space: SearchSpace, target: Target, kube: Kube, c
     if target.gpus_per_node:
         limits["nvidia.com/gpu"] = str(target.gpus_per_node)
     spec: dict[str, Any] = {
-        # The operator puts it unquoted behind `ray job submit --` in a line of bash, and Ray gives it to a shell once
-        # more: it is two words that mean the same to all of them.
+        # The operator puts it unquoted after `ray job submit --` in a bash line, and Ray passes it to a shell again.
+        # Two plain words survive both.
         "entrypoint": f"bash {_FILES}/{_START}",
-        # On a worker: the driver measures, so it needs the trials' kind of device.
+        # The driver runs on a worker: it measures, so it needs the trials' kind of device.
         "entrypointNumCpus": 1,
         **({"entrypointNumGpus": 1} if alone else {}),
         "backoffLimit": _RETRIES,
@@ -89,7 +89,7 @@ def kuberay(config: RunConfig, space: SearchSpace, target: Target, kube: Kube, c
             "rayVersion": version("ray"),
             "headGroupSpec": {
                 "serviceType": "ClusterIP",
-                # The job is submitted to the dashboard from another pod; the service is not open outside the cluster.
+                # Another pod submits the job to the dashboard; the service is not reachable from outside the cluster.
                 "rayStartParams": {"num-cpus": "0", "dashboard-host": "0.0.0.0"},
                 "template": _pod(target, kube, "ray-head", {"cpu": "2", "memory": "8Gi"}),
             },
@@ -120,7 +120,7 @@ def _pod(target: Target, kube: Kube, name: str, limits: Mapping[str, str]) -> di
                     "volumeMounts": [
                         {"name": "runs", "mountPath": _SHARED},
                         {"name": "files", "mountPath": _FILES, "readOnly": True},
-                        # Ray's object store, through which a node's trials share the data set.
+                        # Ray's object store: the trials of a node share the data set in it.
                         {"name": "shm", "mountPath": "/dev/shm"},
                     ],
                 }

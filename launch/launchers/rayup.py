@@ -1,4 +1,4 @@
-"""`ray up`: the cluster file of a cloud or of machines of one's own, checked against the schema that ships in Ray."""
+"""`ray up`: the cluster file for a cloud or for one's own machines."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ _PORT = 6379
 _OBJECT_MANAGER_PORT = 8076
 
 _Machine = tuple[str, int]
-"""A type of machine and its processors."""
+"""A machine type and its number of CPUs."""
 
 _MACHINES: Mapping[str, Mapping[int, _Machine]] = {
     "aws": {0: ("m7i.4xlarge", 16), 1: ("g5.4xlarge", 16), 8: ("p4d.24xlarge", 96)},
     "gcp": {0: ("n2-standard-16", 16), 1: ("a2-highgpu-1g", 12), 8: ("a2-highgpu-8g", 96)},
     "azure": {0: ("Standard_D16s_v5", 16), 1: ("Standard_NC24ads_A100_v4", 24), 8: ("Standard_ND96asr_v4", 96)},
 }
-"""Provider -> GPUs of a machine -> one that has them."""
+"""Provider -> GPUs per machine -> a machine type with as many."""
 
 _REGIONS: Mapping[str, str] = {"aws": "us-west-2", "gcp": "us-central1", "azure": "westus2"}
 PROVIDERS = (*_MACHINES, "local")
@@ -27,11 +27,11 @@ PROVIDERS = (*_MACHINES, "local")
 
 @dataclass(frozen=True)
 class Cloud:
-    """What is rented, or stands there.
+    """The machines, rented or one's own.
 
-    ``hosts``: of `local` alone, the head first; ``machine`` and ``cpus``: instead of the one that is known to have so
-    many GPUs; ``project``: of gcp, its id; ``user``: for ssh; ``source``: this package's own folder, copied to the
-    machines and installed there.
+    ``hosts``: only for `local`, the head first; ``machine`` and ``cpus``: replace the default type for the number of
+    GPUs; ``project``: the id of a gcp project; ``user``: for ssh; ``source``: this package's folder, which is copied to
+    the machines and installed there.
     """
 
     provider: str
@@ -48,7 +48,7 @@ def ray_up(config: RunConfig, target: Target, cloud: Cloud) -> str:
     """The text of a cluster file, for `ray up`.
 
     Raises:
-        UserError: no trial could ever start on such machines, a machine is not known, or something is left out.
+        UserError: no trial could ever start on such machines, a machine type is unknown, or an option is missing.
     """
     check(config, target)
     common = {
@@ -76,7 +76,7 @@ def ray_up(config: RunConfig, target: Target, cloud: Cloud) -> str:
 
 
 def _own(target: Target, cloud: Cloud) -> dict[str, Any]:
-    """Machines of one's own: Ray finds out itself what they have."""
+    """One's own machines: Ray itself detects their resources."""
     if len(cloud.hosts) != target.nodes:
         raise UserError(
             f"--hosts names {len(cloud.hosts)} machines and --nodes says {target.nodes}; name each, the head first"

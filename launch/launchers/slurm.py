@@ -1,8 +1,8 @@
 """SLURM: one batch script that starts Ray on every node of the allocation and the search on the first.
 
-The pattern is that of Ray's documentation (deploying on Slurm: a head by `srun` on the first node, workers on the
-others), not `ray symmetric-run`: that stops Ray by `ray stop`, which ends every Ray of the user on the node, passes no
-signal on to the command, and gives a cluster without a token.
+It follows Ray's documentation (deploying on Slurm: `srun` starts a head on the first node and workers on the others).
+It does not use `ray symmetric-run`, which ends every Ray of the user on the node (`ray stop`), does not pass signals to
+the command, and starts a cluster without a token.
 """
 
 import shlex
@@ -15,22 +15,22 @@ from launch.launchers.common import Target, check, own_gpu, plain
 from launch.rundir.config import RunConfig
 
 _LEAVE_S = 120
-"""Before the time limit: the search stops between two events, and Ray with it."""
+"""Seconds before the time limit at which the search and Ray are stopped."""
 
 _SCRIPT = """\
 #!/bin/bash
 {directives}
-# Written by `nas launch slurm`. Submit it again, or let SLURM requeue it: a run that is there already goes on.
+# Written by `nas launch slurm`. Submit it again, or let SLURM requeue it: it continues a run that exists already.
 set -euo pipefail
 
 run={run}
 export RAY_USAGE_STATS_ENABLED=0
-# Only who knows the token may use this Ray: its ports are open to the network that the nodes share.
+# The token protects this Ray: its ports are open to the network that the nodes share.
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN
 RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \\n')
 
-# USR1 comes before the time limit, TERM when the job is preempted or cancelled. Either way the search stops between
-# two events, with everything finished in its journal.
+# USR1 comes before the time limit, TERM when the job is preempted or cancelled. In both cases the search stops between
+# two events, and all finished work is in its journal.
 driver= again= leaving=
 ask() {{
   leaving=1
@@ -39,7 +39,7 @@ ask() {{
 trap 'again=1; ask' USR1
 trap ask TERM INT
 
-# All of them are read: a pipe that is closed after the first would end scontrol, and the job without a word.
+# Read all names: a pipe that is closed after the first would end scontrol, and the job without a message.
 nodes=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=${{nodes%%$'\\n'*}}
 head_ip=$(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname --ip-address | awk '{{print $1}}')
@@ -80,7 +80,7 @@ exit "$code"
 """
 
 _WORKERS = """
-# Nodes may come late or go: trials are started on those that are there.
+# Nodes may join late or leave: trials start on those that are present.
 srun --overlap --no-kill --kill-on-bad-exit=0 --nodes={others} --ntasks={others} --ntasks-per-node=1 \\
   --exclude="$head" --cpus-per-task="$SLURM_CPUS_ON_NODE" \\
   ray start --block --address="$address" --num-cpus="$SLURM_CPUS_ON_NODE" --num-gpus={gpus} &
@@ -88,14 +88,14 @@ steps+=($!)
 """
 
 _DRIVER_GPU = """\
-# The last GPU of the first node is kept from Ray: the driver measures there, undisturbed.
+# The last GPU of the first node is hidden from Ray: the driver measures on it, undisturbed.
 gpus=${{CUDA_VISIBLE_DEVICES:-{last}}}
 """
 
 
 @dataclass(frozen=True)
 class Slurm:
-    """What a site asks for; None leaves it to the site. ``time`` as SLURM has it: ``1-12:00:00``."""
+    """The site's options; None uses the site's default. ``time`` is in SLURM's format: ``1-12:00:00``."""
 
     cpus_per_node: int | None = None
     time: str | None = None
@@ -132,7 +132,7 @@ def slurm(config: RunConfig, target: Target, site: Slurm = Slurm()) -> str:
         if value is not None
     ]
     if site.cpus_per_node is None:
-        lines.append("#SBATCH --exclusive")  # the node's processors are then all the job's
+        lines.append("#SBATCH --exclusive")  # the job then has all CPUs of the node
     search = ["nas", "search", target.file]
     for assignment in target.overrides:
         search += ["--set", assignment]
@@ -148,7 +148,7 @@ def slurm(config: RunConfig, target: Target, site: Slurm = Slurm()) -> str:
 
 
 def submit(script: Path) -> str:
-    """Gives a script to `sbatch`; returns what it said.
+    """Submits a script with `sbatch`; returns its output.
 
     Raises:
         UserError: there is no `sbatch` here, or it refused.
@@ -156,7 +156,7 @@ def submit(script: Path) -> str:
     try:
         done = subprocess.run(["sbatch", str(script)], check=True, capture_output=True, text=True)
     except FileNotFoundError:
-        raise UserError(f"there is no sbatch on this machine; {script} is written, submit it where there is") from None
+        raise UserError(f"there is no sbatch on this machine; {script} is written: submit it elsewhere") from None
     except subprocess.CalledProcessError as error:
         raise UserError(f"sbatch refused {script}: {' '.join(error.stderr.split())}") from error
     return done.stdout.strip()

@@ -1,18 +1,18 @@
-"""All that knows Ray.
+"""All code that depends on Ray.
 
-Importing this package sets the environment that Ray and Tune read when they are imported. It imports neither.
+Importing this package sets the environment that Ray and Tune read at their import. It imports neither.
 """
 
 import os
 
 ENVIRONMENT = {
-    # Tune's loggers and snapshots cost 20 ms a trial, and nobody reads them.
+    # Tune's loggers and snapshots cost 20 ms per trial, and nothing reads them.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-    # Without it workers would start one after the other, seconds each. The adapter says how many there are.
+    # Otherwise workers start one after the other, seconds each. The adapter limits their number.
     "TUNE_MAX_PENDING_TRIALS_PG": "1024",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DEDUP_LOGS": "0",

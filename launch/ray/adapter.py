@@ -1,4 +1,4 @@
-"""Tune's searcher, scheduler and callback: how Tune asks the engine for jobs and hands it their results."""
+"""Tune's searcher, scheduler and callback: they take jobs from the engine and return the results to it."""
 
 import json
 import math
@@ -15,18 +15,18 @@ from launch.rundir.checkpoints import remove_except
 from nas.search import Engine, Job, JobReport, Outcome
 
 COUNT_EVERY_S = 2.0
-"""Seconds between two looks at the cluster."""
+"""Seconds between two queries of the cluster."""
 
 
 class TuneTrial(Protocol):
-    """What is read of a trial of Tune's."""
+    """The attributes of Tune's trials that are read here."""
 
     trial_id: str
     status: str
 
 
 class Adapter(Searcher):  # type: ignore[misc]
-    """Tune's view of the self._engine. Tune's trial ids are its own; the engine's numbers travel in the job."""
+    """Tune's view of the engine. Tune has its own trial ids; the job carries the engine's number."""
 
     def __init__(
         self,
@@ -39,22 +39,22 @@ class Adapter(Searcher):  # type: ignore[misc]
         super().__init__(metric=None, mode=None)
         self._engine, self._nodes, self._checkpoints, self._turn = engine, nodes, checkpoints, turn
         self._count = workers
-        # With each job the nodes that there were when it began.
+        # Tune's trial id -> its job, and the nodes of the cluster when the job began.
         self.jobs: dict[str, tuple[Job, frozenset[str]]] = {}
         self._workers, self._counted = self._count(), time.monotonic()
 
     def _wanted(self) -> int:
-        """Trials at once; the cluster is looked at again every few seconds, for nodes come and go."""
+        """Trials at once. The cluster is queried again every few seconds, because nodes come and go."""
         if time.monotonic() - self._counted > COUNT_EVERY_S:
             self._workers, self._counted = self._count(), time.monotonic()
         return self._workers
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next job, None to be asked again later, or FINISHED."""
-        # While nothing runs Tune's loop stands still for up to ten minutes, and asks here once a second.
+        """The next job; None makes Tune ask again later; FINISHED ends the search."""
+        # While no trial runs, Tune's loop blocks for up to ten minutes, but calls this method once a second.
         self._turn()
-        # Tune asks for one trial more than it can start; a job decided that early would not know the results that
-        # arrive while it waits.
+        # Tune asks for one trial more than it can start. A job chosen that early would ignore the results that arrive
+        # while it waits.
         if len(self.jobs) >= self._wanted():
             return None
         job = self._engine.next()
@@ -64,7 +64,7 @@ class Adapter(Searcher):  # type: ignore[misc]
         return {"job": json.dumps(job.to_dict())}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Hands an epoch's record to the engine."""
+        """Passes an epoch's record to the engine."""
         if "payload" in result and trial_id in self.jobs:
             job, _ = self.jobs[trial_id]
             self._take(job, JobReport.from_dict(json.loads(result["payload"])))
@@ -75,7 +75,7 @@ class Adapter(Searcher):  # type: ignore[misc]
             return
         job, before = self.jobs.pop(trial_id)
         if error or not result or "payload" not in result:
-            # Which node it was on Ray does not say; that one went is enough not to blame the trial.
+            # Ray does not say on which node the job ran. If any node has gone, the trial is not blamed.
             gone = before - self._nodes()
             self._engine.finish(
                 job, Outcome("node_lost", "its node died") if gone else Outcome("lost", "its worker died")
@@ -83,7 +83,7 @@ class Adapter(Searcher):  # type: ignore[misc]
         else:
             report = JobReport.from_dict(json.loads(result["payload"]))
             self._take(job, report)
-            self._engine.finish(job, report.outcome or Outcome("lost", "its worker ended without a word"))
+            self._engine.finish(job, report.outcome or Outcome("lost", "its worker ended without a report"))
         remove_except(self._checkpoints, self._engine.live())
 
     def _take(self, job: Job, report: JobReport) -> None:
@@ -91,15 +91,15 @@ class Adapter(Searcher):  # type: ignore[misc]
             self._engine.report(job, report.record)
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
-        """Nothing: the journal is the only truth."""
+        """Does nothing: the journal holds the whole state."""
 
 
 class Scheduler(FIFOScheduler):  # type: ignore[misc]
-    """Leaves it to Tune which trial comes next.
+    """Does not choose which trial runs next.
 
-    Tune's own names the trial that waits longest. A worker that has become free is then given to that one, though
-    a worker is being started for it, and the start is called off: where trials are shorter than a start, a new
-    node would never come to work. Unnamed, the free worker takes the job that was just decided.
+    Tune's own scheduler names the trial that waits longest. Tune gives a free worker to that trial and cancels the
+    worker that it was starting for it. If trials are shorter than a start, a new node would then never get work.
+    Without a named trial, the free worker takes the newest job.
     """
 
     def choose_trial_to_run(self, tune_controller: object) -> None:
@@ -108,14 +108,14 @@ class Scheduler(FIFOScheduler):  # type: ignore[misc]
 
 
 class Ticker(Callback):  # type: ignore[misc]
-    """Tune's loop turns ten times a second at least; between two turns nothing is half written."""
+    """Called by each turn of Tune's loop, at least ten times a second. Between two turns no write is incomplete."""
 
     def __init__(self, turn: Callable[[], None], note: Callable[[Sequence[TuneTrial]], None]) -> None:
         self._turn, self._note = turn, note
         self._noted = -math.inf
 
     def on_step_end(self, iteration: int, trials: list[TuneTrial], **info: object) -> None:
-        """Takes note of the cluster every few seconds, and gives the caller its turn."""
+        """Calls `turn`, and every few seconds `note`."""
         del iteration, info
         if time.monotonic() - self._noted > COUNT_EVERY_S:
             self._note(trials)

@@ -1,4 +1,4 @@
-"""What the connected Ray cluster has: nodes, resources, an autoscaler."""
+"""The connected Ray cluster: its nodes, resources and autoscaler."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -13,14 +13,14 @@ from launch.ray.note import ClusterNote, NodeNote
 from launch.rundir.config import Resources
 
 _KIND_SHARE = 0.001
-"""What Ray itself takes of the mark that says a node's kind; it is there once a node, for any number of trials."""
+"""The share that Ray itself requests of `accelerator_type:...`; a node has 1 of it, for any number of trials."""
 
 _REPORT_WITHIN_S = 15.0
-"""Ray's autoscaler reports every five seconds; a cluster that was started just now may have none yet."""
+"""Ray's autoscaler reports every five seconds; a new cluster may have no report yet."""
 
 
 def request(resources: Resources) -> object:
-    """What a trial takes of its node, as Tune wants it said: for each of several replicas a bundle, all on one node."""
+    """A trial's resources in Tune's form. Several replicas get one bundle each, all on one node."""
 
     world_size = resources.world_size
     replica = {"CPU": resources.cpus_per_trial / world_size, "GPU": resources.gpus_per_trial / world_size}
@@ -30,19 +30,19 @@ def request(resources: Resources) -> object:
 
 
 def nodes() -> list[Node]:
-    """The nodes of the connected cluster that are alive."""
+    """The resources of the connected cluster's living nodes."""
     return [node["Resources"] for node in _alive()]
 
 
 def node_ids() -> frozenset[str]:
-    """Who they are: Ray's ids, of which none is given twice."""
+    """Ray's ids of the living nodes. Ray never uses an id twice."""
     return frozenset(node["NodeID"] for node in _alive())
 
 
 def worker_count(resources: Resources) -> int:
-    """How many trials are to run at once on the connected cluster, as it is now.
+    """How many trials should run at once on the connected cluster, as it is now.
 
-    A number that the run file gives stands, whether or not there is room: what waits is what makes an autoscaler grow.
+    A number in the run file is used even if there is no room: waiting trials make an autoscaler add nodes.
     """
     return _wanted(resources, nodes())
 
@@ -50,8 +50,8 @@ def worker_count(resources: Resources) -> int:
 def grows() -> bool:
     """Whether an autoscaler may add nodes to the connected cluster.
 
-    Ray's monitor reports on every cluster. One that has a configuration names its node types; one that can start
-    nothing makes up a type for each node that it finds, which is named after it.
+    Ray's monitor reports on every cluster. With a configuration it names the node types of that configuration. Without
+    one it can start no node, and makes up a type `node_...` for each node that it finds.
     """
     deadline = time.monotonic() + _REPORT_WITHIN_S
     while not (types := internals.node_types()) and time.monotonic() < deadline:
@@ -68,7 +68,7 @@ def _wanted(resources: Resources, nodes: Sequence[Node]) -> int:
 
 
 def look(resources: Resources, began: Mapping[int, float], waiting: int) -> ClusterNote:
-    """The connected cluster as it is now, with these jobs on it (as in the note) and so many that wait for a place."""
+    """The connected cluster as it is now. `began` is as in `ClusterNote`; `waiting` jobs have no place yet."""
     alive, free = _alive(), internals.free_resources()
     notes = []
     for node in alive:

@@ -1,4 +1,4 @@
-"""A connection to Ray: to a cluster that there is, or to a private session on this machine."""
+"""A connection to Ray: to an existing cluster, or to a private session on this machine."""
 
 import logging
 import math
@@ -14,29 +14,29 @@ from launch.rundir.config import Resources
 from search_spaces.errors import printable
 
 LOCAL = "local"
-"""The address that stands for a private Ray session on this machine."""
+"""The address of a private Ray session on this machine."""
 
 _TRUSTED = (None, LOCAL, "auto")
 
 
 def address_of(kept: str | None, given: str | None) -> str | None:
-    """The Ray cluster to work on: `given`, else the one that the run was begun on; None is this machine alone.
+    """The Ray cluster to use: `given`, else `kept`, on which the run was begun; None is only this machine.
 
     Ray exchanges pickles, so we never connect to an address that only the journal names: it may be a stranger's.
 
     Raises:
-        UserError: the journal names a cluster elsewhere, and nobody else does; or it is to be reached by Ray Client.
+        UserError: only the journal names a cluster elsewhere; or the address needs Ray Client.
     """
     if given is None and kept not in _TRUSTED:
         raise UserError(
-            f"the run was begun on the Ray cluster {printable(str(kept))}; say again where to go on: "
+            f"the run was begun on the Ray cluster {printable(str(kept))}; say again where to continue: "
             f"--address {printable(str(kept))}, or --address {LOCAL} for this machine"
         )
     address = kept if given is None else given
     if address is not None and address.startswith("ray://"):
-        # Tune moves itself to the cluster there, and would have to take the open journal along.
+        # Under Ray Client, Tune runs on the cluster and could not use the journal that is open here.
         raise UserError(
-            f"{printable(address)}: a search cannot be driven through Ray Client; start it on a machine of the "
+            f"{printable(address)}: a search cannot run through Ray Client; start it on a machine of the "
             "cluster (--address auto), or from anywhere by ray job submit"
         )
     return None if address == LOCAL else address
@@ -46,13 +46,13 @@ def address_of(kept: str | None, given: str | None) -> str | None:
 def connected(resources: Resources) -> Iterator[None]:
     """A Ray session: the cluster at `resources.address`, else a private one here that ends with the block.
 
-    A private one listens on loopback, and lets in who has a token that this user alone can read.
+    A private session listens on loopback and requires a token that only this user can read.
 
     Raises:
-        UserError: there is no folder for a private one's sockets.
+        UserError: there is no folder for the sockets of a private session.
     """
     logging.getLogger("ray").setLevel(logging.ERROR)
-    # It ends with an error that lists the jobs whose node went, which have long gone on elsewhere.
+    # At its end Tune logs an error that lists the jobs whose node died. They were continued elsewhere.
     logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
     quiet = internals.Quiet(log_to_driver=False, logging_level=logging.ERROR)
     with ExitStack() as stack:
@@ -75,7 +75,7 @@ def connected(resources: Resources) -> Iterator[None]:
 def _started(start: Callable[[], None]) -> None:
     """Starts a private Ray session, up to three times if it does not come up.
 
-    On a busy machine Ray's own agents miss the 15 seconds that its node manager grants them.
+    On a busy machine Ray's own agents exceed the 15 seconds that its node manager allows them.
     """
     for attempts_left in (2, 1, 0):
         try:

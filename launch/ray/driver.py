@@ -1,8 +1,8 @@
 """Runs an `Engine`'s jobs as Ray Tune trials.
 
-Tune schedules and keeps the workers alive; what is tried, continued and stopped is the engine's, and all that must last
-is in its journal. So Tune's own state is disposable: no snapshots, no restore, no checkpoints of its own. A resumed run
-is a fresh Tune session over the same journal.
+Tune schedules the jobs and keeps the workers alive. The engine decides what is tried, continued and stopped, and its
+journal holds the whole state. So Tune's state is disposable: no snapshots, no restore, no checkpoints of its own. A
+resumed run is a new Tune session over the same journal.
 """
 
 import signal
@@ -32,7 +32,7 @@ from trainers import Dataset, TrainerConfig
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a Tune session needs besides the engine."""
+    """Everything that a Tune session needs besides the engine."""
 
     run_dir: Path
     dataset: Dataset
@@ -41,22 +41,22 @@ class Plan:
 
 
 def run(engine: Engine, plan: Plan, on_tick: Callable[[], None]) -> None:
-    """Works the engine's jobs off until it is done.
+    """Runs the engine's jobs until the engine is done.
 
     Args:
-        engine: Says what to train next and takes the results.
+        engine: Gives the next job and takes the results.
         plan: What the workers share.
         on_tick: Called several times a second, whether or not anything happened; for the display.
 
     Raises:
         Interrupted: SIGINT or SIGTERM came. Raised between two events, never within a write.
-        Failure: the machine fails whatever it is given: a full disk, data that is gone.
+        Failure: the machine fails every job: a full disk, missing data.
     """
     resources = plan.resources
     trainable = tune.with_resources(
         tune.with_parameters(
             Worker,
-            # For several replicas the reference itself, which the worker hands on: each reads the one copy of its node.
+            # Several replicas need the reference itself: the worker passes it on, and they share their node's one copy.
             dataset=plan.dataset if resources.world_size == 1 else ray.put(plan.dataset),
             trainer=plan.trainer,
             checkpoints=str(plan.run_dir / names.CHECKPOINTS),
@@ -75,7 +75,9 @@ def run(engine: Engine, plan: Plan, on_tick: Callable[[], None]) -> None:
             if stopping.is_set():
                 raise Interrupted
             if engine.fault is not None:
-                raise Failure(f"{engine.fault}. No trial is spent; nas resume {printable(str(plan.run_dir))} goes on")
+                raise Failure(
+                    f"{engine.fault}. No trial is lost; continue with: nas resume {printable(str(plan.run_dir))}"
+                )
 
         def note(trials: Sequence[TuneTrial]) -> None:
             nonlocal began
@@ -89,7 +91,7 @@ def run(engine: Engine, plan: Plan, on_tick: Callable[[], None]) -> None:
         adapter = Adapter(
             engine, lambda: cluster.worker_count(resources), cluster.node_ids, plan.run_dir / names.CHECKPOINTS, turn
         )
-        # Not `Tuner.fit`: it pickles the searcher for a restore that the journal replaces.
+        # Not `Tuner.fit`: it pickles the searcher for a restore, which the journal replaces.
         tune.run(
             trainable,
             name="tune",

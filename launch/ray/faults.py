@@ -1,7 +1,7 @@
-"""Whose fault it is that a job failed: its network's own, or the machine's that it ran on.
+"""Decides whether a job failed because of its network or because of its machine.
 
-A network that fails would fail anywhere: its trial ends. A machine that fails (a full disk, data that is not mounted,
-no memory left) would fail any network: the job goes on elsewhere or later, and the trial is not spent.
+A network that fails would fail on any machine: its trial ends. A machine that fails (a full disk, data that is not
+mounted, no memory left) would fail any network: the job is continued elsewhere or later, and the trial is not lost.
 """
 
 import errno
@@ -15,12 +15,12 @@ from trainers import DataError, Diverged, OutOfMemory
 KINDS: Final[Mapping[type[BaseException], OutcomeKind]] = {
     Diverged: "failed",
     OutOfMemory: "out_of_memory",
-    # The files were read when the search began: they are gone, or cannot be read any more.
+    # The files were read when the search began. Now they are gone or unreadable.
     DataError: "machine",
     OSError: "machine",
     MemoryError: "machine",
 }
-"""Exception -> outcome; the first that fits. What is not here is the network's fault."""
+"""Exception -> outcome; the first match counts. Any other exception is the network's fault."""
 
 _MACHINE_SAYS = (
     "No space left on device",
@@ -30,20 +30,20 @@ _MACHINE_SAYS = (
     "unable to mmap",
     "Cannot allocate memory",
 )
-"""How it is said by what has no exception of its own."""
+"""Messages of machine faults that raise no exception class of their own."""
 
 _MACHINE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.ENOMEM, errno.ENXIO}
-"""Of an OSError that another error was raised in place of."""
+"""An OSError with one of these codes is a machine fault, even if another error was raised from it."""
 
 
 def outcome_of(error: BaseException) -> Outcome:
-    """How a job ended that raised this."""
+    """The outcome of a job that raised `error`."""
     kind = _kind(error)
     if isinstance(error, OutOfMemory) and error.peak_bytes is None:
-        kind = "machine"  # the host's memory, which its other processes use too; a device's allocator keeps count
+        kind = "machine"  # host memory, which other processes use too; for a device the allocator reports a peak
     if isinstance(error, Diverged | OutOfMemory):
         return Outcome(kind, str(error), peak_bytes=getattr(error, "peak_bytes", None))
-    # What was raised in place of a full disk says nothing of it.
+    # An error that replaced the one of a full disk does not mention the disk.
     first = next(filter(_of_machine, _causes(error)), error)
     return Outcome(kind, f"{type(first).__name__}: {first}", "".join(traceback.format_exception(error)))
 

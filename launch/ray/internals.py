@@ -1,4 +1,4 @@
-"""All that Ray has no public name for, each with the reason. As it is in Ray 2.60."""
+"""Uses of Ray's private names, each with its reason. For Ray 2.60."""
 
 import json
 import os
@@ -21,16 +21,16 @@ from ray.job_config import JobConfig
 import launch
 
 OURS = Path(launch.__file__).parents[1]
-"""The folder that our packages are imported from."""
+"""The folder from which our packages are imported."""
 
 
 SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
-"""What Tune copies from the environment into the runtime environment of every worker, which Ray's agent logs in clear
-(`ray.tune.execution.class_cache`). No worker needs them: data and runs lie in file systems."""
+"""Variables that Tune copies into every worker's runtime environment, which Ray's agent logs in clear text
+(`ray.tune.execution.class_cache`). No worker needs them: data and runs are in file systems."""
 
 
 class Quiet(TypedDict):
-    """What `ray.init` is told so that it prints nothing."""
+    """Arguments of `ray.init` that keep it from printing."""
 
     log_to_driver: bool
     logging_level: int
@@ -46,24 +46,24 @@ def start(folder: Path, token: Path, cpus: int | None, gpus: int | None, quiet: 
     """Starts a Ray on loopback and connects to it.
 
     Args:
-        folder: For its sockets and logs. Ray opens it to all users: a folder around it has to keep them out.
-        token: The file of the token without which it lets nobody in.
-        cpus: What it has; None is all of this machine's.
+        folder: For its sockets and logs. Ray opens it to all users, so its parent folder must keep them out.
+        token: The file with the token that every client needs.
+        cpus: Its CPUs; None is all CPUs of this machine.
         gpus: Likewise.
-        quiet: As `Quiet` has it.
+        quiet: See `Quiet`.
 
     Raises:
-        Exception: It did not come up.
+        Exception: Ray did not start.
     """
     with environment({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": None, "RAY_AUTH_TOKEN_PATH": str(token)}):
         reread_token()
-        # `_node_ip_address` alone is not enough: Ray replaces a loopback address by the network card's, unless it is
-        # told that it is not to form clusters, as it is by default on macOS. Its servers then listen on loopback.
+        # `_node_ip_address` alone is not enough: Ray replaces a loopback address by the network card's address, unless
+        # clusters are disabled (the default on macOS). Then its servers listen on loopback.
         before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
         try:
             with _imports_as_here() as job:
                 ray.init(
-                    "local",  # or a stale address file of another cluster would be tried first
+                    "local",  # otherwise Ray would first try a stale address file of another cluster
                     num_cpus=cpus,
                     num_gpus=gpus,
                     include_dashboard=False,
@@ -77,26 +77,26 @@ def start(folder: Path, token: Path, cpus: int | None, gpus: int | None, quiet: 
 
 
 def reread_token() -> None:
-    """Lets this process see the environment's `RAY_AUTH_...` as they are now: Ray reads them once a process."""
+    """Makes Ray read the environment's `RAY_AUTH_...` again. By default it reads them once per process."""
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
 
 
 def free_resources() -> Mapping[str, Mapping[str, float]]:
-    """Node id -> what of its resources nobody has; the public function sums over all nodes."""
+    """Node id -> its free resources; Ray's public function sums over all nodes."""
     free: Mapping[str, Mapping[str, float]] = available_resources_per_node()
     return free
 
 
 def gpu_kind() -> str | None:
-    """The kind of this machine's GPU, as a Ray node on it would say it; None without one."""
+    """The kind of this machine's GPU, by Ray's name for it; None without a GPU."""
     manager = get_accelerator_manager_for_resource("GPU")
     kind = None if manager is None else manager.get_current_node_accelerator_type()
     return None if kind is None else str(kind)
 
 
 def node_types() -> set[str]:
-    """The types of the connected cluster's nodes, as its autoscaler calls them; empty until it has reported."""
+    """The node types of the connected cluster, by the autoscaler's names; empty until its first report."""
     if is_autoscaler_v2(fetch_from_server=True):
         status = get_cluster_status(ray.get_runtime_context().gcs_address)
         seen = (*status.active_nodes, *status.idle_nodes, *status.pending_nodes)
@@ -107,19 +107,19 @@ def node_types() -> set[str]:
 
 @contextmanager
 def _imports_as_here() -> Iterator[JobConfig]:
-    """What to connect with, so that workers import what this process does.
+    """A job configuration that makes workers import the same modules as this process.
 
-    Ray puts the folder in which it is called before all others on its workers' path: a `trainers.py` of the user's
-    would hide ours. So it is called in our own, and behind that come this process's folders in their order.
+    Ray puts the current folder first on its workers' path: a user's `trainers.py` there would hide ours. So Ray is
+    called in our own folder. This process's folders follow in their order.
     """
     path = [str(Path(entry).absolute()) for entry in sys.path]
     with chdir(OURS):
-        yield JobConfig(_py_driver_sys_path=path[::-1])  # each goes before those that came earlier
+        yield JobConfig(_py_driver_sys_path=path[::-1])  # Ray puts each entry before the earlier ones
 
 
 @contextmanager
 def environment(values: Mapping[str, str | None]) -> Iterator[None]:
-    """Variables of the environment as given, inside; None: not there."""
+    """Sets environment variables inside the block; None removes one."""
     before = {name: os.environ.get(name) for name in values}
     _set(values)
     try:

@@ -1,4 +1,4 @@
-"""A note in the run's folder of what Ray gave to whom, for `nas status`. Needs no Ray."""
+"""A note in the run's folder of Ray's nodes and jobs, for `nas status`. Needs no Ray."""
 
 import os
 from contextlib import suppress
@@ -12,7 +12,7 @@ from launch.rundir.config import Resources
 
 
 class NodeNote(BaseModel):
-    """A node: what it has, what of that Ray gave to nobody, and how many trials it holds when all of it is theirs."""
+    """A node: its resources, its free resources, and how many trials fit on it without other work (`room`)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -26,10 +26,10 @@ class NodeNote(BaseModel):
 
 
 class ClusterNote(BaseModel):
-    """What Ray gave to whom, and when.
+    """Ray's nodes and jobs at a time.
 
-    ``wanted``: trials at once; ``waiting``: jobs that Ray has no place for yet; ``began``: trial -> when a worker took
-    its job, of those under way (the driver's clock, seconds since 1970).
+    ``wanted``: trials at once; ``waiting``: jobs that have no place yet; ``began``: running trial -> when a worker took
+    its job (``at`` and ``began`` are the driver's clock, seconds since 1970).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -43,7 +43,7 @@ class ClusterNote(BaseModel):
 
 
 def leave(folder: Path, note: ClusterNote) -> None:
-    """Writes the note to the run's folder, whole or not at all; a search goes on without it."""
+    """Writes the note to the run's folder atomically; a failed write is ignored."""
     temporary = folder / f".{names.CLUSTER}.{os.getpid()}"
     with suppress(OSError):
         temporary.write_text(note.model_dump_json())
@@ -51,7 +51,7 @@ def leave(folder: Path, note: ClusterNote) -> None:
 
 
 def left(folder: Path) -> ClusterNote | None:
-    """The note that a driver left last; None if there is none that can be read."""
+    """A driver's last note; None if there is no readable one."""
     try:
         return ClusterNote.model_validate_json((folder / names.CLUSTER).read_bytes())
     except (OSError, ValidationError):
@@ -59,7 +59,7 @@ def left(folder: Path) -> ClusterNote | None:
 
 
 def idle_gpus(note: ClusterNote, resources: Resources, to_come: int) -> list[str]:
-    """A sentence for each node whose GPUs nobody uses, with the reason; `to_come`: trials not launched yet."""
+    """A sentence for each node with idle GPUs, with the reason; `to_come`: trials not launched yet."""
     return [
         f"{node.host}: {node.free_gpus:g} of {node.gpus:g} GPUs are idle: {_why_idle(node, note, resources, to_come)}"
         for node in note.nodes
@@ -73,7 +73,7 @@ def _why_idle(node: NodeNote, note: ClusterNote, resources: Resources, to_come: 
         return "trials ask for none; set resources.gpus_per_trial"
     if resources.accelerator is not None and resources.accelerator not in node.kind.split(", "):
         return f"trials are kept to resources.accelerator {resources.accelerator}"
-    if node.free_gpus <= node.gpus - node.room * wanted + 1e-6:  # as many as no number of trials will ever use
+    if node.free_gpus <= node.gpus - node.room * wanted + 1e-6:  # no number of trials could use them
         if node.room < room_by_gpu(resources, {"GPU": node.gpus}):
             enough = f"its {node.cpus:g} CPUs are enough for {node.room} trials of {cpus:g}"
             return f"{enough}; lower resources.cpus_per_trial"
@@ -81,7 +81,7 @@ def _why_idle(node: NodeNote, note: ClusterNote, resources: Resources, to_come: 
     if note.waiting:
         return f"{note.waiting} jobs wait for Ray to place them; their workers may be starting"
     if note.wanted < sum(other.room for other in note.nodes):
-        return f"resources.workers is {note.wanted}; auto takes all there is"
+        return f"resources.workers is {note.wanted}; auto uses the whole cluster"
     if not to_come:
-        return "every trial is launched, and those that are left end one by one"
+        return "all trials are launched, and the last ones end one by one"
     return "the next proposals are being checked against the budget"

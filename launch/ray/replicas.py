@@ -1,7 +1,7 @@
-"""Who trains a trial: one process, or one for each of its GPUs, in step (data-parallel).
+"""Trains a trial in one process, or in one process per GPU (data-parallel).
 
-The several are Ray actors in the trial's own placement group: Tune reserves a node's GPUs for all of them or for none,
-and they end with the trial. Each takes its share of every batch; `Training` averages the gradients.
+Several processes are Ray actors in the trial's own placement group: Tune reserves a node's GPUs for all of them or for
+none, and they end with the trial. Each takes its share of every batch; `Training` averages the gradients.
 """
 
 import logging
@@ -29,17 +29,17 @@ _log = logging.getLogger(__name__)
 
 
 class Replica:
-    """Trains jobs, alone or in step with others that have the other shares.
+    """Trains jobs, alone or together with replicas that take the other shares of each batch.
 
     Args:
-        dataset: what to train on.
-        trainer: how.
-        checkpoints: a folder for each job's.
-        device: ``cpu`` or ``cuda``, of which this process sees its own alone.
-        threads: on the CPU.
-        memory_fraction: of the GPU; None is all of it.
+        dataset: the training data.
+        trainer: the training settings.
+        checkpoints: the folder that holds one folder per job.
+        device: ``cpu`` or ``cuda``; this process sees only its own GPU.
+        threads: CPU threads.
+        memory_fraction: usable part of the GPU's memory; None is all of it.
         share: this process's part of every batch.
-        meeting: a file, not there yet, by which the replicas find each other.
+        meeting: a file that does not exist yet, through which the replicas find each other.
     """
 
     def __init__(
@@ -58,10 +58,10 @@ class Replica:
         self._dataset, self._trainer, self._checkpoints = dataset, trainer, checkpoints
         self._device, self._share = torch.device(device), share
         if self._device.type == "cuda" and memory_fraction is not None:
-            # A fraction of a GPU schedules, but isolates nothing: without this, one trial can starve its neighbour.
+            # Ray schedules fractions of a GPU but does not isolate them: one trial could take another's memory.
             torch.cuda.set_per_process_memory_fraction(memory_fraction)
         if meeting is not None:
-            # All are on one node: nothing is opened to the network.
+            # All replicas are on one node, so loopback is enough.
             os.environ |= {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
             backend = "nccl" if self._device.type == "cuda" else "gloo"
             distributed.init_process_group(
@@ -71,10 +71,10 @@ class Replica:
     def open(self, job: Job) -> list[EpochRecord]:
         """Builds a job's network and continues from its newest checkpoint.
 
-        The checkpoint may be ahead of the journal, when the driver died between an epoch's end and its record.
+        The checkpoint may be ahead of the journal if the driver died between an epoch's end and its record.
 
         Returns:
-            The records of the epochs in between, which are not trained again.
+            The records of the epochs that the journal lacks. They are not trained again.
         """
         self._folder = self._checkpoints / str(job.number)
         self._training: Training | None = Training(
@@ -91,15 +91,15 @@ class Replica:
                 self._training.restore(checkpoint)
             except FileNotFoundError:
                 pass  # another rank found it damaged
-            except CheckpointError as error:  # damaged, or of other settings: an older one, or the start, will do
-                _log.warning("trial %d goes on from an older checkpoint, or from the start: %s", job.number, error)
+            except CheckpointError as error:  # damaged or of other settings: try an older one, else start anew
+                _log.warning("trial %d continues from an older checkpoint, or from the start: %s", job.number, error)
                 checkpoint.unlink(missing_ok=True)
             else:
                 return [_record(result) for result in self._training.history if result.epoch > job.start_epoch]
         return []
 
     def epoch(self) -> EpochRecord:
-        """Trains for an epoch and writes a checkpoint; the epoch's record."""
+        """Trains for one epoch and writes a checkpoint; returns the epoch's record."""
         assert self._training is not None
         result = self._training.run_epoch()
         if self._share.rank == 0:
@@ -108,18 +108,19 @@ class Replica:
         return _record(result)
 
     def close(self) -> None:
-        """Lets go of the network."""
+        """Frees the network."""
         self._training = None
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
 
 class ReplicaGroup:
-    """As many replicas as the trial has GPUs, as one: `Replica`'s methods, done by all of them.
+    """One replica per GPU of the trial. Each method calls the same method of all replicas.
 
     Args:
-        world_size: how many.
-        given: what each is made with, `share` and `meeting` aside; of Ray references it takes the values.
+        world_size: the number of replicas.
+        given: arguments of `Replica` except `share` and `meeting`; Ray references are replaced by their values.
+        named: keyword arguments of `Replica`.
     """
 
     def __init__(self, world_size: int, *given: object, **named: object) -> None:
@@ -143,7 +144,7 @@ class ReplicaGroup:
             self._all("close")
 
     def end(self) -> None:
-        """Ends the processes; the next job starts others."""
+        """Ends the processes; the next job starts new ones."""
         while self._actors:
             ray.kill(self._actors.pop())
         if self._meeting is not None:
@@ -155,7 +156,7 @@ class ReplicaGroup:
         for rank in range(self._world_size):
             if group is None:
                 actor = ray.remote(Replica).options(num_cpus=0)
-            else:  # Tune takes an empty head out of the bundles: there is one a rank
+            else:  # Tune removes the empty head bundle: one bundle per rank is left
                 bundle = group.bundle_specs[rank]
                 actor = ray.remote(Replica).options(
                     num_cpus=bundle["CPU"],
@@ -168,7 +169,7 @@ class ReplicaGroup:
     def _all(self, method: str, *given: object) -> object:
         waiting = results = [getattr(actor, method).remote(*given) for actor in self._actors]
         try:
-            while waiting:  # one that fails leaves the others waiting for it
+            while waiting:  # if one fails, the others would wait for it
                 done, waiting = ray.wait(waiting)
                 ray.get(done)
         except RayTaskError as error:
@@ -181,6 +182,6 @@ class ReplicaGroup:
 
 
 def _record(result: EpochResult) -> EpochRecord:
-    """What the journal keeps of a result, and who trained it."""
+    """The journal's record of a result, with the process and the host that trained it."""
     metrics = {**result.val, **{f"train_{name}": value for name, value in result.train.items()}}
     return EpochRecord(result.epoch, metrics, result.lr, result.seconds, os.getpid(), socket.gethostname(), time.time())

@@ -1,8 +1,8 @@
 """The Ray Tune trainable: a long-lived worker that takes one job after another.
 
-A process start costs seconds, a job change milliseconds: Tune keeps the actor (`reuse_actors`) and hands it the next
-job through `reset_config`. One `step` is one epoch. What an epoch gave, and how the job ended, goes back as one JSON
-text, so that Tune's flattening of nested results has nothing to do.
+A process start costs seconds, a job change milliseconds. So Tune keeps the actor (`reuse_actors`) and passes it the
+next job through `reset_config`. One `step` is one epoch. An epoch's record and the job's outcome are returned as one
+JSON text, which Tune does not flatten.
 """
 
 import json
@@ -31,14 +31,14 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray ships no annotations 
         world_size: int = 1,
         **settings: Any,
     ) -> None:
-        """Takes what all jobs share.
+        """Takes the arguments that all jobs share.
 
         Args:
             config: the first job.
-            dataset: whose arrays are read from Ray's object store without a copy; for several replicas its reference.
-            trainer: how to train.
-            checkpoints: a folder for all jobs'.
-            world_size: processes that each train on a share of every batch, with a GPU each.
+            dataset: the data, or for several replicas a reference to it; Ray's object store is read without a copy.
+            trainer: the training settings.
+            checkpoints: the folder for the checkpoints of all jobs.
+            world_size: number of processes, each with a GPU and a share of every batch.
             settings: `Replica`'s device, threads, memory_fraction.
         """
         assert dataset is not None
@@ -50,19 +50,19 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray ships no annotations 
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Makes ready for another job; the model is built by the first step, where its failure can be told."""
+        """Prepares for another job. The first step builds the model, so that a failure can be reported."""
         self._job = Job.from_dict(json.loads(new_config["job"]))
         self._replay: list[EpochRecord] | None = None
         self._replica.close()
         return True
 
     def step(self) -> dict[str, Any]:
-        """One epoch, or one epoch's record that a checkpoint knows and the journal does not."""
+        """Trains one epoch, or returns the record of an epoch that a checkpoint has and the journal lacks."""
         try:
             record = self._next_record()
         except RayActorError:
-            raise  # a rank's process is gone, and with it this trial's worker: it is lost, and launched again
-        except Exception as error:  # whatever a network or a data set does, the run goes on without it
+            raise  # a rank's process is gone: this worker is lost, and the job is started again
+        except Exception as error:  # no failure of a network or a data set may end the run
             return _told(JobReport(outcome=outcome_of(error)))
         done = record.epoch >= self._job.stop_epoch
         return _told(JobReport(record, Outcome("reached") if done else None))
@@ -73,12 +73,12 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray ships no annotations 
         return self._replay.pop(0) if self._replay else self._replica.epoch()
 
     def cleanup(self) -> None:
-        """Lets go of the network, and of other processes."""
+        """Frees the network and ends the replicas' processes."""
         self._replica.close()
         if isinstance(self._replica, ReplicaGroup):
             self._replica.end()
 
 
 def _told(report: JobReport) -> dict[str, Any]:
-    """A report as Tune carries it: one JSON text."""
+    """A report as one JSON text for Tune."""
     return {"payload": json.dumps(report.to_dict()), "done": report.outcome is not None}

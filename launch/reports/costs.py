@@ -1,4 +1,4 @@
-"""What the commands about costs show: `nas cost`, `nas calibrate`, `nas proxies`."""
+"""The output of the cost commands: `nas cost`, `nas calibrate`, `nas proxies`."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -29,19 +29,19 @@ _PROXY_IMAGES = 64
 def describe(
     architecture: Architecture, model: CostModel, *, measure: bool, memory: float | None = None
 ) -> dict[str, Any]:
-    """All that is known of an architecture's costs, JSON-able.
+    """An architecture's costs, JSON-able.
 
     Args:
-        architecture: what to describe.
-        model: under which conditions.
-        measure: run the network, for times and for the true peaks; else only what needs no running is told.
+        architecture: the network.
+        model: the cost model, with its conditions.
+        measure: run the network to measure times and true peaks; else only estimates that need no run are given.
         memory: bytes of a device; adds the largest batches that fit.
 
     Returns:
-        ``costs`` by measure, ``memory`` (what each peak is made of), ``blocks`` (what stands there, and its share of
-        activations and, if measured, of time), ``largest_batch``.
+        ``costs`` by measure, ``memory`` (the parts of each peak), ``blocks`` (placements, and shares of activations
+        and, if measured, of time), ``largest_batch``.
     """
-    profiles = {mode: model.memory(architecture, mode) for mode in _MODES}  # first: what cannot run fails here, at once
+    profiles = {mode: model.memory(architecture, mode) for mode in _MODES}  # a network that cannot run fails here
     costs: dict[str, CostEstimate] = {}
     for name in MEASURES:
         if measure and not is_counted(name):
@@ -124,13 +124,13 @@ def _part(value: int | str) -> str:
 
 
 def calibration_path(device: str) -> Path:
-    """``calibration/cpu.yaml``; for a GPU its own name, since a cluster may have several kinds."""
+    """``calibration/cpu.yaml``; for a GPU its name, because a cluster may have several kinds."""
     name = "cpu" if device == "cpu" else fingerprint(device)["device"]
     return Path("calibration") / ("-".join("".join(c if c.isalnum() else " " for c in name.lower()).split()) + ".yaml")
 
 
 def run_calibration(space: SearchSpace, conditions: Conditions, console: Console) -> Calibration:
-    """`nas.costs.calibrate`, with its progress shown."""
+    """`nas.costs.calibrate` with a progress bar."""
     columns = (TextColumn("timing networks"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("")
@@ -140,7 +140,7 @@ def run_calibration(space: SearchSpace, conditions: Conditions, console: Console
 
 
 def calibration_rows(calibration: Calibration) -> list[dict[str, Any]]:
-    """A row a measure: what the plain skeleton takes, and how far predictions of unseen networks may be off."""
+    """One row per measure: the plain skeleton's time, and the errors of predictions for held-out networks."""
     rows = []
     for measure, table in calibration.tables.items():
         off = [abs(ratio - 1) for ratio in table.ratios]
@@ -160,15 +160,15 @@ def calibration_rows(calibration: Calibration) -> list[dict[str, Any]]:
 def proxy_rows(
     architectures: Sequence[Architecture], dataset: Dataset, accuracies: Sequence[float] | None = None
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, float]]]:
-    """Zero-cost proxies of architectures on a batch of the data, and what they agree with.
+    """Zero-cost proxies of architectures on a batch of the data, and their rank correlations.
 
     Args:
         architectures: at least two.
-        dataset: a batch of 64 of its training images is looked at.
-        accuracies: of the architectures, where they are known.
+        dataset: a batch of 64 of its training images is used.
+        accuracies: of the architectures, if known.
 
     Returns:
-        A row an architecture; and proxy -> Spearman's rank correlation with ``params``, ``macs`` and, where known,
+        One row per architecture; and proxy -> Spearman's rank correlation with ``params``, ``macs`` and, if known,
         ``accuracy``.
     """
     batches = Batches(dataset, _PROXY_IMAGES, torch.device("cpu"), torch.contiguous_format)
@@ -188,7 +188,7 @@ def proxy_rows(
 
 
 def sampled(space: SearchSpace, networks: int) -> list[Architecture]:
-    """The hand placements and random architectures of a space, each once; fewer where the space holds fewer."""
+    """The baselines and random architectures of a space, each once; fewer if the space has fewer."""
     rng = random.Random(0)
     found = {architecture.fingerprint: architecture for architecture in space.hand_placements().values()}
     for _ in range(20 * networks):

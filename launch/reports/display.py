@@ -1,4 +1,4 @@
-"""What a person watches while a search runs: a live panel on a terminal, a line an event elsewhere."""
+"""The progress of a search: a live panel on a terminal, single lines elsewhere."""
 
 import time
 from collections.abc import Callable
@@ -18,9 +18,9 @@ _LINE_EVERY_S = 10.0
 
 
 class Display:
-    """Shows `Summary` after `Summary`. A context manager.
+    """Shows the search's `Summary` repeatedly. A context manager.
 
-    On a terminal a panel is drawn in place four times a second; into a file or a pipe goes one line every ten seconds.
+    On a terminal a panel is redrawn four times a second; a file or a pipe gets one line every ten seconds.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Display:
             self._live.__exit__(exc_type, exc, traceback)
 
     def tick(self) -> None:
-        """Draws, if it is time; the summary is asked for then alone."""
+        """Draws if it is time. Only then is the summary computed."""
         now = time.monotonic()
         if now - self._shown < (_REFRESH_S if self._live else _LINE_EVERY_S):
             return
@@ -58,7 +58,7 @@ class Display:
             self._console.print(line(summary, self._left(summary), note), soft_wrap=True)
 
     def _left(self, summary: Summary) -> float | None:
-        """Seconds to go, by the share of trials that are decided; None while nothing can be said."""
+        """Estimated seconds left, from the share of decided trials; None with too few of them."""
         decided, elapsed = ended(summary) - self._already, time.monotonic() - self._started
         to_come = summary.target + summary.finalists - ended(summary)
         return None if decided < 3 else max(0.0, elapsed / decided * to_come)
@@ -75,7 +75,7 @@ class Display:
 
 
 def ended(summary: Summary) -> int:
-    """Trials that need no worker for now: ended, or waiting at a rung for what the others give."""
+    """Trials that need no worker now: ended, or waiting at a rung for the results of others."""
     return summary.complete + summary.stopped + summary.failed + summary.waiting + summary.finalists_complete
 
 

@@ -1,4 +1,4 @@
-"""What a report says, computed once from a run and its trials; text, HTML, plots and JSON are made of it."""
+"""The facts of a report, computed once from a run and its trials; text, HTML, plots and JSON are made from them."""
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
@@ -14,10 +14,10 @@ from search_spaces.sites import Slot
 
 @dataclass(frozen=True)
 class Facts:
-    """One run, summed up.
+    """The summary of one run.
 
-    ``front``: its members, cheapest first. ``rows``: the front and the baselines, a row each .
-    ``finalists``: a row each. ``spent``: where proposals and epochs went. ``failures``: a row a reason.
+    ``front``: its members, cheapest first. ``rows``: the front and the baselines, one row each.
+    ``finalists``: one row each. ``spent``: numbers of proposals and epochs. ``failures``: one row per reason.
     """
 
     run: Run
@@ -30,7 +30,7 @@ class Facts:
 
 
 def facts_of(run: Run, trials: Sequence[TrialRecord]) -> Facts:
-    """Sums a run up."""
+    """Summarizes a run."""
     front = front_of(trials, run.objectives)
     return Facts(
         run,
@@ -44,10 +44,7 @@ def facts_of(run: Run, trials: Sequence[TrialRecord]) -> Facts:
 
 
 def _rows(run: Run, trials: Sequence[TrialRecord], front: Sequence[TrialRecord]) -> list[dict[str, Any]]:
-    """The front and the hand placements, a row each: figures as numbers in base units, and who beats whom.
-
-    ``beaten_by`` of a hand placement: the searched members of the front that are nowhere worse and somewhere better.
-    """
+    """The front and the baselines, one row each; figures are numbers in base units."""
     members = {trial.number for trial in front}
     beside = [t for t in trials if t.origin.is_baseline and t.number not in members]
     found = []
@@ -64,7 +61,7 @@ def _rows(run: Run, trials: Sequence[TrialRecord], front: Sequence[TrialRecord])
         for measure in run.measures:
             row[measure] = _value(trial.costs.get(measure))
             row[f"{measure}_measured"] = _value(run.measured.get(trial.number, {}).get(measure))
-        # A hand placement that was over budget was never launched, and is known all the same.
+        # A baseline over the budget was never launched, but the space knows its architecture.
         architecture = by_hand[trial.origin.name] if trial.plan is None else trial.architecture
         row["placements"] = {
             f"{block}.{slot}": choice.option
@@ -77,9 +74,9 @@ def _rows(run: Run, trials: Sequence[TrialRecord], front: Sequence[TrialRecord])
 
 
 def _finalist_rows(run: Run, trials: Sequence[TrialRecord]) -> list[dict[str, Any]]:
-    """The finalists, most accurate first, a row each; accuracies and probabilities are shares.
+    """The finalists, most accurate first, one row each; accuracies and probabilities are shares.
 
-    ``groups``: letters; finalists that share one cannot be told apart in accuracy, and each with an ``a`` may be best.
+    ``groups``: letters. Finalists that share a letter cannot be told apart in accuracy; each with an ``a`` may be best.
     """
     return [
         {
@@ -99,14 +96,14 @@ def _finalist_rows(run: Run, trials: Sequence[TrialRecord]) -> list[dict[str, An
 
 
 def _spent(run: Run, trials: Sequence[TrialRecord]) -> dict[str, Any]:
-    """Where proposals and epochs went: `nas.analysis.Account`, the share of training that was saved, `early_ranks`."""
+    """Numbers of proposals and epochs: `nas.analysis.Account`, the saved share of training, `early_ranks`."""
     found = account(trials, run.config.trainer.epochs)
     saved = 1 - found.epochs / found.full_epochs if found.full_epochs else 0.0
     return {**asdict(found), "rejected": dict(found.rejected), "saved": saved, "early_ranks": early_ranks(trials)}
 
 
 def placed(architecture: Architecture) -> str:
-    """What stands where, in few words: ``se everywhere, aa in layer2 layer3.0``; ``plain`` where nothing does."""
+    """The placements in short: ``se everywhere, aa in layer2 layer3.0``; ``plain`` if there are none."""
     where: dict[tuple[str, Slot], set[str]] = {}
     for block, slots in architecture.placements.items():
         for slot, choice in slots.items():
@@ -118,7 +115,7 @@ def placed(architecture: Architecture) -> str:
 
 
 def _places(architecture: Architecture, slot: Slot, found: Set[str]) -> str:
-    """Blocks by name, a stage of them by its own name, all that have the slot as ``everywhere``."""
+    """Names of blocks; a whole stage by its own name; ``everywhere`` for all blocks with the slot."""
     stages: dict[str, list[str]] = {}
     for block in architecture.blocks:
         if slot in block.sites:
@@ -132,7 +129,7 @@ def _places(architecture: Architecture, slot: Slot, found: Set[str]) -> str:
 
 
 def origin_of(trial: TrialRecord) -> str:
-    """Who proposed it, as people read it."""
+    """The origin of a trial as text."""
     return f"{trial.origin.name} (baseline)" if trial.origin.is_baseline else "searched"
 
 
@@ -141,5 +138,5 @@ def _value(figure: Figure | None) -> float | None:
 
 
 def group_letter(group: int) -> str:
-    """``a`` for the group of the best."""
+    """The letter of a group; ``a`` is the group of the best."""
     return chr(ord("a") + group)

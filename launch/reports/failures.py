@@ -11,7 +11,7 @@ _SHOWN = 5
 
 
 def failures(trials: Sequence[TrialRecord]) -> list[dict[str, Any]]:
-    """Trials that failed, or were rejected for another reason than a limit: a row a reason, the most frequent first.
+    """Trials that failed or were rejected for a reason other than a limit: one row per reason, the most frequent first.
 
     Keys: ``status`` (``failed``, ``rejected``), ``reason`` (one line), ``count``, ``trials`` (their numbers).
     """
@@ -27,7 +27,7 @@ def failures(trials: Sequence[TrialRecord]) -> list[dict[str, Any]]:
 
 
 def failure_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What `failures` found, a line a reason, five at most: ``5 failed (trials 0 to 4): DataError: ...``."""
+    """The rows of `failures` as text, at most five reasons: ``5 failed (trials 0 to 4): DataError: ...``."""
     lines = [f"{row['count']} {row['status']} ({_numbers(row['trials'])}): {row['reason']}" for row in rows[:_SHOWN]]
     others = rows[_SHOWN:]
     more = [f"{sum(row['count'] for row in others)} more, for {len(others)} other reasons"] if others else []

@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs no other."""
+"""The report as one self-contained HTML file."""
 
 import base64
 import html

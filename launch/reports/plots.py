@@ -17,7 +17,7 @@ FRONT, HAND, LIMIT = "#0b6e4f", "#d1495b", "#edae49"
 
 @dataclass(frozen=True)
 class Point:
-    """A trial in the picture: cost on x, the objective that goes up on y, and its name if it is a hand placement."""
+    """A trial in the picture: its cost (x), its accuracy (y), and its name if it is a baseline."""
 
     x: float
     y: float
@@ -28,7 +28,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Repeated:
-    """A finalist in the picture: what its seeds gave, their mean, its interval, and a note beside it."""
+    """A finalist in the picture: the values of its seeds, their mean, its interval, and a note beside it."""
 
     name: str
     values: Sequence[float]
@@ -41,9 +41,9 @@ class Repeated:
 def front(
     points: Sequence[Point], *, x_label: str, y_label: str, limit: float | None = None, title: str = ""
 ) -> Figure:
-    """Every trial, the Pareto front as a staircase, hand placements by name, the budget as a line.
+    """Every trial, the Pareto front as a staircase, the baselines by name, the budget as a line.
 
-    Heights are those of the trials that were trained in full; of the others whoever ended below lies at the edge.
+    The trials that were trained in full set the y range; trials that were stopped below it are drawn at its edge.
     """
     figure = Figure(figsize=(7.2, 4.6), dpi=120, layout="constrained")
     axes = figure.add_subplot()
@@ -66,7 +66,7 @@ def front(
         axes.scatter([p.x for p in members], [p.y for p in members], s=40, c=FRONT, label="Pareto front", zorder=3)
     by_hand = [p for p in points if p.hand and p.complete]
     axes.scatter([p.x for p in by_hand], [p.y for p in by_hand], s=60, marker="D", facecolors="none", edgecolors=HAND,
-                 linewidths=1.4, label="placed by hand", zorder=4)  # fmt: skip
+                 linewidths=1.4, label="baseline", zorder=4)  # fmt: skip
     if limit is not None:
         axes.axvline(limit, c=LIMIT, lw=1.4, ls="--", label="budget")
     axes.set(xlabel=x_label, ylabel=y_label)
@@ -78,7 +78,7 @@ def front(
 
 
 def finalists(rows: Sequence[Repeated], *, label: str) -> Figure:
-    """A line a finalist, the first on top: every seed as a tick, the mean as a dot within its interval."""
+    """One line per finalist, the first on top: every seed as a tick, the mean as a dot within its interval."""
     figure = Figure(figsize=(7.2, 1.1 + 0.36 * len(rows)), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     _bare(axes)
@@ -110,11 +110,11 @@ def progress(hypervolume: Sequence[float], front_size: Sequence[int]) -> Figure:
 
 
 def effects(table: Mapping[str, Mapping[str, float]], *, unit: str) -> Figure:
-    """Where which attention pays: mean gain over the empty choice, a row per option and a column per place.
+    """Where which attention pays: mean gain over the empty choice, one row per option and one column per place.
 
     Args:
         table: option -> place -> gain; a pair that was never tried is absent.
-        unit: What the gain is counted in.
+        unit: The unit of the gain.
     """
     options = list(table)
     places = list(dict.fromkeys(place for row in table.values() for place in row))
@@ -163,9 +163,9 @@ def _bare(axes: Axes) -> None:
 
 
 def _label(axes: Axes, points: Sequence[Point]) -> None:
-    """Names to the right of their points, or to the left where the picture ends; pushed up where two would overlap.
+    """Writes names to the right of their points, near the right edge to the left, and moves overlapping names up.
 
-    Called last: the axes' limits are final.
+    Must be called last, when the axes' limits are final.
     """
     taken: list[tuple[float, float]] = []
     axes.autoscale_view()

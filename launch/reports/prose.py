@@ -13,19 +13,19 @@ from nas.export import export
 from nas.search import ACCURACY, TrialRecord
 from search_spaces.errors import printable
 
-FRONT_TITLE = "The front, and what was placed by hand"
+FRONT_TITLE = "The front and the baselines"
 FINALISTS_TITLE = "Finalists, trained again with other seeds"
 
 LABELS: Mapping[str, str] = {name: f"{row.label}, {UNITS[row.unit].axis[1]}" for name, row in MEASURES.items()}
 _REPETITIONS_ALONE = (
-    "Means are of the repetitions alone: the value in the search is the highest of many, and so too high on average."
+    "Means are over the repetitions alone: the value in the search is the highest of many, and so too high on average."
 )
 _SEARCH_COUNTED = (
-    "With one repetition each, the value in the search counts too, though it is the highest of many and so too high on "
-    "average: `search.finalist_seeds` of 2 or more leave it out."
+    "With one repetition each, the mean includes the value in the search, which is the highest of many and so too high "
+    "on average: set `search.finalist_seeds` to 2 or more to leave it out."
 )
 _HOW_TO_READ = (
-    "Finalists that share a letter cannot be told apart in accuracy; any with an `a` may be the best. "
+    "Finalists that share a letter cannot be told apart in accuracy; each with an `a` may be the best. "
     "On the front: the probability that none of the other finalists is both as accurate and as cheap."
 )
 ONE_SEED = (
@@ -41,7 +41,7 @@ TITLES: Mapping[str, str] = {
 
 
 def markdown(facts: Facts, plots: Iterable[str]) -> str:
-    """The report as text. `plots`: their names; each is a PNG file beside it."""
+    """The report as Markdown. `plots`: names of PNG files in the same folder."""
     run = facts.run
     limits = [f"{measure} at most {measure_amount(limit, measure)}" for measure, limit in run.limits.items()]
     lines = [
@@ -71,7 +71,7 @@ def markdown(facts: Facts, plots: Iterable[str]) -> str:
 
 
 def verdict(facts: Facts) -> str:
-    """In a few sentences, whether the search beat the hand placements, and what of it other seeds bear out."""
+    """A few sentences: whether the search beat the baselines, and whether other seeds confirm it."""
     complete = searched(facts.trials)
     by_hand = [t for t in complete if t.origin.is_baseline]
     found = [t for t in complete if not t.origin.is_baseline]
@@ -86,14 +86,14 @@ def verdict(facts: Facts) -> str:
     standing = "level with" if abs(gain) < 0.05 else f"{abs(gain):.1f} points {'above' if gain > 0 else 'below'}"
     compared = (
         f"On one seed each, the most accurate placement of the search (trial {best_found.number}, "
-        f"{100 * _top1(best_found):.1f} %) is {standing} the best by hand ({name}, {100 * _top1(best_hand):.1f} %)."
+        f"{100 * _top1(best_found):.1f} %) is {standing} the best baseline ({name}, {100 * _top1(best_hand):.1f} %)."
     )
-    front = f"Of the {len(members)} members of the front the search found {share}; the others are by hand."
+    front = f"The front has {len(members)} members: the search found {share}; the others are baselines."
     return " ".join(filter(None, [compared, front, _borne_out(facts)]))
 
 
 def _borne_out(facts: Facts) -> str:
-    """What the finalists' repetitions say of who is most accurate; empty if there are none."""
+    """A sentence on the most accurate finalist over its repetitions; empty without finalists."""
     again = facts.finalists
     if not again:
         return ""
@@ -109,13 +109,13 @@ def _borne_out(facts: Facts) -> str:
 
 
 def spent_text(facts: Facts) -> str:
-    """As `spent`, in sentences."""
+    """`Facts.spent` in sentences."""
     row = facts.spent
     over, stages = row["rejected"], ""
     if over:
         stages = " (" + ", ".join(f"{count} by {stage}" for stage, count in over.items()) + ")"
     agreed = " and ".join(f"{value:.2f} at epoch {epoch}" for epoch, value in row["early_ranks"].items())
-    early = f" Rank correlation with the end, of those trained in full: {agreed}." if agreed else ""
+    early = f" Rank correlation with the final accuracy, over trials trained in full: {agreed}." if agreed else ""
     again = f" Repetitions of finalists took {row['finalist_epochs']} more." if row["finalist_epochs"] else ""
     return (
         f"{row['proposals']} architectures proposed: {row['launched']} trained ({row['complete']} in full, "
@@ -126,7 +126,7 @@ def spent_text(facts: Facts) -> str:
 
 
 def finalist_cells(row: Mapping[str, Any]) -> dict[str, str]:
-    """A finalist's row as people read it."""
+    """A finalist's row as text."""
     return {
         "trial": str(row["trial"]),
         "from": row["origin"],
@@ -140,14 +140,14 @@ def finalist_cells(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def reading(facts: Facts) -> str:
-    """How the finalists' table is to be read."""
+    """How to read the finalists' table."""
     repeated = [t.origin for t in facts.trials if t.origin.is_finalist and t.status == "complete"]
     counted = _SEARCH_COUNTED if len(repeated) == len(set(repeated)) else _REPETITIONS_ALONE
     return f"{counted} {_HOW_TO_READ}"
 
 
 def probability(value: float) -> str:
-    """A share in percent; No simulation shows that anything is certain."""
+    """A share in percent, never 0 % or 100 %: a simulation proves no certainty."""
     return "> 99 %" if value > 0.99 else "< 1 %" if value < 0.01 else f"{100 * value:.0f} %"
 
 

@@ -1,6 +1,6 @@
-"""The report of a run, drawn from its journal into `RUN/report/`; and the same on a terminal.
+"""The report of a run, written from its journal into `RUN/report/` or printed on a terminal.
 
-report.html, report.md   what was found, for reading; the HTML holds its pictures
+report.html, report.md   the results as text; the HTML contains the pictures
 *.png                    the pictures
 front.json               the front with its figures, for programs
 front-<trial>.yaml       every member of the front, ready for `nas train`
@@ -36,7 +36,7 @@ from search_spaces.errors import printable
 
 
 def write(facts: Facts) -> Path:
-    """Writes the report; returns its HTML file. Raises an OSError that names what could not be written."""
+    """Writes the report; returns its HTML file. Raises an OSError that names the file that could not be written."""
     folder = facts.run.folder / names.REPORT
     with naming(folder):
         return _write(facts, folder)
@@ -103,7 +103,7 @@ def figures(facts: Facts) -> dict[str, Figure]:
         made["progress"] = plots.progress([p.hypervolume for p in series], [p.front for p in series])
     table = as_table(effects(facts.trials, facts.run.config.trainer.epochs))
     if table:
-        made["effects"] = plots.effects(table, unit="points of top-1 against leaving it empty")
+        made["effects"] = plots.effects(table, unit="points of top-1 over the empty choice")
     return made
 
 
@@ -114,7 +114,7 @@ def _scaled(value: float, measure: str) -> float:
 def print_report(console: Console, facts: Facts, shown: Path, *, json: bool, written: bool = True) -> None:
     """Prints the front, the finalists and the verdict, as tables or as JSON.
 
-    `shown`: the run's folder as the user named it. `written`: whether the report's files lie there.
+    `shown`: the run's folder as the user named it. `written`: whether the report's files were written.
     """
     run = facts.run
     if json:

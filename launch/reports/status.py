@@ -1,7 +1,7 @@
-"""Where a run stands, from its folder alone: on any machine that sees it, without Ray, under way or not.
+"""The state of a run, from its folder alone: on any machine that sees the folder, without Ray.
 
-The journal says what was trained, by which worker on which node, and when it was told; what follows from that is worked
-out here. Times are the clocks of the machines that wrote them.
+The journal records each epoch with its worker, its node and its time; everything else is computed from that. Each time
+comes from the clock of the machine that wrote it.
 """
 
 import itertools
@@ -26,26 +26,25 @@ from nas.search import EpochRecord, TrialRecord
 from search_spaces.errors import printable
 
 _PACE_OVER = 64
-"""Epochs, the latest, that the pace is taken over."""
+"""The pace is computed over this number of latest epochs."""
 _REJECTED_IN_A_ROW = 24
 _SILENT_AFTER = 3.0
-"""Times its own epoch, after which a worker that says nothing is worth a warning."""
+"""Warn about a worker that is silent for this many times the duration of its epoch."""
 _SILENT_AT_LEAST_S = 60.0
 _FIRST_EPOCH_S = 600.0
-"""After which a worker that told no epoch is worth a warning while nobody knows how long one takes."""
+"""Warn about a worker without an epoch after this time, while the duration of an epoch is unknown."""
 _NOTE_HOLDS_S = 60.0
-"""A driver's note of the cluster is written anew every few seconds; an older one tells of another time."""
+"""A driver writes its note of the cluster every few seconds; an older note is out of date."""
 
 
 def status(run: Run, trials: Sequence[TrialRecord], now: float | None = None) -> dict[str, Any]:
-    """JSON-able.
+    """The state of a run, JSON-able.
 
     Keys: ``state`` (``running``, ``stopped``, ``done``), ``driver`` (process and host, None if none holds the run),
     ``heard_s`` (seconds since the last epoch or None), ``trials`` (counts), ``rejected`` (by stage), ``epochs``,
-    ``failures`` (a row a reason),
-    ``pace`` (epochs a minute, all workers together), ``left_s`` (estimate or None), ``cluster`` (what Ray gave to whom
-    a few seconds ago, or None), ``nodes``, ``training`` (a row a trial under way), ``waiting`` (a row a rung),
-    ``warnings``.
+    ``failures`` (one row per reason), ``pace`` (epochs per minute of all workers), ``left_s`` (estimate or None),
+    ``cluster`` (Ray's nodes and jobs a few seconds ago, or None), ``nodes``, ``training`` (one row per running trial),
+    ``waiting`` (one row per rung), ``warnings``.
     """
     now = time.time() if now is None else now
     driver = _driver(run.folder)
@@ -109,7 +108,7 @@ def show(console: Console, found: Mapping[str, Any]) -> None:
     """Prints what `status` found."""
     trials, driver = found["trials"], found["driver"]
     at_work = (
-        f"process {driver['pid']} on {driver['host']}" if driver else "nobody is at work on it; nas resume goes on"
+        f"process {driver['pid']} on {driver['host']}" if driver else "none is running; nas resume continues the run"
     )
     heard = "-" if found["heard_s"] is None else f"{duration(found['heard_s'])} ago"
     rejected = ", ".join(f"{count} {stage}" for stage, count in sorted(found["rejected"].items())) or "0"
@@ -147,7 +146,7 @@ def show(console: Console, found: Mapping[str, Any]) -> None:
 
 
 def _driver(folder: Path) -> dict[str, Any] | None:
-    """Who says that they hold the run. One of this machine that is dead does not; of another, only silence tells."""
+    """The process that holds the run, by its own note; None if it ran on this machine and is dead."""
     try:
         holder = json.loads((folder / names.DRIVER).read_text())
         pid, host = int(holder["pid"]), printable(str(holder["host"]))
@@ -159,12 +158,12 @@ def _driver(folder: Path) -> dict[str, Any] | None:
         except (ProcessLookupError, OverflowError):
             return None
         except PermissionError:
-            pass  # it is there, and another user's
+            pass  # it is alive, but another user's
     return {"pid": pid, "host": host}
 
 
 def _pace(told: Sequence[tuple[float, EpochRecord]]) -> float | None:
-    """Epochs a second, all workers together, over the last stretch without a pause (a driver that was not there)."""
+    """Epochs per second of all workers, since the last pause (a time without a driver)."""
     if len(told) < 3:
         return None
     pause = 10 * max(statistics.median(record.seconds for _, record in told), 1.0)
@@ -176,7 +175,7 @@ def _pace(told: Sequence[tuple[float, EpochRecord]]) -> float | None:
 
 
 def _epochs_left(searched: Sequence[TrialRecord], under_way: Sequence[TrialRecord], to_come: int, epochs: int) -> float:
-    """Epochs still to be trained: those under way to their next stop, those to come as long as the others were."""
+    """Epochs still to train: running trials to their next stop, future trials as long as the mean ended trial."""
     ended = [len(trial.epochs) for trial in searched if trial.ended and not trial.origin.is_baseline]
     mean = statistics.fmean(ended) if ended else float(epochs)
     return sum(trial.stop_epoch - trial.last_epoch for trial in under_way) + to_come * mean
@@ -185,7 +184,7 @@ def _epochs_left(searched: Sequence[TrialRecord], under_way: Sequence[TrialRecor
 def _training(
     trial: TrialRecord, told: Sequence[tuple[float, EpochRecord]], now: float, *, driving: bool
 ) -> dict[str, Any]:
-    """A trial under way; its worker is known once it told an epoch of it and of nothing else since."""
+    """A running trial. Its worker is known if the worker's latest epoch belongs to this trial."""
     last = trial.epochs.get(trial.last_epoch)
     newest = {(record.node, record.worker): record for _, record in told}
     here = last is not None and last.ended is not None and newest.get((last.node, last.worker)) == last
@@ -202,7 +201,7 @@ def _training(
 
 
 def _nodes(told: Sequence[tuple[float, EpochRecord]], training: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What the latest epochs say of each node: workers, epochs, and the share of time in which a worker trained."""
+    """Each node's workers, epochs and share of busy time, from the latest epochs."""
     by_node: dict[str, list[tuple[float, EpochRecord]]] = {}
     for pair in told:
         by_node.setdefault(pair[1].node or "?", []).append(pair)
@@ -224,7 +223,7 @@ def _nodes(told: Sequence[tuple[float, EpochRecord]], training: Sequence[Mapping
 
 
 def _rungs(searched: Sequence[TrialRecord], waiting: Sequence[TrialRecord], eta: int) -> list[dict[str, Any]]:
-    """Who waits where, and for what."""
+    """The trials that wait at each rung."""
     rungs: dict[int, list[int]] = {}
     for trial in waiting:
         rungs.setdefault(trial.stop_epoch, []).append(trial.number)
@@ -240,7 +239,7 @@ def _rungs(searched: Sequence[TrialRecord], waiting: Sequence[TrialRecord], eta:
 
 
 def _binding(limits: Mapping[str, float], trials: Sequence[TrialRecord]) -> list[str]:
-    """What the budget is short of, where dozens of proposals in a row were over it."""
+    """A warning with the nearest miss, if dozens of proposals in a row were over the budget."""
     row = list(itertools.takewhile(lambda trial: trial.plan is None, reversed(trials)))
     over = [
         {name: excess for name, excess in trial.budget.violations.items() if excess > 0 and name in limits}
@@ -272,7 +271,7 @@ def _warnings(found: Mapping[str, Any], to_come: int) -> list[str]:
         why = (
             "the next proposals are being checked against the budget"
             if to_come
-            else "every trial is launched, and those that are left end one by one"
+            else "all trials are launched, and the last ones end one by one"
         )
         warnings.append(f"{idle} of {workers} workers have nothing to train: {why}")
     return warnings
@@ -281,13 +280,13 @@ def _warnings(found: Mapping[str, Any], to_come: int) -> list[str]:
 def _never_heard(
     note: ClusterNote, training: Sequence[Mapping[str, Any]], told: Sequence[tuple[float, EpochRecord]], now: float
 ) -> list[str]:
-    """A sentence for each trial whose worker has told no epoch of it for far longer than an epoch takes others."""
+    """A sentence for each trial without an epoch for far longer than an epoch of other trials takes."""
     usual = statistics.median(record.seconds for _, record in told) if told else None
     patience = _FIRST_EPOCH_S if usual is None else max(_SILENT_AFTER * usual, _SILENT_AT_LEAST_S)
     others = "" if usual is None else f", and others' epochs take about {duration(usual)}"
     silent = {row["trial"]: now - note.began.get(row["trial"], now) for row in training if row["epoch_s"] is None}
     return [
-        f"trial {trial} has been at work for {duration(since)} and told no epoch{others}: its worker may hang"
+        f"trial {trial} has been running for {duration(since)} and reported no epoch{others}: its worker may hang"
         for trial, since in silent.items()
         if since > patience
     ]
@@ -314,7 +313,7 @@ def _ago(seconds: float | None) -> str | None:
 
 
 def _cells(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row for people: lists in words, seconds rounded, nothing that a terminal would obey."""
+    """A row as text, without control characters: lists joined by commas, columns with readable titles."""
     cells: dict[str, Any] = {}
     for name, value in row.items():
         title = {"heard_s": "last heard", "epoch_s": "an epoch, s"}.get(name, name)

@@ -20,10 +20,10 @@ def print_table(
     columns: Sequence[str] | None = None,
     title: str | None = None,
 ) -> None:
-    """A row a mapping; numbers to the right. `columns` picks and orders, by default those of the first row."""
+    """One row per mapping, numbers aligned right. `columns`: names and order; default: the keys of the first row."""
     names = list(columns or (rows[0] if rows else ()))
     if title:
-        console.print(title, soft_wrap=True)  # a table's own title is folded to the table's width
+        console.print(title, soft_wrap=True)  # rich would fold a table's own title to the table's width
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in names:
         numeric = any(isinstance(row.get(name), int | float) for row in rows)
@@ -34,12 +34,12 @@ def print_table(
 
 
 def print_json(data: object) -> None:
-    """Data on standard output, nothing else there."""
+    """Prints data as JSON on standard output."""
     sys.stdout.write(json_text(data))
 
 
 def json_text(data: object) -> str:
-    """Data as a JSON file holds it: a figure that is not finite is null, for JSON has no word for it."""
+    """Data as JSON text. Figures that are not finite become null, because JSON cannot express them."""
     return json.dumps(_finite(data), indent=2, allow_nan=False) + "\n"
 
 
@@ -55,7 +55,7 @@ def _finite(data: object) -> object:
 
 
 def text(value: object) -> str:
-    """A cell."""
+    """The text of a cell."""
     match value:
         case None:
             return ""
@@ -85,7 +85,7 @@ def amount(value: float, unit: str) -> str:
 
 
 def choice(option: str, params: Mapping[str, Value], shown: Sequence[str] | None = None) -> str:
-    """An option as a person would say it: `aa(kappa=0.2, heads=4)`."""
+    """An option as text: `aa(kappa=0.2, heads=4)`."""
     inside = ", ".join(f"{k}={text(v)}" for k, v in params.items() if shown is None or k in shown)
     return f"{option}({inside})" if inside else option
 

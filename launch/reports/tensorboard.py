@@ -1,9 +1,9 @@
-"""TensorBoard files of a run, drawn from its journal and from nothing else.
+"""TensorBoard files of a run, written from its journal alone.
 
     RUN/tensorboard/search       hypervolume and front size over finished trials, the front as a picture, exported YAML
     RUN/tensorboard/trial-0007   a trial's curves, and its line in the HPARAMS tab
 
-The folder is a drawing: it is thrown away and drawn anew when a driver starts, so it never disagrees with the journal.
+A driver deletes the folder at its start and writes it anew, so it always agrees with the journal.
 """
 
 import shutil
@@ -29,7 +29,7 @@ _STATUS = {"complete": api_pb2.STATUS_SUCCESS, "stopped": api_pb2.STATUS_SUCCESS
 
 
 class Board:
-    """Writes what is new of a run's trials each time it is shown them."""
+    """Writes what is new in a run's trials at each call."""
 
     def __init__(self, folder: Path, space: SearchSpace, measures: Sequence[str]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
@@ -37,20 +37,20 @@ class Board:
         self._measures = tuple(measures)
         self._parameters = {name: parameter.choices for name, parameter in space.parameters.items()}
         self._written: dict[int, int] = {}
-        """Trial under way -> the last epoch that is drawn."""
+        """Running trial -> the last epoch that is written."""
         self.closed: set[int] = set()
-        """Trials that are drawn to their end."""
+        """Trials that are written to their end."""
         self._progress = 0
         self._search = EventFile(folder / "search")
         self._search.add([(self._experiment(), 0)])
 
     def draw(self, trials: Iterable[TrialRecord], series: Sequence[FrontGrowth], most: int | None = None) -> None:
-        """Adds what is new: epochs to the curves, ended trials to the HPARAMS tab, the search's own progress.
+        """Adds what is new: epochs to the curves, ended trials to the HPARAMS tab, the progress of the search.
 
         Args:
-            trials: Those of the run; of thousands a few are new, and `closed` ones may be left out.
-            series: The search after each finished trial, from the first.
-            most: Trials to add to; the others have their turn in another call.
+            trials: The run's trials; `closed` ones may be left out.
+            series: The front after each finished trial, from the first.
+            most: The most trials to write in this call; later calls write the others.
         """
         added = 0
         for trial in trials:
@@ -67,7 +67,7 @@ class Board:
         self._progress = max(self._progress, len(series))
 
     def _trial(self, trial: TrialRecord) -> bool:
-        """Whether there was something to add."""
+        """Writes a trial; returns whether it had anything new."""
         written, last = self._written.get(trial.number, 0), trial.last_epoch
         ended = trial.status in _ENDED
         if not last or not (ended or (trial.status == "active" and last > written)):
@@ -95,12 +95,12 @@ class Board:
         self._search.add([(summary.image(tag, pixels(figure), dataformats="HWC"), step)])  # type: ignore[no-untyped-call]
 
     def text(self, tag: str, yaml: str, step: int = 0) -> None:
-        """A file's text under TEXT, as it is."""
+        """A file's text under TEXT, unchanged."""
         text = "\n".join(f"    {line}" for line in yaml.splitlines())
         self._search.add([(summary.text(tag, text), step)])  # type: ignore[no-untyped-call]
 
     def _experiment(self) -> Summary:
-        """All columns of the HPARAMS tab: written once, for no single trial has every conditional parameter."""
+        """All columns of the HPARAMS tab. Written once, because no single trial has every conditional parameter."""
         columns = [_column("origin", ()), *(_column(name, choices) for name, choices in self._parameters.items())]
         metrics = [
             api_pb2.MetricInfo(name=api_pb2.MetricName(tag=f"final/{name}"), display_name=name)
@@ -121,9 +121,9 @@ class Board:
 
 
 class EventFile:
-    """A folder's one file for TensorBoard, which is open only while something is added to it.
+    """The one TensorBoard file of a folder. It is open only during a write.
 
-    A `SummaryWriter` keeps a thread and an open file: thousands of trials that wait at a rung have room for neither.
+    A `SummaryWriter` keeps a thread and an open file, too many for thousands of trials that wait at a rung.
     """
 
     def __init__(self, folder: Path) -> None:

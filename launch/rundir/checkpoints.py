@@ -1,4 +1,4 @@
-"""Where a trial's checkpoints lie: `RUN/checkpoints/<trial>/epoch-<N>.pt`. Every file is complete or absent."""
+"""A trial's checkpoints: `RUN/checkpoints/<trial>/epoch-<N>.pt`. Every file is complete or absent."""
 
 import re
 import shutil
@@ -9,7 +9,7 @@ _TRIAL = re.compile(r"[0-9]+")
 
 
 def path_of(folder: Path, epoch: int) -> Path:
-    """The file of that epoch; the folder is made if need be."""
+    """The file of that epoch; creates the folder if it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"epoch-{epoch:04d}.pt"
 
@@ -20,13 +20,13 @@ def newest_first(folder: Path, at_most: int) -> list[Path]:
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Leaves the newest `keep` files."""
+    """Removes all but the newest `keep` files."""
     for _, path in sorted(_files(folder))[:-keep]:
         path.unlink(missing_ok=True)
 
 
 def remove_except(root: Path, live: set[int]) -> None:
-    """Removes the checkpoints of every trial that is not in `live`: it can no longer be continued."""
+    """Removes the checkpoints of every trial that is not in `live`: such a trial is never continued."""
     if root.is_dir():
         for folder in root.iterdir():
             if _TRIAL.fullmatch(folder.name) and int(folder.name) not in live:

@@ -1,4 +1,4 @@
-"""The run file: what is searched, on what data, for what, within what, by what means."""
+"""The run file: search space, data, objectives, budget and resources."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,19 +19,19 @@ _RUNS = Path(__file__).parents[1] / "runs"
 
 
 class Resources(BaseModel):
-    """What a trial gets, and where."""
+    """The resources of a trial, and the cluster."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     workers: Literal["auto"] | int = Field(
-        default="auto", description="trials at once; auto: as many as fit the cluster"
+        default="auto", description="trials at once; auto: as many as fit on the cluster"
     )
     cpus_per_trial: float = Field(default=1, gt=0, le=4096, description="CPU cores; also the trial's threads")
     gpus_per_trial: float = Field(
         default=0,
         ge=0,
         le=1024,
-        description="0.5: two trials on a GPU, each with half its memory; 2: each trial on two GPUs of a node",
+        description="0.5: two trials share a GPU, each with half its memory; 2: each trial uses two GPUs of a node",
     )
     accelerator: str | None = Field(
         default=None, description="the kind of GPU to train on, as Ray names it (H100); left out: any"
@@ -45,7 +45,7 @@ class Resources(BaseModel):
         gpus = self.gpus_per_trial
         if gpus > 1 and gpus != int(gpus):
             raise ValueError(
-                f"gpus_per_trial is {gpus:g}: a trial has a share of one GPU, or GPUs to itself: 1, 2, ..."
+                f"gpus_per_trial is {gpus:g}: a trial has a fraction of one GPU (below 1), or whole GPUs: 1, 2, ..."
             )
         if self.accelerator is not None and not gpus:
             raise ValueError(
@@ -55,12 +55,12 @@ class Resources(BaseModel):
 
     @property
     def world_size(self) -> int:
-        """Processes that train a trial, each with a share of every batch: one for each of its GPUs, at least one."""
+        """Processes that train a trial, each with a share of every batch: one per GPU, at least one."""
         return max(1, int(self.gpus_per_trial))
 
     @property
     def threads(self) -> int:
-        """Of each of these processes."""
+        """CPU threads of each of these processes."""
         return max(1, int(self.cpus_per_trial / self.world_size))
 
 
@@ -70,18 +70,21 @@ class RunConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     space: str = Field(default="shapes", description="a preset's name, or the path of a search-space file")
-    recipe: str | None = Field(default=None, description="a recipe's name or path: what data and trainer leave out")
+    recipe: str | None = Field(default=None, description="a recipe's name or path; fills in data and trainer")
     data: DataConfig = Field(default_factory=DataConfig)
     trainer: TrainerConfig = Field(default_factory=TrainerConfig)
     objectives: tuple[str, ...] = Field(
-        default=("top1", "latency_ms"), min_length=1, max_length=4, description="top1 goes up, every other one down"
+        default=("top1", "latency_ms"),
+        min_length=1,
+        max_length=4,
+        description="top1 is maximized, the others minimized",
     )
     budget: dict[str, float | str] = Field(
         default_factory=dict,
         description="limits: absolute with a unit (8 GiB, 12 ms) or relative to the plain skeleton (1.25x)",
     )
     calibration: str | None = Field(
-        default=None, description="a file that nas calibrate made: times are predicted, only the undecided are measured"
+        default=None, description="a file from nas calibrate: times are predicted, and measured only near a limit"
     )
     search: SearchConfig = Field(default_factory=SearchConfig)
     resources: Resources = Field(default_factory=Resources)
@@ -98,7 +101,7 @@ class RunConfig(BaseModel):
     def _shares(self) -> "RunConfig":
         size, gpus = self.trainer.batch_size, self.resources.world_size
         if size < gpus:
-            wrong = f"is {size} and resources.gpus_per_trial {gpus}: every GPU needs an image of each batch"
+            wrong = f"is {size} and resources.gpus_per_trial is {gpus}: every GPU needs an image of each batch"
             raise WrongInside([(("trainer", "batch_size"), wrong)])
         return self
 
@@ -114,7 +117,7 @@ class RunConfig(BaseModel):
         if wrong:
             raise ValueError(unknown("objective", wrong[0], OBJECTIVES))
         if len(set(objectives)) != len(objectives):
-            raise ValueError("each objective may stand once")
+            raise ValueError("an objective is given twice; name each once")
         return objectives
 
     @field_validator("budget")
@@ -137,14 +140,14 @@ def run_names() -> tuple[str, ...]:
 
 
 def load_run(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
-    """A run file, or the one that ships under that name, with `key.path=value` set over it.
+    """A run file, or the shipped one with that name, with the overrides `key.path=value`.
 
-    What the file's `recipe` says of `data` and `trainer` stands beneath what the file itself says. A relative path
-    (`space`, `recipe`, `calibration`, `data.root`) is looked for beside the file that says it, then from here; one of
-    the command line from here alone.
+    The file's own `data` and `trainer` keys override those of its `recipe`. A relative path (`space`, `recipe`,
+    `calibration`, `data.root`) is looked up beside the file that gives it, then in the current folder; a path from the
+    command line only in the current folder.
 
     Raises:
-        FileError: with all problems of the file, its recipe and the overrides.
+        FileError: names all problems of the file, its recipe and the overrides.
     """
     name = str(path)
     shipped = _RUNS / f"{name}.yaml"
@@ -164,13 +167,13 @@ def load_run(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def with_root(config: DataConfig, document: Document) -> DataConfig:
-    """The `data` of a document, its root looked for beside the file that says it."""
+    """The `data` of a document; its root is looked up beside the file that gives it."""
     root = beside(document, ("data", "root"), Path.is_dir)
     return config if root is None else config.model_copy(update={"root": root})
 
 
 def beside(document: Document, key: KeyPath, is_there: Callable[[Path], bool]) -> str | None:
-    """The path that a document has there: beside the file that says it if it is there, else as it is written."""
+    """The path at `key`: beside the file that gives it if it exists there, else as it is written."""
     written = document.get(key)
     if not isinstance(written, str):
         return None

@@ -3,25 +3,25 @@
 from nas.search.names import DRIVER_NAME, JOURNAL_NAME, LOCK_NAME
 
 JOURNAL = JOURNAL_NAME
-"""The only truth: every trial, append-only."""
+"""The whole state of the run: every trial, append-only."""
 LOCK = LOCK_NAME
-"""Held by the driver that is at work."""
+"""The lock that the running driver holds."""
 DRIVER = DRIVER_NAME
-"""Which process on which host that is."""
+"""The process and the host of that driver."""
 COSTS = "costs.jsonl"
-"""Costs that were measured or simulated, so that they are not again."""
+"""Cache of measured and simulated costs."""
 CALIBRATION = "calibration.yaml"
-"""The calibration that the run was begun with, bettered by what the run measured."""
+"""The run's calibration, improved by the run's measurements."""
 CLUSTER = "cluster.json"
-"""What Ray gave to whom, a few seconds ago."""
+"""Ray's nodes and jobs, a few seconds ago."""
 CHECKPOINTS = "checkpoints"
-"""`<trial>/epoch-<N>.pt` of every trial that can go on."""
+"""`<trial>/epoch-<N>.pt` of every trial that can be continued."""
 REPORT = "report"
-"""The report, redrawn at will."""
+"""The report; it can be written again at any time."""
 TENSORBOARD = "tensorboard"
-"""TensorBoard's files, redrawn at will."""
+"""TensorBoard's files; they can be written again at any time."""
 TUNE = "ray"
-"""What Ray Tune writes; never read again."""
+"""Ray Tune's files; never read again."""
 
 WRITTEN = (
     JOURNAL,
@@ -36,4 +36,4 @@ WRITTEN = (
     TENSORBOARD,
     TUNE,
 )
-"""All that a run writes: what is removed when another takes its place, and nothing else."""
+"""Everything that a run writes. `--overwrite` removes exactly these."""

@@ -21,17 +21,17 @@ from search_spaces.errors import printable
 
 VERSION = metadata.version("attention-nas")
 MEASURED = "measured:"
-"""Prefix of the study's attributes that hold what was measured of the front after the search, one a trial."""
+"""Prefix of the study's attributes with the figures measured after the search, one attribute per trial."""
 LIMITS = "limits"
 """The study's attribute that holds the budget's limits in base units."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a run's journal says it is.
+    """A run, as described in its journal.
 
-    ``limits`` are the budget in base units (bytes, ms), ``reference`` the corner of the hypervolume; both are empty
-    until a driver has begun. ``measured``: trial -> measure -> figure, as measured after the search.
+    ``limits`` are the budget in base units (bytes, ms), ``reference`` is the reference point of the hypervolume; both
+    are empty until a driver has started. ``measured``: trial -> measure -> figure measured after the search.
     """
 
     folder: Path
@@ -53,18 +53,18 @@ class Run:
 
 
 def open_run(folder: Path) -> tuple[Run, list[TrialRecord]]:
-    """A run and its trials for reading, whether or not it is under way.
+    """Reads a run and its trials, also while the search runs.
 
-    The configuration and the space are those it was begun with; files that changed since do not matter. Data is never
-    downloaded for a run that is opened: its journal may be a stranger's.
+    The configuration and the space are those with which the run was begun; later changes of the files do not matter.
+    An opened run never downloads data: its journal may be a stranger's.
 
     Raises:
-        JournalError: there is no run, its journal is damaged or says what no driver wrote, another version began it, or
-            a file of it leads out of the folder.
+        JournalError: there is no run, its journal is damaged or was not written by a driver, another version began it,
+            or one of its links leads out of the folder.
         SpaceError: its journal holds a space that cannot be used.
     """
     check_place(folder)
-    if not (folder / names.JOURNAL).is_file():  # said first: a folder that is no run may hold whatever it likes
+    if not (folder / names.JOURNAL).is_file():  # checked first: a folder that is no run may hold any files
         raise JournalError(f"{printable(str(folder))} holds no run: {names.JOURNAL} is not there")
     check_files(folder)
     study = read_run(folder.resolve())
@@ -98,7 +98,7 @@ def open_run(folder: Path) -> tuple[Run, list[TrialRecord]]:
 
 
 class _Settings(BaseModel):
-    """What `begin` kept. Before 0.2 there was no version."""
+    """The settings that `begin` stored. There was no version before 0.2."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
@@ -115,10 +115,10 @@ _LIMITS = TypeAdapter(
 
 
 def _config(study: StudyRecord, settings: _Settings) -> RunConfig:
-    """The run's configuration, so that nothing is downloaded.
+    """The run's configuration, with downloads switched off.
 
     Raises:
-        JournalError: it is none of this version; which other one began the run, if the journal says so.
+        JournalError: this version cannot read it; names the version that began the run, if the journal has it.
     """
     try:
         config = RunConfig.model_validate_json(json.dumps(settings.config))
@@ -147,7 +147,7 @@ def _measured(study: StudyRecord) -> dict[int, dict[str, Figure]]:
 
 
 def _checked(study: StudyRecord, place: str, model: Any, value: object) -> Any:  # noqa: ANN401  # what the model makes
-    """The value as its model has it; a JournalError that names the field."""
+    """The validated value. Raises a JournalError that names the wrong field."""
     validate = model.validate_python if isinstance(model, TypeAdapter) else model.model_validate
     try:
         return validate(value)

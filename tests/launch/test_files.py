@@ -23,8 +23,8 @@ def told(work: Callable[[], None]) -> str:
     return "no error"
 
 
-STANDS = "a file stands where a folder is needed"
-CIRCLE = "its links lead round in a circle"
+STANDS = "is a file, but a folder is needed"
+CIRCLE = "its links form a loop"
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_what_can_be_written_passes_and_nothing_is_made(path: str, folder: Path)
 
 
 @pytest.mark.usefixtures("folder")
-@pytest.mark.parametrize(("flag", "remedy"), [(0, "you have no right to it"), (os.ST_RDONLY, "that is read-only")])
+@pytest.mark.parametrize(("flag", "remedy"), [(0, "permission denied"), (os.ST_RDONLY, "read-only file system")])
 def test_rights_and_disks_that_are_read_only(flag: int, remedy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     class Stat:
         f_flag = flag
@@ -163,7 +163,7 @@ def test_a_search_that_the_disk_ends_says_how_to_go_on(
     printed = capsys.readouterr().err
     assert printed.splitlines() == [
         f"nas: {run.folder}: the disk is full: make room there, or choose another place. "
-        f"What is finished is kept; nas resume {run.folder} goes on"
+        f"Finished work is kept; continue with: nas resume {run.folder}"
     ]
 
 

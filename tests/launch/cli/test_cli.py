@@ -66,7 +66,7 @@ ERRORS: list[tuple[str, str]] = [
         "unit.yaml:2: budget.latency_ms: '3 GiB' has the unit 'GiB', which does not fit; use us, ms, s",
     ),
     ("search zero.yaml", "zero.yaml:1: budget.params: '0x' must be above 0"),
-    ("search same.yaml", "same.yaml:1: objectives: each objective may stand once"),
+    ("search same.yaml", "same.yaml:1: objectives: an objective is given twice; name each once"),
     ("search recipe.yaml", "shaps: unknown recipe 'shaps' (did you mean 'shapes'?)"),
     ("search space.yaml", "space.yaml: space: nosuch: unknown preset or zoo name 'nosuch'"),
     ("search size.yaml", "space shapes does not fit the data shapes: skeleton.image_size is 32, the data has 16"),
@@ -295,7 +295,7 @@ def test_export_of_what_is_not_there(
 def test_report_prints_a_table_or_json(make_run: Callable[..., Run], capsys: pytest.CaptureFixture[str]) -> None:
     run = make_run()
     assert cli.run(["report", str(run.folder)]) == cli.SUCCESS
-    assert "by hand" in capsys.readouterr().out
+    assert "best baseline" in capsys.readouterr().out
     assert cli.run(["report", str(run.folder), "--json"]) == cli.SUCCESS
     told = json.loads(capsys.readouterr().out)
     assert told["objectives"] == ["top1", "macs"]

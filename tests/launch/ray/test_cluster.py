@@ -134,7 +134,7 @@ def node(**changes: object) -> NodeNote:
         ({"gpus_per_trial": 1, "cpus_per_trial": 16}, {"free_gpus": 4.0, "room": 4}, 5, "enough for 4 trials of 16"),
         ({"gpus_per_trial": 0.4}, {"free_gpus": 1.6, "room": 16}, 5, "trials of 0.4 GPUs do not fill it"),
         ({"gpus_per_trial": 1, "workers": 6}, {"free_gpus": 2.0}, 5, "resources.workers is 6"),
-        ({"gpus_per_trial": 1}, {"free_gpus": 2.0}, 0, "every trial is launched"),
+        ({"gpus_per_trial": 1}, {"free_gpus": 2.0}, 0, "all trials are launched"),
         ({"gpus_per_trial": 1}, {"free_gpus": 2.0}, 5, "are being checked against the budget"),
     ],
 )

@@ -146,7 +146,7 @@ def test_a_worker_the_driver_and_rays_head_die_in_turn_and_ctrl_c_comes(
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 130, out
-    assert "Go on with: nas resume run" in out
+    assert "Continue with: nas resume run" in out
     assert "Traceback" not in out
     finish(folder)
     check(trials)
@@ -208,7 +208,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(folder: Path, check: Check) 
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 130, out
-    assert "Go on with: nas resume run" in out
+    assert "Continue with: nas resume run" in out
     assert "Traceback" not in out
     finish(folder)
     check(TRIALS)

@@ -27,7 +27,7 @@ def test_the_report_holds_front_hand_placements_and_pictures(make_run: Callable[
     front = json.loads((page.parent / "front.json").read_text())
     assert [row["trial"] for row in front] == [trial.number for trial in front_of(trials, run.objectives)]
     hands = {row["origin"] for row in facts_of(run, trials).rows} - {"searched"}
-    assert hands == {f"{name} (by hand)" for name in ("plain", "se", "cbam", "aa", "aw")}
+    assert hands == {f"{name} (baseline)" for name in ("plain", "se", "cbam", "aa", "aw")}
 
 
 def test_an_export_is_the_architecture_with_its_figures_above(make_run: Callable[..., Run]) -> None:

@@ -106,9 +106,13 @@ def test_a_worker_that_fell_silent_and_one_without_work_are_told(run: Run) -> No
     ("others", "since", "warned"),
     [
         ((), 500, None),
-        ((), 700, "trial 4 has been at work for 11 min 40 s and told no epoch: its worker may hang"),
+        ((), 700, "trial 4 has been running for 11 min 40 s and reported no epoch: its worker may hang"),
         ((record(1, NOW - 5),), 50, None),
-        ((record(1, NOW - 5),), 90, "1 min 30 s and told no epoch, and others' epochs take about 10 s: its worker may"),
+        (
+            (record(1, NOW - 5),),
+            90,
+            "1 min 30 s and reported no epoch, and others' epochs take about 10 s: its worker may",
+        ),
     ],
 )
 def test_a_worker_that_hangs_in_its_first_epoch_is_told(
@@ -116,7 +120,7 @@ def test_a_worker_that_hangs_in_its_first_epoch_is_told(
 ) -> None:
     leave(run.folder, ClusterNote(at=NOW, wanted=2, running=2, waiting=0, nodes=(), began={4: NOW - since}))
     warnings = status(run, [trial(0, "active", 4, *others), trial(4, "active", 2)], now=NOW)["warnings"]
-    told = [line for line in warnings if "told no epoch" in line]
+    told = [line for line in warnings if "reported no epoch" in line]
     assert len(told) == (warned is not None)
     assert all(str(warned) in line for line in told)
 
@@ -169,7 +173,7 @@ def test_it_is_printed_for_people(
     assert cli.run(["status", str(run.folder)]) == cli.SUCCESS
     printed = capsys.readouterr().out
     assert "stopped" in printed
-    assert "nas resume goes on" in printed
+    assert "nas resume continues the run" in printed
 
 
 def test_it_needs_no_ray(make_run: Callable[..., Run], tmp_path: Path) -> None:

@@ -98,7 +98,9 @@ def test_a_drawing_that_fails_is_said_once_and_the_search_goes_on(
         drawing.draw(read_study(run.folder))
         drawing.finish(facts_of(run, trials))
     assert isinstance(said.file, io.StringIO)
-    assert said.file.getvalue().count("is no longer drawn: [Errno 28] No space left on device; the search goes on") == 1
+    assert (
+        said.file.getvalue().count("is no longer drawn: [Errno 28] No space left on device; the search continues") == 1
+    )
 
 
 def test_a_drawing_under_way_is_the_drawing_at_the_end(make_run: Callable[..., Run]) -> None:
