@@ -91,7 +91,7 @@ def choice(option: str, params: Mapping[str, Value], shown: Sequence[str] | None
 
 
 def near_miss(over: Mapping[str, tuple[float, float]]) -> str:
-    """Which limits the nearest proposal breaks, by how much, and what would let it pass."""
+    """The limits that the nearest proposal exceeds, by how much, and the limits that would admit it."""
     return ", ".join(
         f"{name} {value / limit - 1:.1%} over its limit of {_amount(limit, name)}: {_amount(value, name)} would do"
         for name, (limit, value) in over.items()

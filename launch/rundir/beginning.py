@@ -1,4 +1,4 @@
-"""A run's folder and journal: made, and what an earlier run left there removed."""
+"""Creates a run's folder and journal, and removes the files of an earlier run."""
 
 import shutil
 from pathlib import Path
@@ -18,14 +18,14 @@ def begin(folder: Path, config: RunConfig, space: SearchSpace, *, overwrite: boo
     """Creates the run's folder and journal.
 
     Args:
-        folder: Where to; made if need be.
-        config: What to search, on what, by what means. Paths in it are kept absolute.
-        space: What it searches.
-        overwrite: Remove what a run that the folder holds has written; files of others stay.
+        folder: The run's folder; created if it is missing.
+        config: The run's configuration. Its paths are stored as absolute paths.
+        space: The search space.
+        overwrite: Remove the files of a run in the folder; other files stay.
 
     Raises:
-        JournalError: the folder holds a run already and `overwrite` is not set, a driver is at work on it, or it cannot
-            be written; or its journal is not one of this program.
+        JournalError: the folder already holds a run and `overwrite` is not set, a driver is running on it, it cannot be
+            written, or its journal is not one of this program.
     """
     run = Run(folder.resolve(), _with_absolute_paths(config), space)
     check_files(folder)
@@ -39,10 +39,10 @@ def begin(folder: Path, config: RunConfig, space: SearchSpace, *, overwrite: boo
 
 
 def _remove(folder: Path) -> None:
-    """Removes what a run has written, and the folder if nothing else is left in it.
+    """Removes the files that a run has written.
 
     Raises:
-        RunLockedError: a driver is at work on it.
+        RunLockedError: a driver is running on it.
         JournalError: the journal in the folder is not one of this program, or something cannot be removed.
     """
     journal = folder / names.JOURNAL
@@ -53,7 +53,7 @@ def _remove(folder: Path) -> None:
             f"{printable(str(journal))} is not a journal of this program, so --overwrite removes nothing: move it "
             "away, or choose another folder"
         )
-    with locked(folder):  # a run that is under way is not thrown away
+    with locked(folder):  # never remove a running run
         for name in names.WRITTEN:
             path = folder / name
             if name == names.LOCK or not (path.exists() or path.is_symlink()):
@@ -68,12 +68,12 @@ def _remove(folder: Path) -> None:
 
 
 def foreign(folder: Path) -> list[str]:
-    """Names of what lies in a run's folder and no run writes, in alphabetical order."""
+    """Names of the entries of a run's folder that no run writes, in alphabetical order."""
     return sorted(entry.name for entry in folder.iterdir() if entry.name not in names.WRITTEN)
 
 
 def _with_absolute_paths(config: RunConfig) -> RunConfig:
-    """A run can be resumed from any folder."""
+    """The configuration with absolute paths, so that the run can be resumed from any folder."""
     data = config.data.model_copy(update={"root": str(Path(config.data.root).absolute())})
     calibration = None if config.calibration is None else str(Path(config.calibration).absolute())
     return config.model_copy(update={"data": data, "calibration": calibration})
