@@ -39,7 +39,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 FILES = [
-    ("folder", "folder: is a folder, and a file is needed"),
+    ("folder", "folder: is a folder, but a file is needed"),
     ("file/out.yaml", f"file: {STANDS}"),
     ("file/a/b/out.yaml", f"file: {STANDS}"),
     ("loop", f"loop: {CIRCLE}"),

@@ -258,9 +258,9 @@ SBATCH = (
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: slurm(load_run("shapes", ["resources.gpus_per_trial=1"]), ON_CPUS), "no trial would ever start"),
+        (lambda: slurm(load_run("shapes", ["resources.gpus_per_trial=1"]), ON_CPUS), "no trial could start"),
         (lambda: slurm(CPU, ON_CPUS, Slurm(partition="gpu\n#SBATCH --uid=0")), "--partition"),
-        (lambda: slurm(CPU, ON_CPUS, Slurm(account="-x")), "no - first"),
+        (lambda: slurm(CPU, ON_CPUS, Slurm(account="-x")), "may not begin with -"),
         (lambda: rayjob(CPU, Target("shapes", "r", 0, 0)), "give at least one node"),
         (lambda: slurm(CPU, Target("shapes", "s3://bucket/run", 1, 0)), "--run s3://bucket/run is in an object store"),
         (lambda: ray_up(CPU, ON_CPUS, Cloud("ibm")), "there is no 'ibm'; choose one of aws, gcp, azure, local"),

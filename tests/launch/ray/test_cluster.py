@@ -111,7 +111,7 @@ def test_one_that_fits_on_one_node_is_not_refused() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"gpus_per_trial": 1.5}, "gpus_per_trial is 1.5: a trial has a share of one GPU, or GPUs to itself"),
+        ({"gpus_per_trial": 1.5}, "gpus_per_trial is 1.5: a trial has a fraction of one GPU (below 1), or whole GPUs"),
         ({"accelerator": "H100"}, "accelerator is H100 and gpus_per_trial is 0"),
     ],
 )

@@ -35,7 +35,7 @@ def test_where_a_run_goes_on(kept: str | None, given: str | None, address: str |
 
 
 def test_ray_client_is_refused() -> None:
-    with pytest.raises(UserError, match="cannot be driven through Ray Client; start it on a machine of the cluster"):
+    with pytest.raises(UserError, match="cannot run through Ray Client; start it on a machine of the cluster"):
         address_of(None, "ray://a:10001")
 
 

@@ -59,7 +59,7 @@ def test_a_long_tmpdir_is_passed_over(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_where_no_folder_is_short_enough_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(private, "_LONGEST", 3)
-    with pytest.raises(UserError, match="set RAY_TMPDIR to one") as raised, private_folder():
+    with pytest.raises(UserError, match="set RAY_TMPDIR to such a folder") as raised, private_folder():
         pass
     assert len(str(raised.value).splitlines()) == 1
 
