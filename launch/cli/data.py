@@ -54,7 +54,7 @@ def data(
     print_table(console, _rows(inspection, divided))
     for line in (*inspection.warnings, *divided.warnings):
         console.print(f"warning: {line}", markup=False, soft_wrap=True)
-    console.print(_CHECKED, style="dim")
+    console.print(_CHECKED, style="dim", soft_wrap=True)
 
 
 def _show(console: Console, inspection: Inspection) -> None:

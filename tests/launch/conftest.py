@@ -52,14 +52,20 @@ def config() -> RunConfig:
 
 def worked_off(folder: Path, config: RunConfig, jobs: int | None = None) -> Run:
     """A run in a folder, trained so many jobs long (all by default) with invented accuracies."""
-    run = begin(folder, config, load_space("shapes"))
+    begin(folder, config, load_space("shapes"))
+    return go_on(folder, jobs)
+
+
+def go_on(folder: Path, jobs: int | None = None) -> Run:
+    """Continues a run for so many jobs, by default to its end."""
+    run, _ = open_run(folder)
     costs = CostModel(Conditions())
     with Journal.open(run.folder) as journal:
-        budget = Budget.parse(config.budget, plain=run.space.plain(), costs=costs)
+        budget = Budget.parse(run.config.budget, plain=run.space.plain(), costs=costs)
         engine = Engine(
             journal,
             run.space,
-            config.search,
+            run.config.search,
             objectives=run.objectives,
             epochs=EPOCHS,
             costs=costs,
@@ -71,6 +77,12 @@ def worked_off(folder: Path, config: RunConfig, jobs: int | None = None) -> Run:
             figures = {"macs": asdict(costs.estimate(trial.architecture, "macs"))}
             journal.study.set_user_attr(f"{MEASURED}{trial.number}", figures)
     return run
+
+
+@pytest.fixture
+def finish_run() -> Callable[[Path], Run]:
+    """Continues a run to its end, with invented accuracies."""
+    return go_on
 
 
 @pytest.fixture
