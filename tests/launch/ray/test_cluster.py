@@ -80,13 +80,13 @@ def test_how_many_trials_fit(
             65,
             0.5,
             None,
-            "a trial asks for 65 CPUs and 0.5 GPUs, and no node of the cluster has them together (64 CPUs and 8 ",
+            "a trial asks for 65 CPUs and 0.5 GPUs, but no node of the cluster has them together (64 CPUs and 8 ",
         ),
         (
             1,
             1,
             "H100",
-            "1 GPUs of kind H100, and no node of the cluster has them together (64 CPUs and 8 GPUs of kind A",
+            "1 GPUs of kind H100, but no node of the cluster has them together (64 CPUs and 8 GPUs of kind A",
         ),
     ],
 )
@@ -99,7 +99,7 @@ def test_a_trial_that_fits_nowhere_is_refused(cpus: float, gpus: float, kind: st
 def test_one_that_fits_nowhere_yet_waits_for_the_autoscaler() -> None:
     waits = check_fits(resources(1, 1), [HEAD], grows=lambda: True)
     assert waits is not None
-    assert waits.startswith("a trial asks for 1 CPUs and 1 GPUs, and no node of the cluster has them together (2 CPUs")
+    assert waits.startswith("a trial asks for 1 CPUs and 1 GPUs, but no node of the cluster has them together (2 CPUs")
     assert "waiting for the autoscaler" in waits
     assert "Ctrl-C" in waits
 
@@ -354,7 +354,7 @@ def test_trials_are_kept_to_a_kind(
     asked = Resources(gpus_per_trial=1, accelerator="H100", address=cluster.address)
     with searching(tmp_path / "run", asked, 12) as (_, work):
         assert worker_count(asked) == 2
-        with pytest.raises(UserError, match="1 GPUs of kind B200, and no node"):
+        with pytest.raises(UserError, match="1 GPUs of kind B200, but no node"):
             check_fits(resources(1, 1, "B200"), nodes(), grows)
         named = {node["NodeID"] for node in ray.nodes() if "accelerator_type:H100" in node["Resources"]}
         work()
