@@ -1,7 +1,7 @@
-"""From a split to batches on a device: order, crops and flips follow from (seed, epoch) alone.
+"""Batches of a split on a device. Order, crops and flips depend only on (seed, epoch).
 
-So an interrupted training that starts again at epoch k sees the very batches it would have seen, on any device and with
-any number of decoding processes.
+So an interrupted training that is resumed at epoch k gets the same batches as without the interruption, on any device
+and with any number of decoding processes.
 """
 
 import logging
@@ -24,14 +24,14 @@ Batch: TypeAlias = tuple[Tensor, Tensor]
 
 _log = logging.getLogger(__name__)
 
-_ORDER, _CROP = 0, 1  # what a random stream of (seed, epoch) is for
+_ORDER, _CROP = 0, 1  # the purposes of the random streams of (seed, epoch)
 
 
 class Batches:
     """A data set's splits as batches on `device`.
 
-    ``memory_format`` is that of the images; of each batch only the ``share`` is loaded. Together the shares are the
-    batches that there are without, image for image and crop for crop. The host never waits for the device.
+    ``memory_format`` is that of the images. Only the ``share`` of each batch is loaded. All shares together equal the
+    unshared batches, image for image and crop for crop. The host never waits for the device.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Batches:
 
     @property
     def steps(self) -> int:
-        """Training batches in an epoch: what is left over after the last full one waits for another epoch's order."""
+        """Training batches in an epoch. The images left after the last full batch are skipped in this epoch."""
         return max(1, len(self._dataset.train) // self._batch_size)
 
     @property
@@ -76,7 +76,7 @@ class Batches:
             yield self._normalise(batch), labels[part]
 
     def evaluate(self, split: Split) -> Iterator[Batch]:
-        """All of a split in its own order; the last batch may be smaller, and is left out where the share is empty."""
+        """All of a split in its own order. The last batch may be smaller; it is skipped if the share is empty."""
         parts = [part for part in self._share.parts(len(split), self._batch_size) if part.start < part.stop]
         chunks = [np.arange(part.start, part.stop, part.step) for part in parts]
         labels = torch.tensor(split.labels, device=self._device)
@@ -85,11 +85,11 @@ class Batches:
                 yield self._normalise(batch), labels[part]
             return
         for part, (batch, good) in zip(parts, self._decode(split, chunks, None), strict=True):
-            if good:  # what cannot be read is left out
+            if good:  # unreadable images are left out
                 yield self._normalise(batch), labels[part] if len(good) == len(batch) else labels[part][good]
 
     def _normalise(self, images: Tensor) -> Tensor:
-        """uint8 [batch, side, side, channels] to a Batch's images."""
+        """uint8 [batch, side, side, channels] -> the images of a `Batch`."""
         floats = images.permute(0, 3, 1, 2).float().sub_(self._shift).mul_(self._scale)
         return floats.contiguous(memory_format=self._memory_format)
 
@@ -110,7 +110,7 @@ class Batches:
         size, padding = self._dataset.image_size, self._dataset.padding
         play = split.images.shape[1] + 2 * padding - size
         rng = np.random.default_rng([seed, epoch, _CROP])
-        count = self.steps * self.size  # those of all shares
+        count = self.steps * self.size  # images of all shares
         corners = torch.from_numpy(rng.integers(play + 1, size=(2, count))).to(self._device)
         flips = torch.from_numpy(rng.random(count) < (0.5 if self._dataset.flip else 0.0)).to(self._device)
         for part in parts:
@@ -120,7 +120,7 @@ class Batches:
     def _decode(
         self, split: Files, chunks: Sequence[Indices], training: tuple[int, int, bool] | None
     ) -> Iterator[tuple[Tensor, list[int]]]:
-        """Images of each chunk, and which of its places they are for: in training, all."""
+        """The images of each chunk, and their places in it (in training, all places)."""
         loader = data.DataLoader(
             _Decoder(split, self._dataset.image_size, training),
             sampler=chunks,
@@ -136,7 +136,7 @@ class Batches:
             yield images.to(self._device, non_blocking=True), good
 
     def _leave_out(self, split: Files, error: str) -> None:
-        """Warns of an image that cannot be read, once; raises a DataError when they are too many."""
+        """Warns once about each unreadable image; raises a DataError if there are too many."""
         if error not in self._unreadable:
             self._unreadable.add(error)
             if len(self._unreadable) > split.may_lack:
@@ -145,13 +145,13 @@ class Batches:
 
 
 def crop_and_flip(images: Tensor, corners: Tensor, flips: Tensor, size: int, padding: int) -> Tensor:
-    """A window of each image, some mirrored.
+    """Cuts a window out of each image and mirrors some windows.
 
     Args:
-        images: [batch, side, side, channels], taken to be zero for `padding` pixels beyond each edge.
-        corners: int64 [2, batch], first row and first column of the windows, counted with the padding.
-        flips: bool [batch], which windows to mirror left to right.
-        size: the windows' side.
+        images: [batch, side, side, channels]; padded with zeros by `padding` pixels at each edge.
+        corners: int64 [2, batch], first row and first column of each window in the padded image.
+        flips: bool [batch], the windows to mirror left to right.
+        size: side of the windows.
         padding: at least 0.
 
     Returns:
@@ -167,10 +167,10 @@ def crop_and_flip(images: Tensor, corners: Tensor, flips: Tensor, size: int, pad
 
 
 class _Decoder(data.Dataset[tuple[Tensor, list[int], list[str]]]):
-    """Takes the indices of a batch, gives uint8 [batch, size, size, 3]. Lives in the decoding processes.
+    """Indices of a batch -> uint8 [batch, size, size, 3]. Runs in the decoding processes.
 
-    With it come the places of the batch that the images are for, and what is wrong with those that cannot be read: in
-    evaluation these are left out, in training the next one of their class stands in, for a step has a size.
+    It also returns the images' places in the batch, and an error for each unreadable image. Evaluation leaves such an
+    image out. Training replaces it by the next image of its class, to keep the batch size.
     """
 
     def __init__(self, split: Files, size: int, training: tuple[int, int, bool] | None) -> None:
@@ -183,7 +183,7 @@ class _Decoder(data.Dataset[tuple[Tensor, list[int], list[str]]]):
                 try:
                     images.append(self._one(candidate))
                 except DataError as error:
-                    # Handed over rather than raised: the loader would wrap it into the process's whole traceback.
+                    # Returned, not raised: the loader would wrap it into the process's whole traceback.
                     errors.append(str(error))
                 else:
                     good.append(place)
@@ -209,7 +209,7 @@ class _Decoder(data.Dataset[tuple[Tensor, list[int], list[str]]]):
 
 
 def random_box(size: tuple[int, int], rng: np.random.Generator) -> Box:
-    """A box of 8 to 100 % of an image's area (width, height), 3:4 to 4:3 where it fits (Szegedy et al., 2015)."""
+    """A random box: 8 to 100 % of an image's area (width, height), 3:4 to 4:3 if it fits (Szegedy et al., 2015)."""
     width, height = size
     area = width * height * rng.uniform(0.08, 1.0)
     aspect = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))

@@ -1,7 +1,7 @@
-"""Checkpoints on disk: whole or absent, of one training only, and never taken up with a byte changed.
+"""Checkpoints on disk. A file is complete or absent, belongs to one training, and is refused if a byte has changed.
 
-A file is what `torch.save` writes, a zip archive, whose comment is the SHA-256 of all bytes before it. `torch.load`
-reads it as it is, but checks nothing.
+A file is the zip archive of `torch.save`; the archive's comment is the SHA-256 of all bytes before it. `torch.load`
+reads the file unchanged, but does not check the comment.
 """
 
 import hashlib
@@ -27,11 +27,11 @@ _log = logging.getLogger(__name__)
 
 
 class CheckpointError(UserFacingError, ValueError):
-    """A file is no checkpoint, or one of another training."""
+    """A file is no checkpoint, or a checkpoint of another training."""
 
 
 class DamagedError(CheckpointError):
-    """A file is no whole checkpoint: it is cut, or bytes of it have changed."""
+    """A checkpoint is incomplete or has changed bytes."""
 
 
 def save(
@@ -39,13 +39,13 @@ def save(
 ) -> None:
     """Writes a training's identity and state.
 
-    `path` is at every moment absent, the old file or the new one, even if power fails.
+    At every moment `path` is absent, the old file or the new file, even after a power failure.
 
     Args:
         path: the file.
-        identity: what must be equal for a training to go on; plain values.
+        identity: the values that must be equal in the training that continues; plain values.
         state: tensors and plain values.
-        before: where the file that `path` was so far is kept; there is always one of the two.
+        before: where the previous file is kept. At least one of the two files always exists.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -71,8 +71,8 @@ def restore(path: Path, identity: Mapping[str, object], device: torch.device) ->
     """The state that `save` wrote, on `device`. Nothing in the file is executed.
 
     Raises:
-        DamagedError: the file is none that `save` wrote, or a byte of it has changed.
-        CheckpointError: it is of another format, or of a training with another identity.
+        DamagedError: the file was not written by `save`, or a byte of it has changed.
+        CheckpointError: the file has another format, or belongs to a training with another identity.
         FileNotFoundError: there is no such file.
     """
     with path.open("rb") as file:
@@ -81,35 +81,35 @@ def restore(path: Path, identity: Mapping[str, object], device: torch.device) ->
         try:
             state: dict[str, Any] = torch.load(file, map_location=device, weights_only=True)
             kept = dict(state["training"])
-        except Exception as error:  # torch raises a dozen kinds, from zip, unpickling and its own
+        except Exception as error:  # torch raises a dozen types: from zip, from unpickling and its own
             raise DamagedError(f"{path}: not a readable checkpoint; remove it to train from the start") from error
     if kept.get("format") != FORMAT:
         raise CheckpointError(
-            f"{path}: a checkpoint of format {kept.get('format')}, and this version reads format {FORMAT}; "
+            f"{path}: a checkpoint of format {kept.get('format')}, but this version reads format {FORMAT}; "
             "remove it to train from the start"
         )
     for key, own in identity.items():
         if kept.get(key) != own:
             theirs, ours = _first_difference(kept.get(key), own)
             raise CheckpointError(
-                f"{path}: of a training with {key} {theirs}, and this one has {ours}; "
+                f"{path}: from a training with {key} {theirs}, but this one has {ours}; "
                 "use the same settings or remove the file to train from the start"
             )
     return state
 
 
 def restore_newest(paths: Iterable[Path], restore: Callable[[Path], None]) -> Path | None:
-    """Restores from the first file that is there and whole, and warns of each damaged one before it.
+    """Restores from the first file that exists and is complete, and warns about each damaged file before it.
 
     Args:
         paths: the newest first.
-        restore: takes a training up from a file; raises as `restore` of this module.
+        restore: restores a training from a file; raises as `restore` of this module.
 
     Returns:
-        The file, or None where there is none: the training begins at the start.
+        The file, or None if there is none: the training begins at the start.
 
     Raises:
-        CheckpointError: a whole file is another training's.
+        CheckpointError: a complete file belongs to another training.
     """
     damaged: list[Path] = []
     taken = None
@@ -124,12 +124,12 @@ def restore_newest(paths: Iterable[Path], restore: Callable[[Path], None]) -> Pa
             taken = path
             break
     for path in damaged:
-        _log.warning("%s: damaged; training goes on from %s", path, taken or "the start")
+        _log.warning("%s: damaged; training continues from %s", path, taken or "the start")
     return taken
 
 
 def _seal(file: IO[bytes]) -> None:
-    """Turns the archive's empty comment into the checksum of all before it."""
+    """Replaces the archive's empty comment by the checksum of all bytes before it."""
     end = file.seek(0, os.SEEK_END)
     file.seek(end - _OF_COMMENT.size)
     assert file.read() == _OF_COMMENT.pack(0), "torch.save writes a zip archive without a comment"
@@ -149,7 +149,7 @@ def _is_whole(file: IO[bytes]) -> bool:
 
 
 def _digest(file: IO[bytes], size: int) -> bytes:
-    """SHA-256 of the first `size` bytes, at whose end the file then stands."""
+    """SHA-256 of the first `size` bytes; leaves the file position after them."""
     file.seek(0)
     found = hashlib.sha256()
     while size and (chunk := file.read(min(size, 1 << 20))):
@@ -159,7 +159,7 @@ def _digest(file: IO[bytes], size: int) -> bytes:
 
 
 def _first_difference(kept: object, own: object) -> tuple[object, object]:
-    """Two values that differ; of long ones, such as the names of classes, the first items that do."""
+    """Two different values; for tuples of one length, such as class names, the first different items."""
     if not (isinstance(kept, tuple) and isinstance(own, tuple) and len(kept) == len(own)):
         return kept, own
     at = next(index for index, (a, b) in enumerate(zip(kept, own, strict=True)) if a != b)

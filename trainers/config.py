@@ -14,34 +14,36 @@ Automatic: TypeAlias = bool | Literal["auto"]
 
 
 class TrainerConfig(BaseModel):
-    """How a network is trained, briefly in a search or in full. `trainers.Training` reads it."""
+    """The training settings, for short trainings in a search and for full ones. `trainers.Training` reads it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    epochs: int = Field(default=8, ge=1, le=10_000, description="the schedule's length, also where a trial ends early")
-    batch_size: int = Field(default=128, ge=1, le=65_536, description="images in a step")
+    epochs: int = Field(
+        default=8, ge=1, le=10_000, description="length of the schedule, also for trials that are stopped early"
+    )
+    batch_size: int = Field(default=128, ge=1, le=65_536, description="images per step")
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float = Field(default=0.1, gt=0, le=100, description="highest learning rate, reached when the warm-up ends")
-    momentum: float = Field(default=0.9, ge=0, lt=1, description="of sgd; adamw's first beta")
-    nesterov: bool = Field(default=True, description="look-ahead momentum, for sgd")
-    weight_decay: float = Field(default=5e-4, ge=0, lt=1, description="on weights; never on biases and norms")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="momentum of sgd; first beta of adamw")
+    nesterov: bool = Field(default=True, description="Nesterov momentum, for sgd")
+    weight_decay: float = Field(default=5e-4, ge=0, lt=1, description="for weights; never for biases and norms")
     warmup_epochs: float = Field(default=1.0, ge=0, description="linear rise before the cosine falls to zero")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    augment: bool = Field(default=True, description="random crops and flips, those that keep this set's labels true")
-    amp: Automatic = Field(default="auto", description="bfloat16 autocast; auto: on CUDA where the device computes it")
+    augment: bool = Field(default=True, description="random crops and flips that keep the labels of the data set valid")
+    amp: Automatic = Field(default="auto", description="bfloat16 autocast; auto: on CUDA if the device supports it")
     channels_last: Automatic = Field(
-        default="auto", description="memory format NHWC; auto: always, bar full precision CUDA"
+        default="auto", description="memory format NHWC; auto: except in full precision on CUDA"
     )
-    compile: bool = Field(default=False, description="torch.compile; pays for itself in long trainings only")
+    compile: bool = Field(default=False, description="torch.compile; pays only in long trainings")
     seed: int = Field(
-        default=0, ge=0, le=MAX_SEED, description="draws the weights, the order of the images and the augmentation"
+        default=0, ge=0, le=MAX_SEED, description="seed of the weights, the order of the images and the augmentation"
     )
 
     @model_validator(mode="after")
     def _phases_fit(self) -> "TrainerConfig":
         if self.warmup_epochs >= self.epochs:
             wrong = (
-                f"is {self.warmup_epochs:g}, and must be below epochs ({self.epochs}): train longer or warm up for less"
+                f"is {self.warmup_epochs:g}, but must be below epochs ({self.epochs}): train longer or warm up for less"
             )
             raise WrongInside([(("warmup_epochs",), wrong)])
         if self.optimizer == "sgd" and self.nesterov and self.momentum == 0:
@@ -50,7 +52,7 @@ class TrainerConfig(BaseModel):
 
 
 class Recipe(BaseModel):
-    """A `data` and a `trainer` section that go together."""
+    """A `data` section with a matching `trainer` section."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -59,12 +61,12 @@ class Recipe(BaseModel):
 
 
 def recipe_names() -> tuple[str, ...]:
-    """The recipes that ship, in alphabetical order."""
+    """The shipped recipes in alphabetical order."""
     return tuple(sorted(path.stem for path in _RECIPES.glob("*.yaml")))
 
 
 def recipe_document(name: str) -> Document:
-    """A recipe that ships, by name (`shapes`), or the one in a file, by a path ending in .yaml; for `validate`.
+    """A shipped recipe by name (`shapes`), or a recipe file by a path ending in .yaml; for `validate`.
 
     Raises:
         FileError: no recipe has that name.

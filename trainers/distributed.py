@@ -1,6 +1,6 @@
-"""Several processes that train one network in step: each has a share of every batch, and all report the same.
+"""Data-parallel training of one network: each process has a share of every batch, and all report the same figures.
 
-The ranks are those of a process group of `torch.distributed`. With `ALONE` nothing here needs one.
+The ranks are those of a process group of `torch.distributed`. With `ALONE` no process group is needed.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A process's part of every batch: each ``world_size``-th image, beginning with number ``rank``."""
+    """A process's part of every batch: every ``world_size``-th image from number ``rank`` on."""
 
     rank: int = 0
     world_size: int = 1
@@ -22,11 +22,11 @@ class Share:
 
 
 ALONE = Share()
-"""All of it."""
+"""The whole batch."""
 
 
 def in_step(network: nn.Module, share: Share) -> nn.Module:
-    """For training steps: gradients are averaged over the ranks, whose weights are made equal here."""
+    """The network for training steps. It averages gradients over the ranks; their weights are made equal here."""
     return DistributedDataParallel(network, gradient_as_bucket_view=True) if share.world_size > 1 else network
 
 
@@ -36,7 +36,7 @@ def weight(share: Share, images: int, size: int) -> float:
 
 
 def total(tally: Tensor, share: Share) -> Tensor:
-    """The sum over all ranks, which all of them must ask for."""
+    """The sum over all ranks. All ranks must call it."""
     if share.world_size > 1:
         tally = tally.clone()
         distributed.all_reduce(tally)

@@ -11,7 +11,7 @@ from trainers.config import TrainerConfig
 
 
 def make_optimizer(network: nn.Module, config: TrainerConfig) -> torch.optim.Optimizer:
-    """Decays weights; scales and biases go free (`nas.split_by_decay`)."""
+    """The optimizer, with weight decay for weights but not for scales and biases (`nas.split_by_decay`)."""
     groups: list[dict[str, Any]] = []
     for parameters, decay in zip(split_by_decay(network), (config.weight_decay, 0.0), strict=True):
         trained = [p for p in parameters if p.requires_grad]
@@ -27,9 +27,9 @@ def learning_rate(config: TrainerConfig, step: int, *, steps: int, epochs: int) 
 
     Args:
         config: peak and length of the warm-up.
-        step: counted from 0 over all epochs.
-        steps: of an epoch.
-        epochs: of the whole schedule.
+        step: number of the step, counted from 0 over all epochs.
+        steps: steps per epoch.
+        epochs: epochs of the whole schedule.
     """
     total = epochs * steps
     warmup = min(round(config.warmup_epochs * steps), total - 1)

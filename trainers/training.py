@@ -1,8 +1,8 @@
-"""Training as a value that goes forward one epoch at a time, can be put down and taken up again.
+"""A training that advances one epoch at a time and can be saved and restored.
 
-Weights, order, augmentation and whatever a network draws in its forward pass follow from (seed, epoch), the learning
-rate from the step. So a checkpoint holds no random state, and a training restored at epoch k goes on, on a CPU bit for
-bit, as if never interrupted.
+Weights, order, augmentation and the random numbers of the forward pass depend only on (seed, epoch), the learning rate
+only on the step. So a checkpoint holds no random state, and a training restored at epoch k continues as if it had not
+been interrupted, on a CPU bit for bit.
 """
 
 import functools
@@ -31,7 +31,7 @@ Progress: TypeAlias = Callable[[int, int], None]
 """Called with (steps done, steps of the epoch) after every training step."""
 
 _CHECK_EVERY = 50
-"""Steps between two looks at the loss: each makes the host wait for the device."""
+"""Steps between two checks of the loss. Each check makes the host wait for the device."""
 
 
 class Diverged(ArithmeticError):
@@ -49,9 +49,9 @@ class Diverged(ArithmeticError):
 
 
 class OutOfMemory(RuntimeError):
-    """The device's memory did not suffice.
+    """The device's memory was too small.
 
-    `peak_bytes` is the most that was allocated at once; None where the allocator does not keep count, as on a CPU.
+    `peak_bytes` is the peak of allocated memory; None if the allocator does not record it, as on a CPU.
     """
 
     def __init__(self, message: str, peak_bytes: int | None = None) -> None:
@@ -63,14 +63,14 @@ class OutOfMemory(RuntimeError):
 
 
 _OUT_OF_MEMORY = ("can't allocate memory", "CUDA out of memory", "ALLOC_FAILED")
-"""How allocators say it that have no exception of their own: the CPU's, and those inside cuBLAS and cuDNN."""
+"""Messages of allocators without an exception class of their own: the CPU's, and those in cuBLAS and cuDNN."""
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
 def _telling_memory(method: "Callable[Concatenate[Training, _P], _T]") -> "Callable[Concatenate[Training, _P], _T]":
-    """Lets an allocator's failure leave `method` as `OutOfMemory`."""
+    """Converts an allocator's error in `method` to `OutOfMemory`."""
 
     @functools.wraps(method)
     def telling(self: "Training", /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -83,7 +83,7 @@ def _telling_memory(method: "Callable[Concatenate[Training, _P], _T]") -> "Calla
             if not known and not any(sign in str(error) for sign in _OUT_OF_MEMORY):
                 raise
             message = str(error).partition("\n")[0] or "memory ran out"
-        # Outside the handler: chained, the error would keep its frames, and they the activations.
+        # Raised outside the handler: a chained error would keep its frames, and the frames the activations.
         device = self._device
         raise OutOfMemory(message, torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None)
 
@@ -92,16 +92,16 @@ def _telling_memory(method: "Callable[Concatenate[Training, _P], _T]") -> "Calla
 
 @dataclass(frozen=True, slots=True)
 class EpochResult:
-    """What an epoch gave: metrics by name, as the task has them."""
+    """The results of an epoch; metrics have the task's names."""
 
     epoch: int
     """Counted from 1."""
     train: Metrics
-    """Means over the epoch's steps as they were trained: augmented, label-smoothed."""
+    """Means over the epoch's training steps, with augmentation and label smoothing."""
     val: Metrics
-    """Of the whole split, after the epoch."""
+    """Metrics of the whole split after the epoch."""
     lr: float
-    """Of the epoch's last step."""
+    """Learning rate of the epoch's last step."""
     seconds: float
     """Wall time, evaluation included."""
 
@@ -110,16 +110,16 @@ class Training:
     """One network's training.
 
     Args:
-        architecture: what to train; its skeleton must fit the data set.
-        dataset: names its task; its `test` split is read by `evaluate("test")` alone.
-        config: the recipe.
-        epochs: length of the schedule, which is the same wherever the training stops; `config.epochs` when left out.
-        seed: `config.seed` when left out.
+        architecture: the network; its skeleton must fit the data set.
+        dataset: names its task. Only `evaluate("test")` reads its `test` split.
+        config: the training settings.
+        epochs: length of the schedule, even if the training stops earlier; default: `config.epochs`.
+        seed: default: `config.seed`.
         device: where to train.
-        share: this process's part of every batch. The others' trainings do the rest, and go forward together with this
-            one: each must be made, restored and run as this one is, in a process group of `torch.distributed` of
-            ``share.world_size`` ranks. All report the same. Batch normalisation sees the share alone.
-        build: makes the network; the task's own builder when left out.
+        share: this process's part of every batch. The trainings of the other ranks must be created, restored and run
+            in the same way, in a process group of `torch.distributed` with ``share.world_size`` ranks. All report the
+            same figures. Batch normalisation sees only the share.
+        build: builds the network; default: the task's builder.
 
     Raises:
         ValueError: the skeleton does not fit the data set.
@@ -144,7 +144,7 @@ class Training:
         self.architecture = architecture
         self.epochs = config.epochs if epochs is None else epochs
         self.history: tuple[EpochResult, ...] = ()
-        """The finished epochs, restored ones too."""
+        """The finished epochs, including restored ones."""
         self._seed = config.seed if seed is None else seed
         self._config, self._dataset, self._device, self._share = config, dataset, torch.device(device), share
         self._amp, channels_last = precision(config, self._device)
@@ -158,7 +158,7 @@ class Training:
 
     @property
     def epoch(self) -> int:
-        """How many epochs are finished."""
+        """The number of finished epochs."""
         return len(self.history)
 
     @_telling_memory
@@ -172,7 +172,7 @@ class Training:
             ValueError: the schedule has ended.
         """
         if self.epoch >= self.epochs:
-            raise ValueError(f"all {self.epochs} epochs are trained; a longer schedule needs a training of its own")
+            raise ValueError(f"all {self.epochs} epochs are trained; a longer schedule needs a new training")
         started = time.perf_counter()
         with self._seeded(self.epoch + 1), torch.backends.cudnn.flags(benchmark=True):
             train = self._train(progress)
@@ -187,7 +187,7 @@ class Training:
 
     @_telling_memory
     def evaluate(self, split: SplitName) -> Evaluation:
-        """The task's metrics of a whole split, unaugmented, with the weights as they are."""
+        """The task's metrics of a whole split, without augmentation, with the present weights."""
         data = {"train": self._dataset.train, "val": self._dataset.val, "test": self._dataset.test}[split]
         was_training = self.model.training
         self.model.eval()
@@ -199,7 +199,7 @@ class Training:
         return found
 
     def save(self, path: Path, *, before: Path | None = None) -> None:
-        """Writes a checkpoint, the same on every rank; as `checkpoint.save`."""
+        """Writes a checkpoint, as `checkpoint.save`. Its contents are the same on every rank."""
         state = {
             "architecture": self.architecture.dump(),
             "mean": self._dataset.mean,
@@ -212,10 +212,10 @@ class Training:
         checkpoint.save(path, self._identity(), state, before=before)
 
     def restore(self, path: Path) -> None:
-        """Takes up the training that `save` wrote. Nothing in the file is executed.
+        """Restores the training that `save` wrote. Nothing in the file is executed.
 
         Raises:
-            CheckpointError: the file is damaged, or of another architecture, data set, seed, schedule or recipe.
+            CheckpointError: the file is damaged, or has another architecture, data set, seed, schedule or recipe.
             FileNotFoundError: there is no such file.
         """
         state = checkpoint.restore(path, self._identity(), self._device)
@@ -224,14 +224,14 @@ class Training:
         self.history = tuple(EpochResult(**result) for result in state["history"])
 
     def _identity(self) -> dict[str, object]:
-        """What must be equal for a training to go on; plain values."""
+        """The values that must be equal for a training to continue; plain values."""
         config = self._config.model_dump(exclude={"epochs", "seed", "amp", "channels_last", "compile"})
         return {
             "architecture": self.architecture.fingerprint,
             "data": self._dataset.name,
             "training images": len(self._dataset.train),
-            "classes": self._dataset.classes,  # a class of another name moves the others' numbers
-            "mean": self._dataset.mean,  # other images of the same number have another one
+            "classes": self._dataset.classes,  # another class name changes the numbers of the others
+            "mean": self._dataset.mean,  # tells apart equally many but different images
             "epochs": self.epochs,
             "seed": self._seed,
             **config,
@@ -275,7 +275,7 @@ class Training:
 
     @contextmanager
     def _seeded(self, epoch: int) -> Iterator[None]:
-        """Torch's generators start from (seed, epoch, rank) inside, and are afterwards as they were."""
+        """Seeds torch's generators with (seed, epoch, rank) inside the block and restores them afterwards."""
         with torch.random.fork_rng([self._device] if self._device.type == "cuda" else []):
             state = np.random.SeedSequence([self._seed, epoch, self._share.rank]).generate_state(1, np.uint64)
             torch.manual_seed(int(state[0] >> 1))
@@ -283,22 +283,22 @@ class Training:
 
 
 def precision(config: TrainerConfig, device: torch.device) -> tuple[bool, bool]:
-    """What `auto` comes to on a device: (bfloat16 autocast, channels_last)."""
+    """(bfloat16 autocast, channels_last) on a device, with `auto` resolved."""
     on_cuda = device.type == "cuda"
     amp = on_cuda and torch.cuda.is_bf16_supported() if config.amp == "auto" else config.amp
     return amp, (amp or not on_cuda) if config.channels_last == "auto" else config.channels_last
 
 
 def fit(training: Training, path: Path, progress: Progress | None = None) -> Iterator[EpochResult]:
-    """Trains to the end of the schedule, with a checkpoint after every epoch; goes on from `path` if it is there.
+    """Trains to the end of the schedule, with a checkpoint after every epoch; continues from `path` if it exists.
 
-    The checkpoint before the last is kept beside it (``checkpoint.before.pt``): training goes on from there, with a
-    warning, where the last one is damaged.
+    The previous checkpoint is kept beside it (``checkpoint.before.pt``). If the last one is damaged, training continues
+    from the previous one, with a warning.
 
-    Yields the results of the epochs that were trained now; those before are in `training.history`.
+    Yields the results of the newly trained epochs; the earlier ones are in `training.history`.
 
     Raises:
-        CheckpointError: the file at `path` is another training's.
+        CheckpointError: the file at `path` belongs to another training.
         Diverged, OutOfMemory, DataError: as `Training.run_epoch`.
     """
     before = path.with_name(f"{path.stem}.before{path.suffix}")

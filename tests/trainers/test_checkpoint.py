@@ -59,9 +59,9 @@ class TestCheckpoint:
     @pytest.mark.parametrize(
         ("changes", "told"),
         [
-            ({"seed": 3}, "seed 0, and this one has 3"),
-            ({"epochs": 9}, "epochs 3, and this one has 9"),
-            ({"config": CONFIG.model_copy(update={"lr": 0.2})}, "lr 0.1, and this one has 0.2"),
+            ({"seed": 3}, "seed 0, but this one has 3"),
+            ({"epochs": 9}, "epochs 3, but this one has 9"),
+            ({"config": CONFIG.model_copy(update={"lr": 0.2})}, "lr 0.1, but this one has 0.2"),
         ],
     )
     def test_another_trainings_is_refused(
@@ -84,7 +84,7 @@ class TestCheckpoint:
     ) -> None:
         trained.save(tmp_path / "checkpoint.pt")
         fewer = replace(small_shapes, train=small_shapes.train.take(np.arange(100)))
-        with pytest.raises(CheckpointError, match="training images 150, and this one has 100"):
+        with pytest.raises(CheckpointError, match="training images 150, but this one has 100"):
             Training(small_network, fewer, CONFIG, build=flat).restore(tmp_path / "checkpoint.pt")
 
     def test_a_class_of_another_name_is_refused(
@@ -93,13 +93,13 @@ class TestCheckpoint:
         """Renamed, a class takes another place in the alphabet, and with it the others' numbers change."""
         trained.save(tmp_path / "checkpoint.pt")
         renamed = replace(small_shapes, classes=tuple(sorted(["zebra", *small_shapes.classes[1:]])))
-        with pytest.raises(CheckpointError, match=re.escape("of a training with classes (0: red), and this one has")):
+        with pytest.raises(CheckpointError, match=re.escape("from a training with classes (0: red), but this one has")):
             Training(small_network, renamed, CONFIG, build=flat).restore(tmp_path / "checkpoint.pt")
 
     def test_of_an_older_format_is_told(self, trained: Training, tmp_path: Path) -> None:
         path = tmp_path / "checkpoint.pt"
         checkpoint.save(path, {"format": 1}, {})
-        with pytest.raises(CheckpointError, match="of format 1, and this version reads format 2; remove it"):
+        with pytest.raises(CheckpointError, match="of format 1, but this version reads format 2; remove it"):
             trained.restore(path)
 
     def test_one_byte_changed_is_refused(self, trained: Training, tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ class TestCheckpoint:
         assert [result.epoch for result in fit(again, path)] == [3]
         assert all(torch.equal(a, b) for a, b in zip(again.model.parameters(), whole.model.parameters(), strict=True))
         (record,) = caplog.records
-        assert record.getMessage() == f"{path}: damaged; training goes on from {tmp_path / 'checkpoint.before.pt'}"
+        assert record.getMessage() == f"{path}: damaged; training continues from {tmp_path / 'checkpoint.before.pt'}"
 
     @pytest.mark.parametrize("content", [b"", b"no checkpoint", "truncated", "pickle"])
     def test_a_damaged_or_hostile_file_is_refused(

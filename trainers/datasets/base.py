@@ -1,6 +1,6 @@
-"""Data sets as values: three splits and what a network must know of them.
+"""Data sets as values: three splits, and the properties that a network needs.
 
-Selection sees `train` and `val` alone; `test` is for the last figures.
+The search uses only `train` and `val`; `test` is for the final figures.
 """
 
 import os
@@ -18,18 +18,18 @@ Indices: TypeAlias = npt.NDArray[np.intp]
 
 
 class DataError(UserFacingError, ValueError):
-    """Files are missing or do not suit; one or two lines that name the folder and the remedy."""
+    """Files are missing or unsuitable; one or two lines that name the folder and the remedy."""
 
 
 def shown(path: Path | str) -> str:
-    """A path as it can be printed, whatever bytes it is made of."""
+    """A path in printable form, whatever its bytes."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return text if text.isprintable() else repr(text)
 
 
 @dataclass(frozen=True, slots=True)
 class Arrays:
-    """A split in memory. The arrays may be read-only, as Ray's object store hands them out; nothing writes to them."""
+    """A split in memory. The arrays may be read-only (from Ray's object store); nothing writes to them."""
 
     images: npt.NDArray[np.uint8]
     """[N, side, side, in_channels]; where side > image_size, training crops at random and evaluation in the middle."""
@@ -46,7 +46,7 @@ class Arrays:
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """A split that is decoded as it is needed."""
+    """A split of files that are decoded when they are needed."""
 
     root: str
     paths: npt.NDArray[np.bytes_]
@@ -54,7 +54,7 @@ class Files:
     labels: Labels
     workers: int
     may_lack: int = 0
-    """How many of the images may turn out unreadable, and be left out with a warning, before it is an error."""
+    """The number of unreadable images that are left out with a warning; more are an error."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -73,7 +73,7 @@ Split: TypeAlias = Arrays | Files
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Pickles with its arrays out of band, so that a node's workers can share one copy."""
+    """A data set. Its arrays pickle out of band, so that a node's workers can share one copy."""
 
     name: str
     train: Split
@@ -88,11 +88,11 @@ class Dataset:
     flip: bool
     """Whether a mirror image keeps its label."""
     padding: int
-    """How far, in pixels, a random crop may reach over the edge of the image."""
+    """Pixels by which a random crop may extend beyond the edge of the image."""
     task: str = "classification"
-    """What is done with the images: a row of `trainers.tasks.TASKS`."""
+    """A key of `trainers.tasks.TASKS`."""
 
     @property
     def num_classes(self) -> int:
-        """How many classes there are."""
+        """The number of classes."""
         return len(self.classes)

@@ -1,4 +1,4 @@
-"""A tree with a folder per class, or train/, val/ and test/ with those. docs/data.md says what it may look like."""
+"""A tree with a folder per class, or train/, val/ and test/ with such folders. docs/data.md describes it."""
 
 import logging
 import sys
@@ -18,10 +18,10 @@ from trainers.datasets.splits import capped, carve, part_size
 
 _IMAGENET_STATISTICS: tuple[tuple[float, ...], tuple[float, ...]] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _FEW = 3
-"""Pictures of a class; of fewer, a split says little about it."""
+"""A split with fewer pictures of a class says little about the class."""
 
 _MANY = 1000
-"""Pictures between two words about how far the inspection is."""
+"""Pictures between two progress messages."""
 
 _log = logging.getLogger(__name__)
 
@@ -34,14 +34,14 @@ class Divided:
     val: Files
     test: Files
     warnings: tuple[str, ...]
-    """What a user should know of them, a line each."""
+    """What a user should know about them, one line each."""
 
 
 def load(config: DataConfig) -> Dataset:
-    """The images below ``config.root``; what a user should know of them is logged as warnings.
+    """The images below ``config.root``; problems are logged as warnings.
 
     Raises:
-        DataError: it is no such tree, a split would be empty, or too many images cannot be read.
+        DataError: the tree is unsuitable, a split would be empty, or too many images cannot be read.
     """
     inspection = inspect(config, _show_progress if sys.stderr.isatty() else None)
     divided = divide(inspection, config)
@@ -62,14 +62,14 @@ def load(config: DataConfig) -> Dataset:
 
 
 def _show_progress(done: int, total: int) -> None:
-    """On one line of a terminal, where it takes long enough to be read."""
+    """Shows progress on one terminal line, if there are many pictures."""
     if total >= _MANY and (done % _MANY == 0 or done == total):
         end = "\n" if done == total else ""
         print(f"\rlooking at pictures: {done:,} of {total:,}", end=end, file=sys.stderr, flush=True)
 
 
 def inspect(config: DataConfig, progress: Progress | None = None) -> Inspection:
-    """Looks at the folder that `config` names.
+    """Inspects the folder that `config` names.
 
     Raises:
         DataError: as `inspect_folder`.
@@ -79,7 +79,7 @@ def inspect(config: DataConfig, progress: Progress | None = None) -> Inspection:
 
 
 def divide(inspection: Inspection, config: DataConfig) -> Divided:
-    """The splits that have folders as they are; the others are carved out of the training data.
+    """The splits. Those with folders are unchanged; the others are carved out of the training data.
 
     Raises:
         DataError: a split would be empty.
@@ -87,13 +87,13 @@ def divide(inspection: Inspection, config: DataConfig) -> Divided:
     parts, warnings = dict(inspection.parts), list[str]()
     full = parts.pop("train")
     if "test" not in parts and "val" in parts:
-        # A `val` alone, as ImageNet has it, is what papers report on: it plays the test set.
+        # Papers report figures on a single `val` folder, as in ImageNet, so it becomes the test set.
         parts["test"] = parts.pop("val")
     first = np.sort(np.unique(full.content, return_index=True)[1])
     if len(first) < len(full.content) and len(parts) < 2:
         copies = len(full.content) - len(first)
         if 2 * len(first) < len(full.content):
-            # Too few are left to carve anything out of; better leaking figures than none, if that is said.
+            # Too few distinct pictures are left for carving. Allow copies in both parts, with a warning.
             full = replace(full, content=np.arange(len(full.content)))
             told = "figures on what is carved out of it are too good, for it shares pictures with what is trained on"
         else:
@@ -118,7 +118,7 @@ def _carve(part: Part, split: str, config: DataConfig) -> tuple[Part, Part]:
     """(rest, taken): no picture's copy is in both, and `taken` has no copies."""
     first = np.sort(np.unique(part.content, return_index=True)[1])
     labels = part.labels[first]
-    leave = 2 if split == "test" else 1  # for the splits that are still to be carved, and for training
+    leave = 2 if split == "test" else 1  # for training and the splits that are carved later
     count = part_size(labels, leave=leave)
     if split == "val":
         count = config.val_size or max(count, 1)
@@ -151,7 +151,7 @@ def _told_of_carved(split: str, part: Part, classes: Sequence[str]) -> Iterator[
 
 
 def _decode_all(split: Files, side: int) -> Arrays:
-    """All that can be read, as `Batches` reads it when it streams."""
+    """All readable images, as `Batches` would stream them."""
     images = np.empty((len(split), side, side, 3), dtype=np.uint8)
 
     def decode(i: int) -> DataError | None:
@@ -161,7 +161,7 @@ def _decode_all(split: Files, side: int) -> Arrays:
             return error
         return None
 
-    # Threads suffice: PIL lets go of the interpreter while it decodes and resizes.
+    # Threads suffice: PIL releases the interpreter lock while it decodes and resizes.
     with ThreadPoolExecutor(max(1, split.workers)) as pool:
         results = list(pool.map(decode, range(len(split))))
     errors = [error for error in results if error is not None]

@@ -1,8 +1,8 @@
-"""One look at a folder of pictures before anything starts: what is there, what is left out, what cannot be read.
+"""Inspects a folder of pictures before anything starts: its pictures, the files left out, the unreadable files.
 
-Of every file the header is read, and whether it ends as its format does; only files that do not are decoded. Damage in
-the middle of a file shows when it is trained on. What was found of more than a thousand files is kept in the user's
-cache, by name, size and time of change.
+It reads the header and the end of every file, and decodes only files whose end does not fit their format. Damage in the
+middle of a file appears only in training. For a thousand files or more the results are cached in the user's cache, by
+name, size and time of change.
 """
 
 import gzip
@@ -28,14 +28,14 @@ from trainers.datasets.table import Layout
 from trainers.datasets.tree import NO_LABEL, File, Tree, read_tree
 
 Progress: TypeAlias = Callable[[int, int], None]
-"""Called with (files looked at, files there are)."""
+"""Called with (files inspected, all files)."""
 
 MAX_UNREADABLE = 0.01
 _KEPT_FROM = 1000
-"""Files; of fewer, a second look takes no time worth a file in the cache."""
+"""Least number of files for which the results are cached."""
 _EXAMPLES = 3
 _Found: TypeAlias = Look | str
-"""What a file shows, or why it cannot be read."""
+"""A file's picture, or why it cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Part:
     labels: Labels
     """[N], positions in `Inspection.classes`."""
     content: npt.NDArray[np.int64]
-    """[N], the same number for the same content, over all parts."""
+    """[N], equal numbers for equal content, over all parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +60,17 @@ class Inspection:
     parts: Mapping[str, Part]
     """``train``, and ``val`` and ``test`` where they have folders with labels of their own."""
     left_out: Mapping[str, tuple[str, ...]]
-    """Reason -> files and folders that are passed over, relative to the root."""
+    """Reason -> files and folders that are left out, relative to the root."""
     unreadable: Mapping[str, str]
     """File, relative to the root -> why it cannot be read."""
     may_lack: int
-    """How many more may turn out unreadable."""
+    """How many more files may be unreadable."""
     sizes: tuple[tuple[int, int], ...]
     """(width, height) of the smallest, the middle and the largest picture, by area."""
     modes: Mapping[str, int]
     """Pillow's name of the pixels' kind -> pictures."""
     transparent: int
-    """Pictures with transparent parts, which are shown over white."""
+    """Number of pictures with transparent parts, which become white."""
 
     def counts(self) -> dict[str, list[int]]:
         """Part -> pictures of each class."""
@@ -78,7 +78,7 @@ class Inspection:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a user should know before a search, a line each."""
+        """What a user should know before a search, one line each."""
         return tuple(_warnings(self))
 
     def to_dict(self) -> dict[str, Any]:
@@ -104,16 +104,16 @@ def inspect_folder(
     max_unreadable: float = MAX_UNREADABLE,
     progress: Progress | None = None,
 ) -> Inspection:
-    """Looks at every picture below `root` once.
+    """Inspects every picture below `root` once.
 
     Args:
-        root: a folder with one for each class, or with one for each split that hold these.
-        layout: which of the two it is; ``auto`` goes by the names of the folders.
-        max_unreadable: share of the files, in [0, 1], that may be unreadable: they are left out.
-        progress: told of how far it is.
+        root: a folder with one folder per class, or with one folder per split that holds class folders.
+        layout: which of the two; ``auto`` decides by the folders' names.
+        max_unreadable: share of the files, in [0, 1], that may be unreadable; they are left out.
+        progress: called with the progress.
 
     Raises:
-        DataError: it is no such folder, or more than `max_unreadable` cannot be read.
+        DataError: the folder is unsuitable, or more than `max_unreadable` of the files cannot be read.
     """
     tree = read_tree(root, layout)
     classes = tuple(sorted(tree.splits["train"]))
@@ -163,7 +163,7 @@ def _too_few(tree: Tree, classes: Sequence[str]) -> str:
 
 
 def _drop_unknown(tree: Tree, classes: Sequence[str]) -> None:
-    """Raises a DataError for a class that training does not know; a test set of nothing else has no labels."""
+    """Raises a DataError for a class that is not in the training data. A test set with only such classes is dropped."""
     for split in ("val", "test"):
         members = tree.splits.get(split)
         unknown = sorted(set(members or ()) - set(classes))
@@ -204,7 +204,7 @@ def _part(tree: Tree, split: str, classes: Sequence[str], content: Mapping[str, 
 
 
 def _look_at_all(root: Path, files: Sequence[File], progress: Progress | None) -> dict[str, _Found]:
-    """What each file shows, by its path; from the cache where nothing has changed."""
+    """Path -> what the file holds; unchanged files come from the cache."""
     Image.init()  # not from several threads at once
     cache = _cache_of(root) if len(files) >= _KEPT_FROM else None
     known = _read_cache(cache)
@@ -239,7 +239,7 @@ def _contents(root: Path, files: Sequence[File], looks: Mapping[str, Look]) -> d
         try:
             return blake2b((root / path).read_bytes(), digest_size=16).digest()
         except OSError:
-            return os.fsencode(path)  # gone meanwhile: like nothing else
+            return os.fsencode(path)  # removed meanwhile: equal to no other file
 
     with ThreadPoolExecutor(min(32, 4 * (os.cpu_count() or 1))) as pool:
         whole = dict(zip(suspects, pool.map(digest, suspects), strict=True))
@@ -248,14 +248,14 @@ def _contents(root: Path, files: Sequence[File], looks: Mapping[str, Look]) -> d
 
 
 def _cache_of(root: Path) -> Path:
-    """Never in the folder itself, which may be read-only and is not ours."""
+    """The cache file. It is not in the folder itself, which may be read-only and is not ours."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     name = blake2b(os.fsencode(root.resolve()), digest_size=8).hexdigest()
     return Path(home) / "attention-nas" / f"pictures-{name}.json.gz"
 
 
 def _read_cache(path: Path | None) -> dict[str, tuple[list[int], _Found]]:
-    """Path -> ([size, time of change], what was found); nothing where it cannot be read, or another Pillow wrote it."""
+    """Path -> ([size, time of change], result); empty if the cache is unreadable or from another Pillow version."""
     try:
         if path is None:
             return {}
@@ -267,7 +267,7 @@ def _read_cache(path: Path | None) -> dict[str, tuple[list[int], _Found]]:
             name: ([size, time], found if isinstance(found, str) else Look(**found))
             for name, (size, time, found) in kept["files"].items()
         }
-    except Exception:  # a cache that is damaged, whichever way, is as good as none
+    except Exception:  # a damaged cache counts as none
         return {}
 
 
@@ -282,7 +282,7 @@ def _write_cache(path: Path, files: Sequence[File], found: Mapping[str, _Found])
         with gzip.open(temporary, "wt", encoding="utf-8", compresslevel=1) as file_out:
             json.dump({"reader": _reader(), "files": kept}, file_out)
         temporary.replace(path)
-    except OSError:  # no place for it: the next look takes as long again
+    except OSError:  # the cache is optional
         return
 
 
@@ -332,7 +332,7 @@ def _warnings(inspection: Inspection) -> Iterable[str]:
 
 
 def lacking(where: str, labels: Labels, classes: Sequence[str]) -> Iterable[str]:
-    """Says which classes a split has none of."""
+    """Names the classes without a picture in a split."""
     counts = _bincount(labels, classes)
     absent = [shown(name) for name, count in zip(classes, counts, strict=True) if not count]
     if len(absent) == len(classes) - 1 and len(labels):
@@ -351,7 +351,7 @@ def _some(count: int, noun: str) -> str:
 
 
 def _examples(items: Iterable[str]) -> str:
-    """The first few, and how many more."""
+    """The first few items, and the number of others."""
     found = [shown(item) for item in items]
     more = len(found) - _EXAMPLES
     return ", ".join(found[:_EXAMPLES]) + (f" and {more} more" if more > 0 else "")

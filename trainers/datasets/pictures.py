@@ -1,7 +1,7 @@
-"""Picture files as every viewer shows them, or refused by name.
+"""Reads picture files as viewers show them, or refuses them.
 
-Turned as EXIF says; transparent parts over white; 16 bits scaled to 8; of several frames the first. Pixels of 32 bits,
-integer or float, have no white that all programs agree on, and are refused.
+Pictures are turned as EXIF says; transparent parts become white; 16 bits are scaled to 8; only the first frame is used.
+Pixels of 32 bits, integer or float, are refused, because programs do not agree on their white.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ FORMATS = (
     "TIFF",
     "WEBP",
 )
-"""What is read, as Pillow names it, whatever a file is called. Its reader of JPEG reads MPO too."""
+"""The formats that are read, by Pillow's names, whatever a file's name. Pillow's JPEG reader also reads MPO."""
 
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 _TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
@@ -44,25 +44,25 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""EXIF's orientation -> what makes the picture stand upright."""
+"""EXIF's orientation -> the operation that turns the picture upright."""
 
 _TAIL = 4096
 _WHOLE_ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"\0\0\0\0IEND\xaeB`\x82", "GIF": b";"}
-"""Format -> how a file ends that did not break off."""
+"""Format -> the last bytes of a complete file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a file says of its picture without being decoded."""
+    """Properties of a picture that need no decoding."""
 
     width: int
-    """In pixels, standing upright."""
+    """In pixels, after turning upright."""
     height: int
     mode: str
     """Pillow's name of the pixels' kind."""
     transparent: bool
     ending: str
-    """A digest of the file's last bytes. Files of one size with other endings have other contents."""
+    """A digest of the file's last bytes. Files of one size with different endings have different contents."""
 
 
 def extensions() -> frozenset[str]:
@@ -71,7 +71,7 @@ def extensions() -> frozenset[str]:
 
 
 def look(path: Path) -> Look:
-    """Reads the header of a picture, and decodes it only where the file does not end as its format does.
+    """Reads the header of a picture. Decodes the picture only if the file's end does not fit its format.
 
     Raises:
         Exception: Pillow's, of any kind: the file cannot be read, or was cut. ValueError: its pixels are refused.
@@ -125,9 +125,9 @@ def _is_transparent(image: Image.Image) -> bool:
 
 def _turn(image: Image.Image) -> int:
     try:
-        # Not PNG's own method, which decodes the picture to find what may stand behind it.
+        # Not PNG's own method, which decodes the picture to find EXIF data after it.
         return int(Image.Image.getexif(image).get(_ORIENTATION, 1))
-    except Exception:  # EXIF is written by anything; a picture whose EXIF cannot be read stands as it is
+    except Exception:  # a picture with unreadable EXIF is not turned
         return 1
 
 

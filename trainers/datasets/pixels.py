@@ -1,4 +1,4 @@
-"""Pictures as uint8 arrays: read, cut, resized, and what their pixels come to."""
+"""Pictures as uint8 arrays: reading, cropping, resizing and statistics."""
 
 from collections.abc import Callable
 from typing import TypeAlias
@@ -19,7 +19,7 @@ Box: TypeAlias = tuple[float, float, float, float]
 
 
 def read_image(split: Files, index: int, box: Callable[[tuple[int, int]], Box], side: int) -> npt.NDArray[np.uint8]:
-    """One image's part `box(width, height)` (left, upper, right, lower), resized to uint8 [side, side, 3].
+    """The box (left, upper, right, lower) `box(width, height)` of an image, resized to uint8 [side, side, 3].
 
     Raises:
         DataError: the file cannot be read; names it.
@@ -41,7 +41,7 @@ def centre_box(size: tuple[int, int], share: float) -> Box:
 
 
 def resize(images: npt.NDArray[np.uint8], side: int | None) -> npt.NDArray[np.uint8]:
-    """[N, h, w, C] to [N, side, side, C] with antialiasing; a thousand at a time, since it needs them as floats."""
+    """[N, h, w, C] -> [N, side, side, C] with antialiasing; a thousand images at a time, because it needs floats."""
     if side is None or images.shape[1:3] == (side, side):
         return images
     parts = [
@@ -57,7 +57,7 @@ def resize(images: npt.NDArray[np.uint8], side: int | None) -> npt.NDArray[np.ui
 
 
 def statistics(images: npt.NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel, in [0, 1]; exact, since 256 counts say it all."""
+    """Mean and standard deviation of each channel, in [0, 1]; exact, from the 256 counts."""
     values = np.arange(256) / 255
     shares = [np.bincount(images[..., c].ravel(), minlength=256) / images[..., c].size for c in range(images.shape[-1])]
     mean = [float(share @ values) for share in shares]

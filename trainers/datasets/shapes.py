@@ -7,9 +7,9 @@ different rows and columns. The class is the hue of the glyph that a cue in a th
 - a white horizontal bar names the glyph of its row;
 - a white vertical bar names the glyph of its column.
 
-So nothing near a glyph says whether it counts. That a block is white or black can be broadcast by attention over
-channels; row and column can not: they need attention that knows where things are. Everything equals its mirror image,
-so that a flipped picture keeps its label.
+So nothing near a glyph shows whether it counts. Channel attention can broadcast whether a block is white or black, but
+not a row or a column: they need attention that knows positions. All drawings equal their mirror images, so a flipped
+picture keeps its label.
 """
 
 from dataclasses import dataclass
@@ -39,18 +39,18 @@ _SIZES = (8_000, 2_000, 4_000)
 
 @dataclass(frozen=True, slots=True)
 class Scenes:
-    """What N pictures show, before any pixel is drawn. Glyph 0 is the bright one, glyph 1 the dark one."""
+    """The contents of N pictures, before drawing. Glyph 0 is the bright one, glyph 1 the dark one."""
 
     cell: npt.NDArray[np.int64]
     """[N, 2, 2] row and column of each glyph; they differ in both."""
     hue: npt.NDArray[np.int64]
     """[N, 2] each glyph's hue, two different ones of 0 .. 5."""
     shape: npt.NDArray[np.int64]
-    """[N, 2] each glyph's drawing, which says nothing."""
+    """[N, 2] each glyph's drawing, independent of the label."""
     cue: npt.NDArray[np.int64]
     """[N] BLOCK_CUE, ROW_CUE or COLUMN_CUE."""
     cue_cell: npt.NDArray[np.int64]
-    """[N, 2] row and column of the cue; no glyph stands there."""
+    """[N, 2] row and column of the cue; no glyph is there."""
     named: npt.NDArray[np.int64]
     """[N] which glyph the cue names."""
 
@@ -61,18 +61,18 @@ class Scenes:
 
 
 def compose(count: int, rng: np.random.Generator) -> Scenes:
-    """Draws `count` scenes. Classes come equally often, give or take one; half of the cues are blocks."""
+    """Draws `count` scenes. Class counts differ by at most one; about half of the cues are blocks."""
     n = np.arange(count)
     rows, columns = _permutations(count, CELLS, rng), _permutations(count, CELLS, rng)
     cell = np.stack([rows[:, :GLYPHS], columns[:, :GLYPHS]], axis=2)
     named = rng.integers(GLYPHS, size=count)
     cue = rng.choice([BLOCK_CUE, ROW_CUE, COLUMN_CUE], size=count, p=[0.5, 0.25, 0.25])
-    # A bar shares the row or the column of its glyph and neither of the other's: those two lines hold no glyph.
+    # A bar shares the row or the column of its glyph, and nothing with the other glyph: these two lines are free.
     free_row, free_column = rows[:, GLYPHS], columns[:, GLYPHS]
     own = cell[n, named]
     cue_row = np.where(cue == ROW_CUE, own[:, 0], free_row)
     cue_column = np.where(cue == COLUMN_CUE, own[:, 1], free_column)
-    # Two different hues, the named glyph's dealt out evenly.
+    # Two different hues; the named glyph's are evenly distributed.
     label = rng.permutation(n % len(CLASSES))
     other = (label + rng.integers(1, len(CLASSES), size=count)) % len(CLASSES)
     hue = np.where(named[:, None] == np.arange(GLYPHS), label[:, None], other[:, None])
@@ -81,7 +81,7 @@ def compose(count: int, rng: np.random.Generator) -> Scenes:
 
 
 def draw(scenes: Scenes, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """The pictures, uint8 [N, 32, 32, 3]: on noise, with uneven light, everything up to a pixel off its place."""
+    """The pictures, uint8 [N, 32, 32, 3]: noisy background, uneven light, each object moved by up to a pixel."""
     count = len(scenes.named)
     backgrounds = rng.integers(50, 60, size=(count, 1, 1, 1), dtype=np.uint8)
     images = backgrounds + rng.integers(0, 20, size=(count, SIZE, SIZE, 3), dtype=np.uint8)
@@ -102,7 +102,7 @@ def make(count: int, seed: int, stream: int) -> tuple[npt.NDArray[np.uint8], npt
 
 
 def load(config: DataConfig) -> Dataset:
-    """As many pictures as `config` asks for, drawn from its seed."""
+    """The pictures for `config`, drawn from its seed."""
     default_train, default_val, test_size = _SIZES
     sizes = (config.train_size or default_train, config.val_size or default_val, test_size)
     drawn = [make(size, config.seed, stream) for stream, size in enumerate(sizes)]

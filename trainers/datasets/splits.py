@@ -1,4 +1,4 @@
-"""Parts of a data set: validation out of the training images, every class in proportion."""
+"""Splits a validation part off the training images, every class in proportion."""
 
 from typing import TypeVar, cast
 
@@ -13,8 +13,7 @@ _S = TypeVar("_S", bound=Split)
 def carve(labels: Labels, count: int, seed: int, *, leave: int = 0) -> tuple[Indices, Indices]:
     """Takes a random `count` of the items, every class in proportion.
 
-    Every class gives at least one, where it has more than `leave`, and keeps at least `leave`, as far as `count` allows
-    both.
+    As far as `count` allows, every class with more than `leave` items gives at least one, and keeps at least `leave`.
 
     Returns:
         Indices (left, taken), both in ascending order.
@@ -34,7 +33,7 @@ def carve(labels: Labels, count: int, seed: int, *, leave: int = 0) -> tuple[Ind
 
 
 def part_size(labels: Labels, *, leave: int) -> int:
-    """How many items to carve out: a tenth, or one of each class that has more than `leave`, if that is more."""
+    """The number of items to carve out: a tenth, or one per class with more than `leave` items if that is more."""
     return max(len(labels) // 10, int((np.bincount(labels) > leave).sum()))
 
 

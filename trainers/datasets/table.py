@@ -1,4 +1,4 @@
-"""Which data sets there are: a row and a file each."""
+"""The table of data sets: one row and one file each."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Source:
     downloads: bool = False
     """Whether ``data.download`` can fetch its files."""
     files: bool = False
-    """Whether its images stay files, decoded as they are needed, unless ``data.in_memory`` is set."""
+    """Whether images are decoded from files when needed, unless ``data.in_memory`` is set."""
 
 
 _TORCHVISION = Source("trainers.datasets.torchvision_sets:load", downloads=True)

@@ -16,7 +16,7 @@ _SETS = {
     "cifar10": (datasets.CIFAR10, "cifar-10-batches-py"),
     "cifar100": (datasets.CIFAR100, "cifar-100-python"),
 }
-"""Name -> (torchvision's class, the folder that its files lie in)."""
+"""Name -> (torchvision's class, the folder of its files)."""
 
 
 def load(config: DataConfig) -> Dataset:

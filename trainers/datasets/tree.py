@@ -1,6 +1,6 @@
-"""Which files of a folder are pictures of which class and split, and what is left out, with the reason.
+"""Sorts the files of a folder by class and split, and records the files left out with the reason.
 
-Nothing is opened here but folders.
+Only folders are opened here, no files.
 """
 
 import os
@@ -19,16 +19,16 @@ SPLITS: Mapping[str, tuple[str, ...]] = {
     "val": ("val", "valid", "validation"),
     "test": ("test", "testing"),
 }
-"""Split -> the names that its folder goes by, in any case."""
+"""Split -> the possible names of its folder, in any case."""
 
 _SYSTEM = ("thumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin", "lost+found")
 _RUN_FILES = ("journal.log", "checkpoint.pt")
-"""What a folder holds that a search or a training wrote."""
+"""Files that mark a folder of a search or a training."""
 
 NO_LABEL = "no label: the split has no class folders"
 
 _Identity: TypeAlias = tuple[int, int]
-"""Of a folder, however one came to it: device and inode."""
+"""Device and inode of a folder: equal for every path to it."""
 _Ancestors: TypeAlias = frozenset[_Identity]
 
 
@@ -44,18 +44,18 @@ class File:
 
 @dataclass(slots=True)
 class Tree:
-    """What lies below a root."""
+    """The files below a root."""
 
     root: Path
     splits: dict[str, dict[str, list[File]]] = field(default_factory=dict)
-    """Split -> class (NFC) -> its files. Without folders for splits, all is ``train``."""
+    """Split -> class (NFC) -> its files. Without split folders, all files are ``train``."""
     folders: dict[str, str] = field(default_factory=dict)
-    """Split -> its folder, relative to the root; `.` where there are none for splits."""
+    """Split -> its folder, relative to the root; `.` without split folders."""
     left_out: dict[str, list[str]] = field(default_factory=dict)
     """Reason -> files and folders, relative to the root."""
 
     def leave_out(self, reason: str, path: str) -> None:
-        """Remembers why a file or folder is passed over."""
+        """Records why a file or folder is left out."""
         self.left_out.setdefault(reason, []).append(path)
 
 
@@ -63,11 +63,11 @@ def read_tree(root: Path, layout: Layout) -> Tree:
     """Sorts the files below `root` by split and class.
 
     Args:
-        root: a folder with one for each class, or with one for each split that hold these.
-        layout: which of the two it is; ``auto`` goes by the names of the folders.
+        root: a folder with one folder per class, or with one folder per split that holds class folders.
+        layout: which of the two; ``auto`` decides by the folders' names.
 
     Raises:
-        DataError: there is no such folder, it holds no classes, or it can be understood in two ways.
+        DataError: there is no such folder, it holds no classes, or its layout is ambiguous.
     """
     tree = Tree(root)
     if not root.is_dir():
@@ -103,7 +103,7 @@ def read_tree(root: Path, layout: Layout) -> Tree:
 
 
 def _split_folders(tree: Tree, top: Mapping[str, _Identity]) -> dict[str, str]:
-    """Split -> the folder of the root that goes by its name; none without one for training."""
+    """Split -> the folder with its name; empty without a training folder."""
     named = {split: sorted(name for name in top if name.casefold() in names) for split, names in SPLITS.items()}
     if not named["train"]:
         return {}
@@ -117,10 +117,10 @@ def _split_folders(tree: Tree, top: Mapping[str, _Identity]) -> dict[str, str]:
 
 
 def _is_split(tree: Tree, top: Mapping[str, _Identity], found: Mapping[str, str]) -> bool:
-    """Whether the folder `train` is a split, and not a class of trains.
+    """Whether the folder `train` is a split and not a class of trains.
 
     Raises:
-        DataError: it can be both.
+        DataError: it could be either.
     """
     train = found["train"]
     others = sorted(top.keys() - found.values())
@@ -155,7 +155,7 @@ def _classes(tree: Tree, folder: str, names: Mapping[str, _Identity], above: _An
     for name, identity in sorted(names.items()):
         files = list(_files(tree, _join(folder, name), above | {identity}))
         if files:
-            # The same letters are written in two ways, as one sign or as letter and accent: macOS makes it the latter.
+            # An accented letter is one character or letter plus accent (as on macOS): NFC makes them equal.
             classes.setdefault(unicodedata.normalize("NFC", shown(name)), []).extend(files)
         else:
             tree.leave_out("class folder without a picture", _join(folder, name))
@@ -163,7 +163,7 @@ def _classes(tree: Tree, folder: str, names: Mapping[str, _Identity], above: _An
 
 
 def _folders(tree: Tree, folder: str, above: _Ancestors) -> Iterator[tuple[str, _Identity]]:
-    """(name, identity) of the folders that count; `above`: `folder` and those on the way to it."""
+    """(name, identity) of the folders that are not left out; `above`: `folder` and its parents."""
     for entry in _entries(tree, folder):
         path = _join(folder, entry.name)
         if not _is(entry, "dir"):
@@ -180,7 +180,7 @@ def _folders(tree: Tree, folder: str, above: _Ancestors) -> Iterator[tuple[str, 
 
 
 def _files(tree: Tree, folder: str, above: _Ancestors) -> Iterator[File]:
-    """The pictures of a folder and of those in it, in order; `above`: `folder` and those on the way to it."""
+    """The pictures of a folder and its subfolders, in order; `above`: `folder` and its parents."""
     known = extensions()
     for entry in _entries(tree, folder):
         path = _join(folder, entry.name)
@@ -201,7 +201,7 @@ def _files(tree: Tree, folder: str, above: _Ancestors) -> Iterator[File]:
 
 
 def _entries(tree: Tree, folder: str) -> list[os.DirEntry[str]]:
-    """What a folder holds, by name."""
+    """A folder's entries, sorted by name."""
     try:
         with os.scandir(tree.root / folder) as found:
             return sorted(found, key=lambda entry: entry.name)

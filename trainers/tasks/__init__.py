@@ -1,4 +1,4 @@
-"""Tasks: a file for each, and one table of them."""
+"""Tasks: one file per task, and a table of all."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,4 +9,4 @@ from trainers.tasks.classification import CLASSIFICATION
 __all__ = ["TASKS", "Evaluation", "Metrics", "Step", "Task"]
 
 TASKS: Mapping[str, Task[Any]] = {"classification": CLASSIFICATION}
-"""`Dataset.task` -> what is done with its images."""
+"""`Dataset.task` -> its task."""

@@ -1,4 +1,4 @@
-"""What a task is: what a batch is, what its loss is, and which metrics an evaluation gives."""
+"""The definition of a task: its batches, its loss and its metrics."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ B = TypeVar("B")
 B_co = TypeVar("B_co", covariant=True)
 
 Metrics = Mapping[str, float]
-"""Figures of a split by name. ``loss`` is always among them."""
+"""Figures of a split by name. They always include ``loss``."""
 
 
 class Feed(Protocol[B_co]):
-    """A data set's splits as batches, of which a process loads its share."""
+    """A data set's splits as batches. A process loads only its share."""
 
     @property
     def steps(self) -> int:
@@ -54,35 +54,35 @@ class MakeFeed(Protocol[B_co]):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a network makes of a training batch."""
+    """The results of a network on a training batch."""
 
     loss: Tensor
-    """[], the mean over the batch's images; what the gradients are of."""
+    """[], the mean over the batch's images; gradients are computed from it."""
     sums: Mapping[str, Tensor]
-    """Further metrics, each [] and summed over the batch's images. Nothing here makes the host wait for the device."""
+    """Further metrics, each [] and summed over the batch's images. The host does not wait for the device."""
     images: int
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Metrics of a split by name, and over how many images."""
+    """Metrics of a split by name, and the number of images."""
 
     metrics: Metrics
     images: int
 
 
 Run = Callable[..., Any]
-"""Calls a network, under autocast where the training has it."""
+"""Calls a network, under autocast if the training uses it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task(Generic[B]):
-    """A kind of training. The loop knows no more of it than this."""
+    """A kind of training. The training loop uses only these fields."""
 
     main: str
-    """The metric by which trainings are compared; higher is better."""
+    """The metric for comparing trainings; higher is better."""
     check: Callable[[Architecture, Dataset], None]
-    """Raises ValueError where the architecture does not fit the data set."""
+    """Raises ValueError if the architecture does not fit the data set."""
     build: Callable[[Architecture], nn.Module]
     feed: MakeFeed[B]
     step: Callable[[Run, B, TrainerConfig], Step]

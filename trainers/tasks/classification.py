@@ -1,4 +1,4 @@
-"""One label an image: cross entropy, and the share of images whose highest logit is the label's (top-1)."""
+"""One label per image: cross entropy, and the share of images whose highest logit is the label's (top-1)."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ from trainers.tasks.base import Evaluation, Run, Step, Task
 
 
 def check(architecture: Architecture, dataset: Dataset) -> None:
-    """Raises ValueError unless classes, image size and channels agree."""
+    """Raises ValueError if classes, image size or channels differ."""
     skeleton = architecture.skeleton
     for key in ("num_classes", "image_size", "in_channels"):
         has, needs = getattr(skeleton, key), getattr(dataset, key)
@@ -24,7 +24,7 @@ def check(architecture: Architecture, dataset: Dataset) -> None:
 
 
 def step(network: Run, batch: Batch, config: TrainerConfig) -> Step:
-    """Cross entropy in nats an image, label-smoothed as `config` says; and the sum of correct answers."""
+    """Cross entropy in nats per image, with the label smoothing of `config`, and the number of correct answers."""
     images, labels = batch
     logits = network(images)
     loss = cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing)
@@ -32,8 +32,8 @@ def step(network: Run, batch: Batch, config: TrainerConfig) -> Step:
 
 
 def evaluate(network: Run, batches: Iterator[Batch], device: torch.device, share: Share) -> Evaluation:
-    """``loss``: cross entropy in nats an image; ``top1``: a share in [0, 1]."""
-    tally = torch.zeros(3, dtype=torch.float64, device=device)  # a share may be empty, and is counted all the same
+    """``loss``: cross entropy in nats per image; ``top1``: a share in [0, 1]."""
+    tally = torch.zeros(3, dtype=torch.float64, device=device)  # an empty share contributes zeros
     for images, labels in batches:
         logits = network(images)
         loss = cross_entropy(logits.float(), labels, reduction="sum")

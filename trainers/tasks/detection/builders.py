@@ -5,9 +5,9 @@ Papers: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, https://
 https://arxiv.org/abs/1512.02325. Consulted: torchvision's builders, and tensorflow/tpu's RetinaNet for the rows of the
 AA paper's table 5 (``retinanet(..., scales=2, norm=True)``).
 
-The last block at each stride feeds the detector, wherever stages end. The models are torchvision's: in training they
-take images and targets and return losses, in evaluation images and return boxes, labels and scores. Images differ in
-size from one another and from the skeleton's ``image_size``; attention copes.
+The last block at each stride feeds the detector, even inside a stage. The models are torchvision's: in training they
+take images and targets and return losses; in evaluation they take images and return boxes, labels and scores. Images
+may differ in size from one another and from the skeleton's ``image_size``.
 """
 
 import math
@@ -34,7 +34,7 @@ PYRAMID = 256
 _RATIOS = (0.5, 1.0, 2.0)
 
 _LARGE = 4096
-"""Side of an image whose maps show their strides, those of convolutions without padding too."""
+"""Side of an image that is large enough to read strides from its map sizes, also for convolutions without padding."""
 
 
 def retinanet(
@@ -50,11 +50,11 @@ def retinanet(
 
     Args:
         architecture: the backbone.
-        num_classes: one sigmoid each; labels run from 0. torchvision counts a background class that is never used.
-        network: the backbone's trained network, if there is one; its classifier is left out.
-        scales: anchor sizes an octave, at three aspect ratios each.
-        norm: BN on every level of the pyramid, and in the heads one for each level between shared convolutions.
-        options: of torchvision's ``RetinaNet`` (``min_size``, ``score_thresh``, ...).
+        num_classes: one sigmoid each; labels start at 0. torchvision counts a background class that is never used.
+        network: the backbone's trained network, if there is one; its classifier is not used.
+        scales: anchor sizes per octave, with three aspect ratios each.
+        norm: BN on every level of the pyramid; in the heads, one BN per level between the shared convolutions.
+        options: options of torchvision's ``RetinaNet`` (``min_size``, ``score_thresh``, ...).
 
     Raises:
         ValueError: the skeleton has no map of stride 8.
@@ -87,7 +87,7 @@ def faster_rcnn(
         architecture: the backbone.
         num_classes: background, which is label 0, included.
         network: the backbone's trained network, if there is one; its classifier is left out.
-        options: of torchvision's ``FasterRCNN`` (``min_size``, ``box_score_thresh``, ...).
+        options: options of torchvision's ``FasterRCNN`` (``min_size``, ``box_score_thresh``, ...).
 
     Raises:
         ValueError: the skeleton has no map of stride 8.
@@ -113,14 +113,14 @@ def ssd300(
 ) -> nn.Module:
     """SSD at 300x300: the backbone's maps of 38, 19 and 10 and further ones down to 1, six in all.
 
-    Deviation from the paper on VGG-16: the 19x19 map is the last stage's, without fc6 and fc7, and the 38x38 map is not
-    rescaled, for BN has done it.
+    Deviation from the paper on VGG-16: the 19x19 map is the last stage's, without fc6 and fc7. The 38x38 map is not
+    rescaled, because BN already does it.
 
     Args:
         architecture: the backbone.
         num_classes: background, which is label 0, included.
         network: the backbone's trained network, if there is one; its classifier is left out.
-        options: of torchvision's ``SSD`` (``score_thresh``, ``iou_thresh``, ...).
+        options: options of torchvision's ``SSD`` (``score_thresh``, ``iou_thresh``, ...).
 
     Raises:
         ValueError: the skeleton has no map of stride 8.
@@ -148,7 +148,7 @@ DETECTORS: Mapping[str, Callable[..., nn.Module]] = {
 
 
 def _normalised(architecture: Architecture, options: Mapping[str, Any]) -> dict[str, Any]:
-    """torchvision's mean and standard deviation are for three channels."""
+    """The options with a mean and a standard deviation; torchvision's defaults are only for three channels."""
     channels = architecture.skeleton.in_channels
     if channels == 3:
         return dict(options)
@@ -159,9 +159,9 @@ def _normalised(architecture: Architecture, options: Mapping[str, Any]) -> dict[
 
 
 def strided_blocks(architecture: Architecture) -> dict[int, tuple[str, int]]:
-    """Stride -> (name, channels) of the last block whose output has it, from fine to coarse.
+    """Stride -> (name, channels) of the last block with that output stride, from fine to coarse.
 
-    Strides are read from the blocks of a large image: a map of one or two pixels fits several.
+    Strides are computed with a large image, because a map of one or two pixels fits several strides.
     """
     found = {}
     for block in architecture.skeleton.model_copy(update={"image_size": _LARGE}).blocks():
@@ -191,7 +191,7 @@ class Maps(nn.Module):
         self.stages = network.stages
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """[N, C, H, W] -> one [N, channels[i], ceil(H / strides[i]), ceil(W / strides[i])] a stride."""
+        """[N, C, H, W] -> per stride [N, channels[i], ceil(H / strides[i]), ceil(W / strides[i])]."""
         x, maps = self.stem(images), []
         for stage, blocks in self.stages.items():
             for member, block in blocks.named_children():
@@ -202,17 +202,16 @@ class Maps(nn.Module):
 
 
 class Pyramid(nn.Module):
-    """Maps of a backbone, coarse ones added to fine ones: images -> levels of `PYRAMID` channels, by number.
+    """A feature pyramid that adds coarse maps to fine ones: images -> levels with `PYRAMID` channels, by number.
 
     Args:
         architecture: the backbone.
         network: its network; None builds one.
-        strides: of the maps that are used, as far as the backbone has them; 8 it must have.
-        levels: of the result, at least; levels that the backbone does not reach come from the last one by 3x3
-            convolutions of stride 2.
-        subsampled: one level more, every second pixel of the last.
+        strides: strides of the maps; those that the backbone lacks are skipped, but 8 is required.
+        levels: minimum number of levels. 3x3 convolutions of stride 2 add missing levels after the last map.
+        subsampled: adds one level with every second pixel of the last.
         norm: BN on every level.
-        what: names the detector in an error.
+        what: the detector's name for errors.
     """
 
     def __init__(
@@ -239,7 +238,7 @@ class Pyramid(nn.Module):
 
     @property
     def strides(self) -> list[int]:
-        """Of the levels, from fine to coarse."""
+        """The levels' strides, from fine to coarse."""
         strides = list(self.maps.strides)
         for _ in range(len(self.extra) + self.subsampled):
             strides.append(2 * strides[-1])
@@ -261,7 +260,7 @@ class Pyramid(nn.Module):
 
 
 class SSDMaps(nn.Module):
-    """The six maps of SSD300: as many as the backbone has from stride 8 on, then pairs of 1x1 and 3x3 down to 1x1."""
+    """The six maps of SSD300: the backbone's from stride 8 on, then those of 1x1 and 3x3 convolutions down to 1x1."""
 
     def __init__(self, architecture: Architecture, network: Network | None) -> None:
         super().__init__()
@@ -270,7 +269,7 @@ class SSDMaps(nn.Module):
         self.extra = nn.ModuleList()
         size = -(-300 // self.maps.strides[-1])
         for width in (512, 512, 256, 256, 256)[-(6 - len(self.out_channels)) :]:
-            shrinks = size <= 5  # too small to be halved: no padding instead
+            shrinks = size <= 5  # too small to halve: no padding instead of a stride
             last = nn.Conv2d(width // 2, width, 3, stride=1 if shrinks else 2, padding=0 if shrinks else 1)
             layers = (nn.Conv2d(self.out_channels[-1], width // 2, 1), nn.ReLU(), last, nn.ReLU())
             self.extra.append(nn.Sequential(*layers))
@@ -291,9 +290,9 @@ class SSDMaps(nn.Module):
 
 
 class LevelNormHead(nn.Module):
-    """RetinaNet's heads with a BN of its own for every level between the convolutions that all levels share.
+    """RetinaNet's heads: the levels share the convolutions, but each level has its own BN between them.
 
-    ``head`` is torchvision's; its convolutions, predictors and losses are used.
+    ``head`` is torchvision's; its convolutions, predictors and losses are reused.
     """
 
     def __init__(self, head: RetinaNetHead, levels: int) -> None:
@@ -304,12 +303,12 @@ class LevelNormHead(nn.Module):
         self.compute_loss = head.compute_loss
 
     def forward(self, levels: Sequence[Tensor]) -> dict[str, Tensor]:
-        """[N, PYRAMID, H, W] a level -> logits [N, sum of H W anchors, classes] and offsets [N, the same, 4]."""
+        """[N, PYRAMID, H, W] per level -> logits [N, sum of H W anchors, classes] and offsets [N, the same, 4]."""
         return {"cls_logits": self.classify(levels), "bbox_regression": self.regress(levels)}
 
 
 class _NormedTower(nn.Module):
-    """Convolutions for all levels, between them BN for each, and the last one, whose outputs are laid side by side."""
+    """Shared convolutions with one BN per level between them, and a last layer; outputs of all levels are joined."""
 
     def __init__(self, shared: nn.Sequential, last: nn.Module, levels: int, columns: int) -> None:
         super().__init__()
@@ -319,7 +318,7 @@ class _NormedTower(nn.Module):
         self.columns = columns
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
-        """[N, PYRAMID, H, W] a level -> [N, sum of H W anchors, columns]."""
+        """[N, PYRAMID, H, W] per level -> [N, sum of H W anchors, columns]."""
         predictions = []
         for level, features in enumerate(levels):
             x = features
@@ -332,7 +331,7 @@ class _NormedTower(nn.Module):
 
 
 def _conv(in_channels: int, kernel_size: int, stride: int = 1) -> nn.Conv2d:
-    """Of a pyramid: initialised as torchvision does, for nothing is rectified behind it."""
+    """A convolution of the pyramid, initialised as in torchvision for a layer without a ReLU after it."""
     layer = nn.Conv2d(in_channels, PYRAMID, kernel_size, stride, kernel_size // 2)
     nn.init.kaiming_uniform_(layer.weight, a=1)
     assert layer.bias is not None
