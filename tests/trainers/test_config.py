@@ -10,7 +10,7 @@ from trainers import DataConfig, Recipe, TrainerConfig, recipe_document, recipe_
 @pytest.mark.parametrize(
     ("section", "key", "told"),
     [
-        ("trainer: {warmup_epochs: 5, epochs: 5}", "trainer.warmup_epochs", "is 5, and must be below epochs (5)"),
+        ("trainer: {warmup_epochs: 5, epochs: 5}", "trainer.warmup_epochs", "is 5, but must be below epochs (5)"),
         ("trainer: {momentum: 0}", "trainer", "nesterov: true needs momentum above 0"),
         ("trainer: {lr: 0}", "trainer.lr", "0"),
         ("trainer: {epochs: '3'}", "trainer.epochs", "3"),

@@ -72,7 +72,7 @@ ERRORS: list[tuple[str, str]] = [
     ("search size.yaml", "space shapes does not fit the data shapes: skeleton.image_size is 32, the data has 16"),
     ("search nodata.yaml", "nas: fashion_mnist: no complete data in nowhere/FashionMNIST/raw"),
     ("search workers.yaml", "workers.yaml:1: resources.workers: must be auto or within 1 and 100,000, not 0"),
-    ("search warm.yaml", "warm.yaml:1: trainer.warmup_epochs: is 3, and must be below epochs (2)"),
+    ("search warm.yaml", "warm.yaml:1: trainer.warmup_epochs: is 3, but must be below epochs (2)"),
     ("search list.yaml", "list.yaml:1: must be a mapping (key: value), not a list"),
     ("search nofile.yaml", "nofile.yaml: no such file"),
     ("search shaps", "shaps: unknown run file 'shaps' (did you mean 'shapes'?); allowed: fashion-mnist, shapes"),
