@@ -12,7 +12,13 @@ from rich.console import Console
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Set = Annotated[
     list[str],
-    typer.Option("--set", default_factory=list, metavar="KEY=VALUE", help="Set a key of the run file; repeatable."),
+    typer.Option(
+        "--set",
+        default_factory=list,
+        show_default=False,
+        metavar="KEY=VALUE",
+        help="Set a key of the run file; repeatable.",
+    ),
 ]
 RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]
 
