@@ -49,3 +49,11 @@ def test_a_test_that_hangs_fails_by_its_name(tmp_path: Path) -> None:
     assert result.returncode == 1, result.stdout
     assert "FAILED test_hangs.py::test_that_never_ends" in result.stdout
     assert "Failed: Timeout (>1.0s)" in result.stdout
+
+
+@pytest.mark.xdist_group("kept")
+def test_groups_share_a_process(request: pytest.FixtureRequest) -> None:
+    # pytest-xdist 3.8 marks a group in the test's id. pytest 9.2 ignores that without a word, and then tests that start
+    # Ray starve each other on two cores. Outside of `--dist loadgroup` nothing is marked.
+    marked = getattr(request.config.option, "loadgroup", False)
+    assert request.node.nodeid.endswith("@kept") == marked
