@@ -16,13 +16,13 @@ from launch.ray import capacity, cluster, connection, driver, internals, note
 from launch.reports import prose, report
 from launch.reports.display import Display
 from launch.reports.facts import Facts, facts_of
-from launch.reports.tables import amount
+from launch.reports.tables import measure_amount
 from launch.reports.tensorboard import Board
 from launch.rundir import names
 from launch.rundir.config import RunConfig
 from launch.rundir.run import LIMITS, MEASURED, Run, open_run
 from nas.analysis import GrowingFront, front_of, progress, searched
-from nas.costs import MEASURES, Budget, Conditions, CostModel, is_counted, unkept
+from nas.costs import Budget, Conditions, CostModel, is_counted, unkept
 from nas.search import Engine, Journal, Summary, read_trials
 from search_spaces import SearchSpace
 from search_spaces.errors import printable
@@ -206,16 +206,12 @@ def check_budget(config: RunConfig, space: SearchSpace, costs: CostModel) -> Non
     """Raises a UserError that names every limit that no network can meet, with the costs of the cheapest networks."""
     lines = []
     for found in unkept(config.budget, space, costs):
-        figures = [f"{name} {_amount(value, found.measure)}" for name, value in found.figures.items()]
+        figures = [f"{name} {measure_amount(value, found.measure)}" for name, value in found.figures.items()]
         hint = f"; did you mean {found.limit:g}x, a multiple of the plain network's?" if found.relative_would_do else ""
-        limit = _amount(found.limit, found.measure)
+        limit = measure_amount(found.limit, found.measure)
         lines.append(f"budget.{found.measure}: nothing keeps {limit}: {', '.join(figures)}{hint}")
     if lines:
         raise UserError("\n".join(lines))
-
-
-def _amount(value: float, measure: str) -> str:
-    return amount(value, MEASURES[measure].unit)
 
 
 def _train(

@@ -5,7 +5,7 @@ from typing import Any
 
 from launch.reports.facts import Facts, group_letter
 from launch.reports.failures import failure_lines
-from launch.reports.tables import amount
+from launch.reports.tables import measure_amount
 from launch.rundir.run import Run
 from nas.analysis import searched
 from nas.costs import MEASURES, UNITS
@@ -149,11 +149,6 @@ def reading(facts: Facts) -> str:
 def probability(value: float) -> str:
     """A share in percent, never 0 % or 100 %: a simulation proves no certainty."""
     return "> 99 %" if value > 0.99 else "< 1 %" if value < 0.01 else f"{100 * value:.0f} %"
-
-
-def measure_amount(value: float, measure: str) -> str:
-    """A cost with the unit that suits it."""
-    return amount(value, MEASURES[measure].unit)
 
 
 def exported(run: Run, trial: TrialRecord) -> str:

@@ -26,7 +26,7 @@ from launch.reports.prose import (
     spent_text,
     verdict,
 )
-from launch.reports.tables import amount, json_text, print_json, print_table
+from launch.reports.tables import json_text, measure_amount, print_json, print_table
 from launch.rundir import names
 from nas.analysis import effects, progress
 from nas.analysis.effects import as_table
@@ -140,7 +140,7 @@ def print_report(console: Console, facts: Facts, shown: Path, *, json: bool, wri
         for name in run.measures:
             measured = row[f"{name}_measured"]
             value = row[name] if measured is None else measured
-            line[name] = "-" if value is None else amount(value, MEASURES[name].unit)
+            line[name] = "-" if value is None else measure_amount(value, name)
         line["placements"] = row["summary"]
         lines.append(line)
     print_table(console, lines)

@@ -93,12 +93,14 @@ def choice(option: str, params: Mapping[str, Value], shown: Sequence[str] | None
 def near_miss(over: Mapping[str, tuple[float, float]]) -> str:
     """The limits that the nearest proposal exceeds, by how much, and the limits that would admit it."""
     return ", ".join(
-        f"{name} {value / limit - 1:.1%} over its limit of {_amount(limit, name)}: {_amount(value, name)} would do"
+        f"{name} {value / limit - 1:.1%} over its limit of {measure_amount(limit, name)}: "
+        f"{measure_amount(value, name)} would do"
         for name, (limit, value) in over.items()
     )
 
 
-def _amount(value: float, measure: str) -> str:
+def measure_amount(value: float, measure: str) -> str:
+    """A cost with the unit that suits it; a plain number if there is no such measure."""
     return amount(value, MEASURES[measure].unit) if measure in MEASURES else f"{value:g}"
 
 
