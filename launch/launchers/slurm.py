@@ -52,42 +52,56 @@ leave() {{
   wait
 }}
 trap leave EXIT
-
-srun --overlap --no-kill --nodes=1 --ntasks=1 --nodelist="$head" --cpus-per-task="$SLURM_CPUS_ON_NODE" \\
-  ray start --head --block --node-ip-address="$head_ip" --port="$port" --include-dashboard=false \\
-  --num-cpus="$SLURM_CPUS_ON_NODE" --num-gpus={head_gpus} &
-steps+=($!)
-for attempt in {{1..60}}; do
-  ray health-check --address "$address" > /dev/null 2>&1 && break
-  kill -0 "${{steps[0]}}" 2> /dev/null || {{ echo 'Ray did not start on the first node' >&2; exit 1; }}
-  sleep 1
+{driver_gpu}
+# Ray gives its start up after 30 seconds, and a busy node may need more. The search cannot go on without the Ray of the
+# first node, so when that ends, everything is started again and the run continues. A kill loses nothing.
+for life in {{1..3}}; do
+  srun --overlap --no-kill --nodes=1 --ntasks=1 --nodelist="$head" --cpus-per-task="$SLURM_CPUS_ON_NODE" \\
+    ray start --head --block --node-ip-address="$head_ip" --port="$port" --include-dashboard=false \\
+    --num-cpus="$SLURM_CPUS_ON_NODE" --num-gpus={head_gpus} &
+  first=$!
+  steps=("$first")
+  for attempt in {{1..60}}; do
+    kill -0 "$first" 2> /dev/null || break
+    ray health-check --address "$address" > /dev/null 2>&1 && break
+    sleep 1
+  done
+{workers}  if nas status "$run" > /dev/null 2>&1; then
+    {on_gpu}nas resume "$run" --address "$address" &
+  else
+    {on_gpu}{search} --run "$run" --address "$address" &
+  fi
+  driver=$!
+  [ -z "$leaving" ] || ask
+  while kill -0 "$driver" 2> /dev/null && kill -0 "$first" 2> /dev/null; do
+    sleep 1 &
+    wait $! || true
+  done
+  if ! kill -0 "$first" 2> /dev/null; then
+    echo 'The Ray of the first node has ended' >&2
+    kill -KILL "$driver" 2> /dev/null || true
+  fi
+  code=0
+  wait "$driver" || code=$?
+  if [ "$code" -eq 0 ] || [ -n "$leaving" ] || kill -0 "$first" 2> /dev/null; then break; fi
+  leave
 done
-{workers}
-{driver_gpu}if nas status "$run" > /dev/null 2>&1; then
-  {on_gpu}nas resume "$run" --address "$address" &
-else
-  {on_gpu}{search} --run "$run" --address "$address" &
-fi
-driver=$!
-[ -z "$leaving" ] || ask
-while kill -0 "$driver" 2> /dev/null; do wait "$driver" || true; done
-code=0
-wait "$driver" || code=$?
 if [ -n "$again" ] && [ "$code" -ne 0 ]; then
   scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$code"
 """
 
-_WORKERS = """
-# Nodes may join late or leave: trials start on those that are present.
-srun --overlap --no-kill --kill-on-bad-exit=0 --nodes={others} --ntasks={others} --ntasks-per-node=1 \\
-  --exclude="$head" --cpus-per-task="$SLURM_CPUS_ON_NODE" \\
-  ray start --block --address="$address" --num-cpus="$SLURM_CPUS_ON_NODE" --num-gpus={gpus} &
-steps+=($!)
+_WORKERS = """\
+  # Nodes may join late or leave: trials start on those that are present.
+  srun --overlap --no-kill --kill-on-bad-exit=0 --nodes={others} --ntasks={others} --ntasks-per-node=1 \\
+    --exclude="$head" --cpus-per-task="$SLURM_CPUS_ON_NODE" \\
+    bash -c 'for life in {{1..3}}; do "$@" && exit; done' start \\
+    ray start --block --address="$address" --num-cpus="$SLURM_CPUS_ON_NODE" --num-gpus={gpus} &
+  steps+=($!)
 """
 
-_DRIVER_GPU = """\
+_DRIVER_GPU = """
 # The last GPU of the first node is hidden from Ray: the driver measures on it, undisturbed.
 gpus=${{CUDA_VISIBLE_DEVICES:-{last}}}
 """

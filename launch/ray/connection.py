@@ -7,9 +7,10 @@ from contextlib import ExitStack, contextmanager
 
 import ray
 
-from launch.errors import UserError
+from launch.errors import Interrupted, UserError
 from launch.ray import internals
 from launch.ray.private import private_folder
+from launch.ray.signals import deferred
 from launch.rundir.config import Resources
 from search_spaces.errors import printable
 
@@ -49,7 +50,8 @@ def connected(resources: Resources) -> Iterator[None]:
     A private session listens on loopback and requires a token that only this user can read.
 
     Raises:
-        UserError: there is no folder for the sockets of a private session.
+        Interrupted: SIGINT or SIGTERM came while a private session started.
+        UserError: there is no folder for the sockets of a private session, or no cluster answers at the address.
     """
     logging.getLogger("ray").setLevel(logging.ERROR)
     # At its end Tune logs an error that lists the jobs whose node died. They were continued elsewhere.
@@ -59,7 +61,7 @@ def connected(resources: Resources) -> Iterator[None]:
         stack.enter_context(internals.environment(dict.fromkeys(internals.SECRETS)))
         if resources.address:
             stack.callback(ray.shutdown)
-            internals.connect(resources.address, quiet)
+            _connect(resources.address, quiet)
         else:
             cpus = (
                 None if resources.workers == "auto" else max(1, math.ceil(resources.workers * resources.cpus_per_trial))
@@ -68,8 +70,21 @@ def connected(resources: Resources) -> Iterator[None]:
             folder, token = stack.enter_context(private_folder())
             stack.callback(internals.reread_token)
             stack.callback(ray.shutdown)
-            _started(lambda: internals.start(folder, token, cpus, gpus, quiet))
+            with deferred() as stopping:  # Ray's start may swallow a KeyboardInterrupt
+                _started(lambda: internals.start(folder, token, cpus, gpus, quiet))
+            if stopping.is_set():
+                raise Interrupted
         yield
+
+
+def _connect(address: str, quiet: internals.Quiet) -> None:
+    try:
+        internals.connect(address, quiet)
+    except Exception as error:  # Ray raises many types here
+        raise UserError(
+            f"cannot connect to a Ray cluster at {printable(address)}: {printable(' '.join(str(error).split()))}; "
+            f"check the address, or use this machine alone: --address {LOCAL}"
+        ) from error
 
 
 def _started(start: Callable[[], None]) -> None:

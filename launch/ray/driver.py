@@ -5,14 +5,10 @@ journal holds the whole state. So Tune's state is disposable: no snapshots, no r
 resumed run is a new Tune session over the same journal.
 """
 
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 import ray
 from ray import tune
@@ -21,6 +17,7 @@ from launch.errors import Failure, Interrupted
 from launch.ray import cluster
 from launch.ray import note as notes
 from launch.ray.adapter import Adapter, Scheduler, Ticker, TuneTrial
+from launch.ray.signals import deferred
 from launch.ray.worker import Worker
 from launch.rundir import names
 from launch.rundir.checkpoints import remove_except
@@ -68,7 +65,7 @@ def run(engine: Engine, plan: Plan, on_tick: Callable[[], None]) -> None:
         cluster.request(resources),
     )
     began: dict[str, float] = {}
-    with _signals() as stopping:
+    with deferred() as stopping:
 
         def turn() -> None:
             on_tick()
@@ -111,22 +108,3 @@ def run(engine: Engine, plan: Plan, on_tick: Callable[[], None]) -> None:
 
 def _job_name(trial: TuneTrial) -> str:
     return f"job-{trial.trial_id}"
-
-
-@contextmanager
-def _signals() -> Iterator[threading.Event]:
-    """An event that SIGINT or SIGTERM sets; a second signal has its usual, immediate effect."""
-    event = threading.Event()
-    before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        event.set()
-        signal.signal(number, before[number])
-
-    if threading.current_thread() is threading.main_thread():
-        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield event
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

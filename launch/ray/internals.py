@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import chdir, contextmanager
@@ -9,10 +10,11 @@ from pathlib import Path
 from typing import TypedDict
 
 import ray
-from ray._private import ray_constants
+from ray._private import ray_constants, services
 from ray._private.accelerators import get_accelerator_manager_for_resource
 from ray._private.authentication.authentication_token_setup import AuthenticationTokenLoader, Config
 from ray._private.state import available_resources_per_node
+from ray._raylet import GcsClient
 from ray.autoscaler.v2.sdk import get_cluster_status
 from ray.autoscaler.v2.utils import is_autoscaler_v2
 from ray.experimental.internal_kv import _internal_kv_get
@@ -28,6 +30,9 @@ SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "
 """Variables that Tune copies into every worker's runtime environment, which Ray's agent logs in clear text
 (`ray.tune.execution.class_cache`). No worker needs them: data and runs are in file systems."""
 
+_ANSWER_S = 10.0
+"""Time for a cluster's first node to take a connection."""
+
 
 class Quiet(TypedDict):
     """Arguments of `ray.init` that keep it from printing."""
@@ -37,7 +42,19 @@ class Quiet(TypedDict):
 
 
 def connect(address: str, quiet: Quiet) -> None:
-    """Connects to a cluster."""
+    """Connects to a cluster.
+
+    Ray itself would try for minutes to reach an address at which nothing answers, so this looks first.
+
+    Raises:
+        ValueError: this is no address.
+        OSError: nothing answers there.
+        Exception: what answers is not a Ray that takes this client. Ray raises many types, bare `Exception` among them.
+    """
+    located = services.canonicalize_bootstrap_address_or_die(address)
+    host, port = services.extract_ip_port(located)
+    socket.create_connection((host, port), timeout=_ANSWER_S).close()
+    GcsClient(address=located)
     with _imports_as_here() as job:
         ray.init(address=address, job_config=job, **quiet)
 

@@ -284,8 +284,9 @@ def test_the_command_writes_and_says_what_to_do(tmp_path: Path, capsys: pytest.C
 # --- a SLURM of one machine
 
 STUBS = {
-    # Its options are long ones with a value or flags; what follows is started once a task.
+    # Long options with a value, and flags. The command starts once per task. A signal reaches all processes of a step.
     "srun": """\
+set -m
 tasks=1
 while [ $# -gt 0 ]; do
   case $1 in
@@ -295,7 +296,7 @@ while [ $# -gt 0 ]; do
   esac
 done
 children=()
-trap 'kill -TERM "${children[@]}"; wait; exit 143' TERM
+trap 'kill -TERM "${children[@]/#/-}"; wait; exit 143' TERM
 for ((task = 0; task < tasks; task++)); do "$@" & children+=($!); done
 wait
 """,

@@ -1,6 +1,9 @@
 """What Tune asks of the engine and what a worker is given, without Ray."""
 
 import json
+import os
+import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,12 +11,12 @@ import pytest
 import torch
 
 from launch.errors import Interrupted, UserError
-from launch.ray import adapter
-from launch.ray.connection import address_of
+from launch.ray import adapter, internals
+from launch.ray.connection import address_of, connected
 from launch.ray.worker import Worker
 from launch.rundir import names
 from launch.rundir.beginning import begin
-from launch.rundir.config import RunConfig
+from launch.rundir.config import Resources, RunConfig
 from nas.costs import Conditions, CostModel
 from nas.search import Engine, Journal
 from search_spaces import load_space
@@ -37,6 +40,25 @@ def test_where_a_run_goes_on(kept: str | None, given: str | None, address: str |
 def test_ray_client_is_refused() -> None:
     with pytest.raises(UserError, match="cannot run through Ray Client; start it on a machine of the cluster"):
         address_of(None, "ray://a:10001")
+
+
+@pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:{port}", "no.such.host:6379"])
+def test_an_address_without_ray_is_one_line(address: str) -> None:
+    """Ray itself tries for eight minutes."""
+    with socket.socket() as bound:  # bound and not listening: it refuses connections
+        bound.bind(("", 0))
+        address = address.format(port=bound.getsockname()[1])
+        with pytest.raises(UserError) as raised, connected(Resources(address=address)):
+            pass
+    assert str(raised.value).startswith(f"cannot connect to a Ray cluster at {address}: ")
+    assert len(str(raised.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_rays_start_stops_the_search(number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(internals, "start", lambda *_: os.kill(os.getpid(), number))
+    with pytest.raises(Interrupted), connected(Resources()):
+        pytest.fail("the search began")
 
 
 @pytest.fixture
