@@ -27,7 +27,7 @@ search: $(READY)  ## a whole search on the built-in data set: minutes on two cor
 test: check  ## ruff, mypy and the tests, every kind of kill among them
 	$(BIN)/python -m pytest -m 'not repeated' -n 3 --dist loadgroup --no-loadscope-reorder
 
-test-kills: $(READY)  ## every kind of kill by itself, again and again at random moments
+test-kills: $(READY)  ## every kind of kill by itself, again and again at random moments; grids in full
 	$(BIN)/python -m pytest -m repeated
 
 test-fast: $(READY)  ## the tests that take seconds

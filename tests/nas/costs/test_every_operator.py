@@ -40,6 +40,8 @@ def test_every_variant(option: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.repeated
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("option", OPERATORS)
 def test_every_variant_under_all_conditions(option: str) -> None:
     """Any two of slot and parameters, with every combination of the conditions."""
