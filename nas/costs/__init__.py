@@ -1,4 +1,4 @@
-"""What an architecture costs, how sure that is, and whether it is within budget, before anything is trained."""
+"""Costs of architectures before training: estimates with intervals, and the check against a budget."""
 
 from typing import TYPE_CHECKING
 

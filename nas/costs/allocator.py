@@ -1,4 +1,4 @@
-"""What the CPU allocator was asked for while code ran."""
+"""Measures the memory that code allocates on the CPU."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,10 +8,10 @@ from torch._C._profiler import ProfilerConfig, ProfilerState, _ExperimentalConfi
 
 
 def allocator_peak(run: Callable[[], object]) -> int:
-    """Most bytes that the CPU allocator had given out while ``run`` ran, beyond what it had before.
+    """Peak of the bytes allocated on the CPU while ``run`` runs, beyond those allocated before.
 
-    The allocator's own events, of every thread. Recorded by the legacy profiler: the current one records the same,
-    takes ten times as long and writes to stderr wherever there is no GPU.
+    Uses the allocator's events of all threads, recorded by the legacy profiler. The current profiler records the same
+    events, but takes ten times as long and writes to stderr where there is no GPU.
     """
     _enable_profiler_legacy(ProfilerConfig(ProfilerState.CPU, False, True, False, False, False, _ExperimentalConfig()))
     try:
@@ -21,7 +21,7 @@ def allocator_peak(run: Callable[[], object]) -> int:
     current = peak = 0
     for events in threads:
         for event in events:
-            kind: Any = event.kind()  # declared as a number, but it is a word
+            kind: Any = event.kind()  # declared as an integer, but it is a string
             if kind == "memory_alloc":
                 current += event.cpu_memory_usage()
                 peak = max(peak, current)

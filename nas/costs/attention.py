@@ -1,9 +1,9 @@
-"""Which kernel `scaled_dot_product_attention` takes on CUDA, told from shapes alone.
+"""Which kernel `scaled_dot_product_attention` uses on CUDA, derived from shapes, strides and dtypes.
 
-On CPU tensors PyTorch's own rule is asked. Where there is no GPU it cannot be, so the rule for CUDA is restated here
+PyTorch's own rule for CUDA cannot be called without a GPU, so it is restated here
 (aten/src/ATen/native/transformers/cuda/sdp_utils.cpp): flash attention first, then the memory-efficient kernel, then
-plain mathematics, which alone materialises the logits. cuDNN's kernel, which newer GPUs prefer to flash attention,
-allocates what flash attention does.
+plain mathematics. Only the last materialises the logits. Newer GPUs prefer cuDNN's kernel to flash attention; both
+allocate the same memory.
 """
 
 from typing import Literal, TypeAlias
@@ -15,7 +15,7 @@ Kernel: TypeAlias = Literal["flash", "efficient", "math"]
 
 
 def cuda_attention_kernel(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Kernel:
-    """The kernel for q [N, heads, L, d], k [N, heads, S, d], v [N, heads, S, d_v] on an Ampere GPU or a newer one."""
+    """The kernel for q [N, heads, L, d], k [N, heads, S, d], v [N, heads, S, d_v] on an Ampere or newer GPU."""
     dense = all(t.ndim == 4 and t.stride(-1) == 1 and 0 not in t.shape for t in (q, k, v))
     if not dense or not q.dtype == k.dtype == v.dtype:
         return "math"

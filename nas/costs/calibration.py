@@ -1,10 +1,10 @@
-"""Times told from a table: what each option adds where it stands, measured once on a device.
+"""Predicts times from a table of what each option adds to the plain network's time, measured once on a device.
 
-A network's time is taken to be the plain skeleton's plus a scale times what every placement adds. What an option adds
-depends on its site (channels, size, stride) and not on the block's name. The entries are fitted to networks that are
-the plain one but for a single placement, and to random ones of the space; other random networks, on which nothing was
-fitted, give the scale and say how far off such predictions are: the interval of split-conformal prediction (Vovk et
-al., 2005; Lei et al., 2018), of the stated coverage whatever the distribution of errors.
+The predicted time of a network is the plain skeleton's time plus a scale times the sum of what its placements add. What
+an option adds depends on its site (channels, size, stride), not on the block's name. The entries are fitted to networks
+with a single placement and to random networks of the space. Other random networks, held out from that fit, give the
+scale and the interval. The interval is that of split-conformal prediction (Vovk et al., 2005; Lei et al., 2018), which
+has the stated coverage for any distribution of errors.
 """
 
 import math
@@ -34,23 +34,23 @@ Progress = Callable[[int, int], object]
 """Called with (networks timed, networks to time)."""
 
 COVERAGE = 0.95
-"""Share of networks whose time an interval is to hold."""
+"""Share of networks whose time must lie within the interval."""
 _DRIFT = 0.05
 
 
 class CalibrationError(FileError):
-    """A calibration that cannot be read, or was made on another device or under other conditions."""
+    """A calibration cannot be read, or was made on another device or under other conditions."""
 
 
 class CalibrationDrift(UserWarning):
-    """The device is no longer as fast as when it was calibrated."""
+    """The device's speed has changed since the calibration."""
 
 
 class Table(BaseModel):
-    """One measure's figures.
+    """The calibration of one measure.
 
-    ``entries``: what a placement adds to ``plain_ms``, by its label (`placements_of`), in milliseconds. ``ratios``:
-    measured time over predicted time of networks on which neither was fitted.
+    ``entries``: placement's label (`placements_of`) -> milliseconds that it adds to ``plain_ms``. ``ratios``: measured
+    over predicted time of networks that the entries were not fitted to.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,10 +72,10 @@ class Table(BaseModel):
         return value, value / width, value * width
 
     def learn(self, placements: Mapping[str, int], measured_ms: float) -> "Table":
-        """The table after one more network was measured, which it did not know.
+        """The table after one more network was measured.
 
-        The network's ratio joins ``ratios``, of which the last count; the entries that it has take their part of what
-        was mispredicted, as a Kalman filter with equal relative doubt in every entry would have it.
+        Appends the network's ratio to ``ratios``, of which the last 200 are kept. Corrects the entries of its
+        placements as a Kalman filter with the same relative doubt in every entry.
         """
         predicted = self.predict(placements)
         if predicted is None or not placements:
@@ -90,14 +90,14 @@ class Table(BaseModel):
 
     @property
     def width(self) -> float:
-        """The factor by which a prediction may be off, up or down."""
+        """The factor by which a prediction may be too high or too low."""
         errors = sorted(abs(math.log(ratio)) for ratio in self.ratios)
         rank = math.ceil((len(errors) + 1) * COVERAGE)
         return math.exp(errors[min(rank, len(errors)) - 1])
 
 
 _FLOOR = 0.05
-"""No network is taken to be faster than this share of the plain one."""
+"""Smallest predicted time, as a share of the plain network's."""
 _DOUBT, _NOISE = 0.1, 0.02
 """Relative doubt in an entry, and in a measurement."""
 _KEPT = 200
@@ -106,8 +106,9 @@ _KEPT = 200
 class Protocol(BaseModel):
     """How a calibration measures.
 
-    ``fitted`` random networks besides one for every entry; ``held_out`` more for scale and interval. All are timed in
-    groups, the plain one in each, in ``rounds`` alternating rounds or as many as ``seconds`` a measure leave, but 3.
+    ``fitted``: random networks for the entries, besides one network per entry. ``held_out``: random networks for scale
+    and interval. ``group``: networks that are timed together with the plain one. ``rounds``: most alternating rounds of
+    a group; there are fewer, but at least 3, when ``seconds`` per measure have passed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -121,7 +122,7 @@ class Protocol(BaseModel):
 
 
 class Calibration(BaseModel):
-    """What `calibrate` found on a device, for a skeleton, under conditions; written as YAML."""
+    """The result of `calibrate` for a device, a skeleton and conditions; stored as YAML."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
@@ -131,18 +132,18 @@ class Calibration(BaseModel):
     skeleton: dict[str, Any]
     protocol: Protocol
     reference_ms: float = Field(gt=0)
-    """What a fixed convolution took."""
+    """See the function `reference_ms`."""
     tables: dict[Measure, Table]
 
     def save(self, path: Path) -> None:
-        """Write it as YAML, whole or not at all."""
+        """Writes the calibration as YAML, atomically."""
         path.parent.mkdir(parents=True, exist_ok=True)
         written = path.with_name(f".{path.name}.{os.getpid()}")
         written.write_text(write_yaml(self.model_dump(mode="json", by_alias=True)))
         written.replace(path)
 
     def predict(self, architecture: Architecture, measure: Measure) -> CostEstimate | None:
-        """A time with its interval, source ``predicted``; None where the table does not reach."""
+        """The predicted time with its interval; None if the calibration does not cover the network or the measure."""
         table = self.tables.get(measure)
         if table is None or architecture.skeleton.model_dump(mode="json") != self.skeleton:
             return None
@@ -158,13 +159,13 @@ class Calibration(BaseModel):
 
 
 def load_calibration(path: Path, conditions: Conditions) -> Calibration:
-    """Read a calibration that was made on this device under these conditions.
+    """Reads a calibration that was made on this device under these conditions.
 
     Raises:
-        CalibrationError: it cannot be read, or was made elsewhere or otherwise.
+        CalibrationError: it cannot be read, or was made on another device or under other conditions.
 
     Warns:
-        CalibrationDrift: a fixed convolution takes over 5 % more or less than it did then.
+        CalibrationDrift: the time of a fixed convolution differs by more than 5 % from that of the calibration.
     """
     calibration = validate(read_yaml(path), Calibration, error=CalibrationError)
     differing = [
@@ -177,13 +178,13 @@ def load_calibration(path: Path, conditions: Conditions) -> Calibration:
         if there.get(name) != here.get(name)
     ]
     if differing:
-        message = f"made elsewhere or otherwise ({'; '.join(differing)}); run nas calibrate again"
+        message = f"made for another device or conditions ({'; '.join(differing)}); run nas calibrate again"
         raise CalibrationError([Problem(str(path), None, "", message)])
     drift = reference_ms(conditions) / calibration.reference_ms - 1
     if abs(drift) > _DRIFT:
         warnings.warn(
-            f"{path}: the device now takes {drift:+.0%} of what it took when calibrated; predicted times are off by as "
-            "much. Run nas calibrate again if that lasts",
+            f"{path}: the device's times changed by {drift:+.0%} since the calibration, so predicted times are off by "
+            "as much; run nas calibrate again if this persists",
             CalibrationDrift,
             stacklevel=2,
         )
@@ -198,14 +199,14 @@ def calibrate(
     protocol: Protocol | None = None,
     progress: Progress = lambda *_: None,
 ) -> Calibration:
-    """Measure what a space's options add where they may stand.
+    """Measures what the options of a space add to the plain network's time at each of their sites.
 
     Args:
-        space: whose skeleton and options to measure.
+        space: the skeleton and the options.
         conditions: device, batch sizes, precision, memory format, threads.
-        measures: times to calibrate; all, if left out.
+        measures: the times to calibrate; default: all.
         protocol: how many networks and rounds.
-        progress: told after each group of networks.
+        progress: called after each group of networks.
     """
     protocol = protocol or Protocol()
     singles = list(_singles(space))
@@ -237,7 +238,7 @@ def _kind(conditions: Conditions) -> dict[str, str | int | bool]:
 
 
 def placements_of(architecture: Architecture) -> Counter[str]:
-    """How often what stands where: labels of site, option and resolved values."""
+    """How often each placement occurs, by its label: site, option and resolved values."""
     sites = {block.name: block.sites for block in architecture.blocks}
     return Counter(
         _label(sites[block][slot], option, resolved)
@@ -247,7 +248,7 @@ def placements_of(architecture: Architecture) -> Counter[str]:
 
 
 def reference_ms(conditions: Conditions) -> float:
-    """Milliseconds that a fixed convolution takes on the device: what drift is told by."""
+    """Milliseconds that a fixed convolution takes on the device; a change of it is drift."""
     images = torch.zeros(16, 64, 32, 32, device=conditions.device).contiguous(memory_format=torch.channels_last)
     weight = torch.zeros(64, 64, 3, 3, device=conditions.device).contiguous(memory_format=torch.channels_last)
     with threads(conditions.threads), torch.inference_mode():
@@ -262,7 +263,7 @@ def _label(site: Site, option: str, resolved: Mapping[str, Value]) -> str:
 
 
 def _singles(space: SearchSpace) -> Iterable[Architecture]:
-    """For every label of the space, a network with that placement alone."""
+    """For every label of the space, a network with only that placement."""
     seen: set[str] = set()
     for (block, slot), offers in space.offers.items():
         for choice in all_choices(offers):
@@ -287,7 +288,7 @@ def _time_all(
     total: int,
     progress: Progress,
 ) -> npt.NDArray[np.float64]:
-    """Milliseconds of the plain network and of every other: [1 + networks]."""
+    """Milliseconds [1 + networks]: the plain network's, then those of `networks`."""
     groups = [networks[i : i + protocol.group] for i in range(0, len(networks), protocol.group)]
     plains: list[float] = []
     ratios: list[float] = []
@@ -309,7 +310,7 @@ def _time_all(
 
 
 def _fit(networks: Sequence[Architecture], times: npt.NDArray[np.float64], fitted: int) -> Table:
-    """Least squares of relative errors for the entries; scale and ratios from the networks after the fitted ones."""
+    """Fits the entries to the first ``fitted`` networks (least squares of relative errors), the scale to the others."""
     plain_ms, measured = float(times[0]), times[1:]
     counts = [placements_of(network) for network in networks]
     labels = sorted(set().union(*counts))
@@ -321,7 +322,8 @@ def _fit(networks: Sequence[Architecture], times: npt.NDArray[np.float64], fitte
         np.concatenate([(measured[:fitted] - plain_ms) * weights, np.zeros(len(labels))]),
         rcond=None,
     )
-    # Only what is added is scaled: a scale on the whole would make every network but the plain one slower or faster.
+    # The scale applies only to the added time. If it applied to the whole time, every network except the plain one
+    # would become slower or faster.
     added, found = design[fitted:] @ entries, measured[fitted:]
     spread = float(np.sum((added / found) ** 2))
     scale = float(np.sum(added * (found - plain_ms) / found**2)) / spread if spread else 1.0
@@ -339,4 +341,4 @@ def _fit(networks: Sequence[Architecture], times: npt.NDArray[np.float64], fitte
 
 
 _RIDGE = 0.01
-"""Keeps entries that no network tells apart from running away; in shares of the plain network's time."""
+"""Ridge penalty, as a share of the plain network's time; bounds entries that no network tells apart."""

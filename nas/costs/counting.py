@@ -7,10 +7,10 @@ from search_spaces.sites import EMPTY
 
 
 def count(architecture: Architecture) -> Cost:
-    """The exact cost of one image of the skeleton's ``image_size``; no tensor is made.
+    """The exact cost of one image of the skeleton's ``image_size``; creates no tensor.
 
-    ``params`` equals the sum of ``numel`` over the built network's parameters. ``macs`` are those of convolutions,
-    linear layers and matrix products, attention's two products included: half of what
+    ``params`` equals the sum of ``numel`` over the built network's parameters. ``macs`` counts convolutions, linear
+    layers and matrix products, including the two products of attention. It is half of what
     `torch.utils.flop_counter.FlopCounterMode` counts for one image.
     """
     total = SKELETONS[architecture.skeleton.family].cost(architecture.skeleton)

@@ -1,6 +1,6 @@
-"""What is different on CUDA for code that runs on fake tensors: the casts of autocast, and the attention kernels.
+"""What CUDA does differently for fake tensors: autocast's casts and the attention kernels.
 
-In C++ a fake tensor is a CPU tensor, so both are done here, at the level of the functions that Python code calls.
+In C++ a fake tensor is a CPU tensor, so this module does both at the level of Python functions.
 """
 
 import functools
@@ -15,7 +15,7 @@ from nas.costs.attention import cuda_attention_kernel
 
 aten = torch.ops.aten
 
-# aten/src/ATen/autocast_mode.h: what runs in the lower precision, and what in float32, by the names of functions.
+# Names of the functions that run in the lower precision, and of those in float32: aten/src/ATen/autocast_mode.h.
 _LOWER = frozenset(
     "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear matmul __matmul__ __rmatmul__ mm mv"
     " bmm addmm addmv addbmm baddbmm einsum chain_matmul prelu scaled_dot_product_attention".split()
@@ -28,7 +28,7 @@ _FLOAT32 = frozenset(
 
 
 class AsOnCuda(TorchFunctionMode):
-    """Inside, functions on fake CUDA tensors cast and choose kernels as on the device; new tensors need no driver."""
+    """In this mode functions on fake CUDA tensors cast and choose kernels as on CUDA; new tensors need no driver."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class AsOnCuda(TorchFunctionMode):
         if not isinstance(value, Tensor) or not value.is_floating_point() or value.dtype in (dtype, torch.float64):
             return value
         if value.is_leaf and value.requires_grad and value.dtype is torch.float32:
-            # Autocast keeps the copies of weights until it is left.
+            # Autocast caches the copies of weights until its block ends.
             if not torch.is_autocast_cache_enabled():
                 return value.to(dtype)
             if id(value) not in self._weights:
@@ -76,7 +76,7 @@ class AsOnCuda(TorchFunctionMode):
 
 
 def _host(device: Any) -> Any:
-    """The C++ device of fake tensors, for a device of CUDA."""
+    """Replaces a CUDA device by the CPU, which is the C++ device of fake tensors."""
     if isinstance(device, (str, torch.device)) and torch.device(device).type == "cuda":
         return torch.device("cpu")
     return device
@@ -92,7 +92,7 @@ def attend(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """`torch.nn.functional.scaled_dot_product_attention` by the operations that CUDA runs."""
+    """`torch.nn.functional.scaled_dot_product_attention`, with the operations that CUDA runs."""
     kernel = cuda_attention_kernel(query, key, value, attn_mask)
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     if kernel == "math" or enable_gqa:

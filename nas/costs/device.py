@@ -1,4 +1,4 @@
-"""Which device it is: what figures depend on besides the conditions."""
+"""Identifies the device: figures depend on it besides the conditions."""
 
 import platform
 from functools import lru_cache
@@ -9,7 +9,7 @@ import torch
 
 @lru_cache(maxsize=8)
 def fingerprint(device: str) -> dict[str, str]:
-    """The processor or GPU by name, and the software that runs on it."""
+    """The name of the processor or GPU, and the versions of the software that runs on it."""
     found = {"torch": torch.__version__}
     if device.partition(":")[0] == "cpu":
         return {**found, "device": _cpu_name(), "isa": torch.backends.cpu.get_cpu_capability()}
@@ -24,7 +24,7 @@ def fingerprint(device: str) -> dict[str, str]:
 
 
 def check_present(device: str) -> None:
-    """Raises a ValueError where networks cannot be run on a device because this machine does not have it."""
+    """Raises a ValueError if this machine does not have the device."""
     kind, _, number = device.partition(":")
     found = torch.cuda.device_count()
     if kind == "cuda" and not (number or "0").isdigit():

@@ -1,4 +1,4 @@
-"""An estimate: a figure, how sure it is, and the conditions that it is taken under."""
+"""An estimate of a cost: a value with bounds, its source, and the conditions that it holds for."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -17,10 +17,10 @@ OPTIMIZERS: tuple[str, ...] = ("sgd", "adamw")
 
 @dataclass(frozen=True, slots=True)
 class CostEstimate:
-    """A figure, what it can be at least and at most, and where it comes from.
+    """A value, its lower and upper bound, and its source.
 
-    ``analytic`` figures are derived without running the network, ``predicted`` ones from a calibration, ``measured``
-    ones from running it. Bytes and counts are whole numbers kept as float.
+    ``analytic``: derived without running the network. ``predicted``: from a calibration. ``measured``: from running
+    the network. Bytes and counts are whole numbers stored as float.
     """
 
     value: float
@@ -35,18 +35,18 @@ class CostEstimate:
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What a figure is taken under.
+    """The conditions of a figure.
 
     Attributes:
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``. Analytic figures for CUDA need no GPU.
         batch_size: images of an inference.
         train_batch_size: images of a training step.
-        dtype: other than ``"float32"``, networks run under autocast to it, with float32 weights.
+        dtype: unless it is ``"float32"``, networks run under autocast to it, with float32 weights.
         channels_last: memory format NHWC of weights and images.
         optimizer: ``"sgd"`` (Nesterov momentum) or ``"adamw"``, both fused.
         threads: CPU threads that one operation may use.
-        micro_batches: parts that a training step's images are taken in, gradients added up.
-        compiled: run through `torch.compile`. Measurements follow it; analytic figures are those of eager mode.
+        micro_batches: number of parts of a training step's batch; their gradients are accumulated.
+        compiled: measure with `torch.compile`; analytic figures are always those of eager mode.
 
     Raises:
         ValueError: a value is outside its range.

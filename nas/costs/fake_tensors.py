@@ -1,15 +1,17 @@
-"""Fake tensors: shape, strides, dtype and device, but no data; and a tracker of the memory that they would occupy.
+"""Fake tensors, which have shape, strides, dtype and device but no data, and a tracker of the memory they would use.
 
-A network of fake tensors runs as it is, forward, backward and optimizer, in milliseconds. Below autograd the result of
+A network of fake tensors runs forward, backward and optimizer unchanged, in milliseconds. Below autograd, the result of
 every operation comes from a table (`nas.costs.op_results`). A storage is freed with its last tensor, as on the device.
 
-They are not torch's own `FakeTensor`. That one runs meta kernels, which know neither the strides that a convolution's
-backend chooses nor what an operation allocates inside itself. Nor are they meta tensors: ``device`` reads as the real
-one, autocast casts, and scaled-dot-product attention picks its kernel by the device's own rule, where on meta tensors
-it always takes the one that materialises the logits.
+Two existing kinds of tensors do not suffice:
 
-In C++ all of them are CPU tensors, those of CUDA too: autograd's engine asks the driver about CUDA tensors, and there
-may be no driver. What CUDA does differently (its casts, its attention kernels) is in `nas.costs.cuda`.
+- torch's own `FakeTensor` runs meta kernels, which do not know the strides that a convolution's backend chooses, nor
+  the memory that an operation allocates internally.
+- Meta tensors have another device, autocast does not cast them, and scaled-dot-product attention always uses the kernel
+  that materialises the logits.
+
+In C++ all fake tensors are CPU tensors, also those of CUDA: autograd's engine asks the driver about CUDA tensors, and
+there may be no driver. `nas.costs.cuda` adds what CUDA does differently.
 """
 
 import sys
@@ -27,12 +29,12 @@ from nas.costs.op_results import Allocated, InPlace, OpResult, Output, TensorSpe
 aten = torch.ops.aten
 
 OpTable: TypeAlias = dict[tuple[Any, ...], OpResult]
-"""Signature of an operation -> its result. Filled as networks run; good for one device and number of threads."""
+"""Signature of an operation -> its result. Filled as networks run; valid for one device and number of threads."""
 
 
 @dataclass(slots=True)
 class Record:
-    """A storage's life. Times count the tracker's entries; ``died`` is None while it lives."""
+    """The lifetime of a storage. Times count the tracker's events; ``died`` is None until the storage is freed."""
 
     nbytes: int
     kind: str
@@ -41,15 +43,15 @@ class Record:
     died: int | None = None
 
     def lives_at(self, time: int) -> bool:
-        """Whether it was allocated after the entry ``time``."""
+        """Whether the storage is allocated after event ``time``."""
         return self.born <= time and (self.died is None or self.died > time)
 
 
 class MemoryTracker:
-    """What is allocated now, and what was when most was.
+    """Tracks the allocated bytes and their peak.
 
-    ``granularity`` is what the allocator rounds to: 512 on CUDA (c10/cuda/CUDACachingAllocator), 1 on a CPU, whose
-    allocator reports what it was asked for. New records get the present ``kind`` and ``scope``.
+    ``granularity``: the allocator's rounding in bytes; 512 on CUDA (c10/cuda/CUDACachingAllocator), 1 on a CPU, whose
+    allocator reports the requested sizes. New records get the current ``kind`` and ``scope``.
     """
 
     def __init__(self, granularity: int) -> None:
@@ -63,14 +65,14 @@ class MemoryTracker:
         self.restart()
 
     def restart(self) -> None:
-        """Forget the peak; what is allocated stays."""
+        """Resets the peak to the present; storages stay allocated."""
         self.peak = self.current
         self.peak_time = self.time
         self.peak_op = ""
         self.peak_workspace = 0
 
     def allocate(self, nbytes: int) -> "Storage":
-        """A storage of at least ``nbytes``, allocated until the value returned is gone."""
+        """A storage of at least ``nbytes``. It is freed when the returned object is deleted."""
         rounded = -(-nbytes // self.granularity) * self.granularity
         self.time += 1
         self.current += rounded
@@ -80,7 +82,10 @@ class MemoryTracker:
         return Storage(self, record)
 
     def work(self, nbytes: int) -> None:
-        """An operation has ``nbytes`` allocated at most while it runs, outputs included; those are booked after it."""
+        """Records that an operation has at most ``nbytes`` allocated while it runs.
+
+        This includes its outputs, which the caller allocates afterwards.
+        """
         self.time += 1
         self._look(nbytes)
 
@@ -91,7 +96,7 @@ class MemoryTracker:
 
 
 class Storage:
-    """Memory that tensors share; gone with the last of them."""
+    """Memory that tensors share. It is freed with the last of them."""
 
     __slots__ = ("record", "tracker")
 
@@ -106,7 +111,7 @@ class Storage:
 
 
 class FakeTensor(Tensor):
-    """A tensor of a CPU without data."""
+    """A tensor on a CPU, without data."""
 
     held: Storage
     spec: TensorSpec
@@ -118,7 +123,7 @@ class FakeTensor(Tensor):
 
 
 class FakeCudaTensor(FakeTensor):
-    """A tensor of the first GPU without data."""
+    """A tensor on the first GPU, without data."""
 
     device = torch.device("cuda", 0)
     is_cuda = True
@@ -126,11 +131,11 @@ class FakeCudaTensor(FakeTensor):
 
 
 class FakeTensorMode(TorchDispatchMode):
-    """Inside, operations on fake tensors take their results from ``op_table``, and new tensors are fake.
+    """In this mode operations on fake tensors take their results from ``op_table``, and new tensors are fake.
 
-    ``tracker`` books what they allocate. ``traffic`` sums the bytes read and written, ``kernels`` counts the operations
-    that are not mere views. ``autocast`` is the precision in force: operations arrive below autocast and cannot see it,
-    but operators of a user's own still run under it.
+    ``tracker`` records the allocations. ``traffic``: bytes read and written; ``kernels``: operations other than views.
+    ``autocast``: the precision of autocast. Operations arrive here below autocast and cannot see it, but a user's
+    custom operators still run under it.
     """
 
     def __init__(self, device_type: str, op_table: OpTable) -> None:
@@ -144,10 +149,10 @@ class FakeTensorMode(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # or every operation takes a detour by which its caller is no longer to be seen
+        return False  # otherwise another frame hides the caller, which `_accumulates` needs
 
     def like(self, tensor: Tensor) -> FakeTensor:
-        """A fake tensor of a dense tensor's shape, strides and dtype."""
+        """A fake tensor with the shape, strides and dtype of a dense tensor."""
         return self._fake(spec_of(tensor), self.tracker.allocate(tensor.nbytes))
 
     def _fake(self, spec: TensorSpec, storage: Storage) -> FakeTensor:
@@ -197,12 +202,12 @@ _CPU = torch.device("cpu")
 
 
 def _makes_tensor(func: Any) -> bool:
-    """Whether an operation that takes no tensor gives one (``aten.empty``), and not a dtype, a number or nothing."""
+    """Whether an operation returns a tensor (``aten.empty``), and not a dtype, a number or nothing."""
     return func.namespace == "aten" and any(isinstance(r.type, torch.TensorType) for r in func._schema.returns)
 
 
 def _sign(values: Sequence[Any], tensors: list[Tensor], signature: list[Any]) -> None:
-    """Append to ``signature`` what of ``values`` determines an operation's outputs, to ``tensors`` those among them."""
+    """Appends the tensors among ``values`` to ``tensors``, and all that determines the outputs to ``signature``."""
     for value in values:
         if isinstance(value, FakeTensor):
             tensors.append(value)
@@ -214,21 +219,22 @@ def _sign(values: Sequence[Any], tensors: list[Tensor], signature: list[Any]) ->
             signature.append(len(value))
             _sign(value, tensors, signature)
         elif isinstance(value, (bool, float)):
-            signature.append((type(value), value))  # True == 1 == 1.0, but a sum with 1.0 is no integer
+            signature.append((type(value), value))  # True == 1 == 1.0, but a sum with 1.0 is a float
         else:
             signature.append(value)
 
 
 _SOLE_USE = 4
-"""References to a tensor in C++ when autograd's engine alone holds it, as a dispatch mode counts them."""
+"""C++ references to a tensor, counted in a dispatch mode, if only autograd's engine holds it."""
 _SOLE_HOLD = 2
-"""References to the storage of a single fake tensor: the tensor's, and the question's own."""
+"""References to the storage of a single fake tensor: the tensor's, and that of the call which counts."""
 
 
 def _accumulates(first: Any, second: Any) -> bool:
-    """Whether autograd's engine adds two gradients of one tensor where, on the device, it would add into the first.
+    """Whether autograd's engine is adding two gradients of one tensor and would add in place on the device.
 
-    It does that if nothing else holds the first (torch/csrc/autograd/input_buffer.cpp), never while a mode is active.
+    The engine adds into the first gradient if nothing else holds it (torch/csrc/autograd/input_buffer.cpp), but never
+    while a dispatch mode is active.
     """
     return (
         sys._getframe(2).f_code is _engine_run_backward.__code__

@@ -1,4 +1,4 @@
-"""Limits on costs as they are written: in base units, with a unit, or as multiples of the plain network's."""
+"""Parses limits on costs: numbers, numbers with a unit, or multiples of the plain network's cost."""
 
 import math
 import re
@@ -8,8 +8,10 @@ from nas.costs.measures import MEASURES, UNITS, Measure
 
 
 def read_limits(text: Mapping[str, str | float]) -> dict[Measure, tuple[float, bool]]:
-    """Limits as users write them: measure -> (figure in base units, False), or (multiple of the plain skeleton's,
-    True).
+    """Parses limits as users write them.
+
+    Returns:
+        Measure -> (number in base units, False) or (multiple of the plain skeleton's cost, True).
 
     Raises:
         ValueError: has a line for every limit that cannot be read.

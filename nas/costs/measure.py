@@ -26,7 +26,7 @@ _Stamp = float | torch.cuda.Event
 
 @dataclass(frozen=True)
 class Workload:
-    """A network ready to be run: ``run`` is one inference or optimizer step. ``held``: bytes of weights and batch."""
+    """A network ready to run. ``run``: one inference or optimizer step; ``held``: bytes of weights and batch."""
 
     run: Run
     held: int

@@ -1,7 +1,7 @@
-"""What can be told of an architecture's cost: one row a measure, and how each unit is read and shown.
+"""The cost measures, one row each, and how each unit is read and shown.
 
-Everything else reads this table: estimates and measurements (`nas.costs.model`), budgets, calibrations, what a run may
-name as objective, reports and pictures. The recipe for a new row is in docs/extending.md.
+Estimates and measurements (`nas.costs.model`), budgets, calibrations, objectives, reports and plots all read this
+table. docs/extending.md shows how to add a row.
 """
 
 import pkgutil
@@ -20,8 +20,8 @@ Mode: TypeAlias = Literal["infer", "train"]
 class Unit:
     """How figures of a unit are written.
 
-    ``suffixes``: what may follow a number, in lower case, and its factor. ``spelled``: the same for people;
-    ``example``: a limit. ``axis``: factor and name of the unit on a picture's axis.
+    ``suffixes``: suffix of a number, in lower case -> its factor. ``spelled``: the suffixes as messages list them.
+    ``example``: a limit. ``axis``: factor and name of the unit on a plot's axis.
     """
 
     suffixes: Mapping[str, float]
@@ -54,10 +54,10 @@ UNITS: Mapping[str, Unit] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """Follows from the architecture alone: no network is built, and no condition matters."""
+    """A measure that depends only on the architecture, not on conditions. No network is built."""
 
     counter: str
-    """``module:function``; takes an `Architecture`, gives a number. Imported when it is needed."""
+    """``module:function`` from an `Architecture` to a number; imported when it is needed."""
 
     def of(self, architecture: Architecture) -> float:
         """The figure of an architecture."""
@@ -67,23 +67,23 @@ class Counted:
 
 @dataclass(frozen=True, slots=True)
 class PeakMemory:
-    """The most that is allocated during ``mode``: analytic from a pass over fake tensors, measured by the allocator."""
+    """Peak of the allocated memory in ``mode``: estimated by a pass over fake tensors, or measured by the allocator."""
 
     mode: Mode
 
 
 @dataclass(frozen=True, slots=True)
 class Time:
-    """Milliseconds of one run of ``mode``: predicted from a calibration, else measured."""
+    """Milliseconds of one run in ``mode``: predicted from a calibration, else measured."""
 
     mode: Mode
 
 
 @dataclass(frozen=True, slots=True)
 class MeasureRow:
-    """A cost measure: smaller is better, and above 0, for limits may be multiples of the plain network's.
+    """A cost measure. Smaller is better. Figures are above 0, because a limit may be a multiple of the plain network's.
 
-    ``label`` names it on pictures, without the unit. ``ignored``: conditions that its figures do not depend on.
+    ``label``: its name on plots, without the unit. ``ignored``: conditions that its figures do not depend on.
     """
 
     unit: str
@@ -105,16 +105,16 @@ MEASURES: Mapping[Measure, MeasureRow] = MappingProxyType(
         "train_step_ms": MeasureRow("ms", "training step", Time("train"), _BY_TRAINING),
     }
 )
-"""Cheapest first. ``params`` counts trainable parameters, ``macs`` the multiply-adds of one image; ``..._infer`` and
-``latency_ms`` are those of ``batch_size`` images; ``..._train`` and ``train_step_ms`` those of one optimizer step on
-``train_batch_size`` images."""
+"""The cheapest to find come first. ``params`` counts trainable parameters, ``macs`` the multiply-adds of one image.
+``peak_memory_infer`` and ``latency_ms`` are for one inference of ``batch_size`` images, ``peak_memory_train`` and
+``train_step_ms`` for one optimizer step on ``train_batch_size`` images."""
 
 
 def is_counted(measure: Measure) -> bool:
-    """Whether a measure follows from the architecture alone."""
+    """Whether a measure depends only on the architecture."""
     return isinstance(MEASURES[measure].told, Counted)
 
 
 def counted(architecture: Architecture) -> dict[Measure, float]:
-    """All measures that follow from the architecture alone."""
+    """All measures that depend only on the architecture."""
     return {name: row.told.of(architecture) for name, row in MEASURES.items() if isinstance(row.told, Counted)}

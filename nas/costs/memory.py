@@ -1,7 +1,7 @@
 """Peak memory of inference and of a training step, from one pass over tensors without data (`nas.costs.fake_tensors`).
 
-The step is the trainer's: forward under autocast, loss, gradients of the step before dropped, backward, fused
-optimizer. A later step than the first counts, when the optimizer has its state.
+The step is the same as the trainer's: forward under autocast, loss, drop the previous step's gradients, backward, fused
+optimizer. It is not the first step, so the optimizer has its state.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,17 +19,17 @@ from nas.costs.fake_tensors import FakeTensor, FakeTensorMode, MemoryTracker, Op
 from nas.costs.measures import Mode
 
 _STATE: Mapping[str, tuple[int, int]] = {"sgd": (1, 0), "adamw": (2, 1)}
-"""What an optimizer keeps of every parameter: tensors of its size, and float32 scalars."""
+"""Optimizer -> its state per parameter: (tensors of the parameter's size, float32 scalars)."""
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryProfile:
-    """What is allocated, in bytes, at the moment when most is; buffers count as parameters.
+    """The allocated bytes at the peak. Buffers count as parameters.
 
-    ``activations`` are what the forward pass leaves for the backward pass (at inference: what it holds),
-    ``temporaries`` all else, what the operation at the peak allocates inside itself included. The parts add up to
-    ``peak``. ``blocks`` is each block's share of ``activations``. ``traffic`` (bytes read and written) and ``kernels``
-    (operations that are not mere views) are sums over the whole pass.
+    ``activations``: what the forward pass keeps for the backward pass; at inference, all that it holds.
+    ``temporaries``: everything else, including what the operation at the peak allocates internally. The parts add up to
+    ``peak``. ``blocks``: each block's part of ``activations``. ``traffic`` (bytes read and written) and ``kernels``
+    (operations other than views) are sums over the whole pass.
     """
 
     peak: int
@@ -46,7 +46,7 @@ class MemoryProfile:
 
 
 def make_optimizer(parameters: Iterable[Tensor], conditions: Conditions) -> torch.optim.Optimizer:
-    """As the trainer makes them: one fused kernel updates everything. See `_optimizer_workspace`."""
+    """The trainer's optimizer, in which one fused kernel updates everything; see `_optimizer_workspace`."""
     if conditions.optimizer == "sgd":
         return torch.optim.SGD(parameters, 0.1, 0.9, weight_decay=5e-4, nesterov=True, fused=True)
     return torch.optim.AdamW(parameters, 1e-3, fused=True)
@@ -62,7 +62,10 @@ def run_gradients(
     drop_gradients: Callable[[], object],
     after_forward: Callable[[], object] = lambda: None,
 ) -> None:
-    """A training step up to the optimizer, on images [batch, C, H, W] and labels [batch]: simulated, and measured."""
+    """A training step without the optimizer's, on images [batch, C, H, W] and labels [batch].
+
+    The simulation and the measurement both use it.
+    """
     for i, (part, targets) in enumerate(zip(images.chunk(micro_batches), labels.chunk(micro_batches), strict=True)):
         with autocast():
             logits = network(part)
@@ -82,18 +85,18 @@ def simulate(
     op_table: OpTable,
     blocks: Mapping[str, nn.Module],
 ) -> MemoryProfile:
-    """Run ``network`` without data. Its weights may be fake tensors or on the meta device; it is unusable afterwards.
+    """Runs ``network`` without data. The network is unusable afterwards.
 
     Args:
-        network: [batch, C, H, W] -> logits [batch, classes].
+        network: [batch, C, H, W] -> logits [batch, classes]; its weights may be fake tensors or on the meta device.
         image: C, H, W.
         conditions: batch size, precision, memory format, optimizer and device.
         mode: ``"infer"`` or ``"train"``.
-        op_table: what operations give, as far as it is known; grows.
-        blocks: modules whose shares are wanted, by name.
+        op_table: known results of operations; new ones are added.
+        blocks: name -> module, for `MemoryProfile.blocks`.
 
     Raises:
-        DataDependentError: the network asks for the value of a tensor.
+        DataDependentError: the network reads the value of a tensor.
     """
     fakes = FakeTensorMode(conditions.device_type, op_table)
     tracker = fakes.tracker
@@ -149,14 +152,14 @@ def simulate(
 
 
 def _optimizer_workspace(parameters: Iterable[Tensor], conditions: Conditions) -> int:
-    """Bytes that an optimizer's step allocates: on CPUs the fused kernels copy each gradient that is not contiguous."""
+    """Bytes that an optimizer's step allocates: on CPUs, the fused kernels copy gradients that are not contiguous."""
     if conditions.device_type != "cpu":
         return 0
     return max((p.grad.nbytes for p in parameters if p.grad is not None and not p.grad.is_contiguous()), default=0)
 
 
 def _make_fake(network: nn.Module, fakes: FakeTensorMode, memory_format: torch.memory_format) -> None:
-    """Put fake tensors in place of a network's parameters and buffers; a tensor that is shared stays shared."""
+    """Replaces a network's parameters and buffers by fake tensors; shared tensors stay shared."""
     made: dict[int, FakeTensor] = {}
 
     def fake(tensor: Tensor) -> FakeTensor:
@@ -189,10 +192,10 @@ def _book_under(name: str, module: nn.Module, tracker: MemoryTracker) -> None:
 
 @contextmanager
 def _autocast(conditions: Conditions, fakes: FakeTensorMode, *, keep_weights: bool) -> Iterator[None]:
-    """`torch.autocast`, which refuses CUDA where there is no GPU.
+    """Like `torch.autocast`, but also works for CUDA on a machine without a GPU.
 
-    ``keep_weights``: whether copies of weights are kept until the end. They are not in inference mode, which fake
-    tensors do not know.
+    ``keep_weights``: whether cast copies of weights are cached until the end. Measurements use inference mode, in which
+    autocast does not cache them; fake tensors do not support that mode.
     """
     if conditions.dtype == "float32":
         yield
@@ -238,7 +241,7 @@ def _profile(fakes: FakeTensorMode, ends_of_forward: list[int], gradients: set[i
 
 
 def _role(record: Record, ends_of_forward: list[int]) -> Literal["activations", "temporaries"]:
-    """Of a storage that is neither weight nor gradient. At inference all that is held is called activations."""
+    """The part that a storage belongs to if it is neither weight nor gradient; at inference always activations."""
     if not ends_of_forward or any(map(record.lives_at, ends_of_forward)):
         return "activations"
     return "temporaries"

@@ -1,4 +1,4 @@
-"""What architectures cost, from the cheapest source that knows."""
+"""Costs of architectures, each from the cheapest source that has the figure."""
 
 import hashlib
 import json
@@ -24,20 +24,21 @@ from nas.costs.timing import ratio, threads, undisturbed
 from search_spaces import Architecture
 
 _MEMORY_MARGIN: dict[str, tuple[float, float]] = {"cpu": (0.01, 0.01), "cuda": (0.10, 0.10)}
-"""(below, above) the analytic peak, as shares of it. On a CPU the pass and the allocator mostly agree to the byte
-(docs/costs.md). On CUDA they were never compared: workspaces of cuDNN and cuBLAS are not in it."""
+"""Device -> bounds (below, above) around the analytic peak, as shares of it. On a CPU the analytic peak and the
+allocator mostly agree to the byte (docs/costs.md). On CUDA they were never compared; the analytic peak lacks the
+workspaces of cuDNN and cuBLAS."""
 
 _QUICK_S, _LONG_S = 0.4, 1.6
 _QUICK_ROUNDS, _LONG_ROUNDS = 9, 25
 
 
 class CostModel:
-    """Costs of architectures under one set of conditions, remembered.
+    """Costs of architectures under one set of conditions. Figures are stored and reused.
 
     Args:
-        conditions: what every figure is taken under.
-        cache: file of figures, shared by runs and processes; None remembers for this process alone.
-        calibration: file that `nas.costs.calibrate` made, to predict times from; without one they are measured.
+        conditions: the conditions of every figure.
+        cache: file of figures, shared by runs and processes; None: figures are kept only in this process.
+        calibration: file from `nas.costs.calibrate`, to predict times; None: times are measured.
 
     Raises:
         CalibrationError: the calibration cannot be read, or was made on another device or under other conditions.
@@ -54,10 +55,10 @@ class CostModel:
         self._digests = {measure: self._digest(measure) for measure in MEASURES}
 
     def estimate(self, architecture: Architecture, measure: Measure) -> CostEstimate:
-        """The cost, from what was measured, else from what can be told without running the network.
+        """The cost: a stored figure if there is one, else the cheapest estimate.
 
-        Parameters and MACs are counted, memory is found by a pass without data, and times are predicted where there is
-        a calibration that reaches, else measured once, beside the plain skeleton.
+        Parameters and MACs are counted. Memory comes from a pass without data. Times are predicted if the calibration
+        covers the architecture; otherwise they are measured once, relative to the plain skeleton.
         """
         known = self._known(architecture, measure)
         if known is not None:
@@ -76,15 +77,15 @@ class CostModel:
                 return self._predicted(architecture, measure) or self.measure(architecture, measure, thorough=False)
 
     def measure(self, architecture: Architecture, measure: Measure, *, thorough: bool = True) -> CostEstimate:
-        """Run the network now, whatever is known of it, and remember what came out.
+        """Runs the network even if a figure is known, and stores the result.
 
-        A time is the ratio to the plain skeleton's, both run in turns, times what the plain skeleton took when it was
-        first measured. Parameters and MACs are counted.
+        The network and the plain skeleton run in turn. The time is the ratio of their times multiplied by the plain
+        skeleton's stored time. Parameters and MACs are counted.
 
         Args:
-            architecture: what to run.
-            measure: what to measure.
-            thorough: time for 1.6 s and not for 0.4 s.
+            architecture: the network to run.
+            measure: the measure.
+            thorough: measure times for 1.6 s instead of 0.4 s.
         """
         match MEASURES[measure].told:
             case Counted() as told:
@@ -121,9 +122,9 @@ class CostModel:
         return self._known(architecture, measure) is None and self._predicted(architecture, measure) is None
 
     def record(self, architecture: Architecture, measure: Measure, value: float) -> CostEstimate:
-        """Remember what was seen elsewhere: by a training that ran out of memory, say.
+        """Stores a value that was observed elsewhere, for example by a training that ran out of memory.
 
-        Memory above the upper bound that was told widens the bounds that are told from now on.
+        Memory above its estimate's upper bound widens the bounds of later estimates.
         """
         known = self._known(architecture, measure)
         if known is not None and known.source == "analytic" and value > known.upper:
@@ -131,7 +132,7 @@ class CostModel:
         return self._keep(architecture, measure, CostEstimate(value, value, value, MEASURES[measure].unit, "measured"))
 
     def memory(self, architecture: Architecture, mode: Mode) -> MemoryProfile:
-        """The analytic peak and what it is made of. Not remembered."""
+        """The analytic peak and its parts; not stored."""
         return self._simulate(architecture, self.conditions, mode)
 
     def _simulate(self, architecture: Architecture, conditions: Conditions, mode: Mode) -> MemoryProfile:
@@ -144,9 +145,9 @@ class CostModel:
             return simulate(network, image, conditions, mode, op_table=self._op_table, blocks=blocks)
 
     def largest_batch(self, architecture: Architecture, device_bytes: float, mode: Mode = "train") -> int:
-        """The most images that an inference or a training step may have in ``device_bytes`` of memory; 0 if none fits.
+        """The largest batch of an inference or a training step that fits in ``device_bytes`` of memory; 0 if none fits.
 
-        Counted by the upper bound of the analytic peak. ``micro_batches`` stays as it is, and divides the answer.
+        The upper bound of the analytic peak decides. The result is a multiple of ``micro_batches`` when training.
         """
         step = self.conditions.micro_batches if mode == "train" else 1
         above = self._margin[1]
@@ -169,7 +170,7 @@ class CostModel:
         return fits * step
 
     def _plain_time(self, plain: Architecture, measure: Measure, mode: Mode) -> CostEstimate:
-        """The unit of times: the plain skeleton's own, measured once."""
+        """The plain skeleton's own time, predicted or measured once; other times are relative to it."""
         known = self._predicted(plain, measure) or self._known(plain, measure)
         if known is not None:
             return known
@@ -199,7 +200,7 @@ class CostModel:
         return f"{architecture.fingerprint}/{measure}/{self._digests[measure]}"
 
     def _digest(self, measure: Measure) -> str:
-        """Stands for all that a figure of this measure depends on besides the architecture."""
+        """A hash of everything that a figure of this measure depends on besides the architecture."""
         conditions = asdict(self.conditions)
         for name in MEASURES[measure].ignored:
             del conditions[name]

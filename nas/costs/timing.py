@@ -1,9 +1,9 @@
-"""Times that can be compared: taken in turns, in one process, on a machine that may be busy with other work.
+"""Measures times that can be compared, in one process, on a machine that may be busy with other work.
 
-What is compared runs in alternating rounds, so that whatever slows the machine slows all of it. Every round has its own
-order: always behind the same other one, a network takes up to a tenth more or less, by what that leaves in the caches.
-Two are compared by the median over the rounds of their ratio. The ratio of each one's fastest rounds would be biased:
-a short run more often falls between two disturbances than a long one, so the longer seems longer still.
+The functions to compare run in alternating rounds, so that other work slows all of them. Every round has its own order:
+if a network always ran after the same other one, the state of the caches would change its time by up to a tenth.
+Two functions are compared by the median, over the rounds, of their ratio. A ratio of the fastest rounds would be
+biased: a short run fits between two disturbances more often than a long one, so the longer one would seem even longer.
 """
 
 import random
@@ -18,19 +18,19 @@ import torch
 
 Run = Callable[[], object]
 Clock = Callable[[Run, int], float]
-"""(what to run, how often) -> milliseconds of one run."""
+"""(function, number of runs) -> milliseconds of one run."""
 
 _SAMPLE_MS = 2.0
-"""Shorter runs are repeated until a sample takes that long."""
+"""A shorter function is repeated until a sample takes this long."""
 _RESAMPLES = 200
 _UNDISTURBED = 0.05
-"""Of the rounds. Beside other work, ratios of this quantile vary half as much from one series of rounds to the next as
-those of the lower quartile (`benchmarks/costs.py --parts repeat`); the fastest alone is no better, and a stray one
-would be all there is."""
+"""Quantile of the rounds. While other work runs, ratios of this quantile vary half as much between series of rounds as
+those of the lower quartile (`benchmarks/costs.py --parts repeat`). The minimum is no better, and it may be an
+outlier."""
 
 
 def thread_clock(run: Run, times: int) -> float:
-    """Milliseconds of this thread's processor time for one run: what other processes take does not count."""
+    """Milliseconds of this thread's processor time for one run, without that of other processes."""
     start = time.thread_time()
     for _ in range(times):
         run()
@@ -38,7 +38,7 @@ def thread_clock(run: Run, times: int) -> float:
 
 
 def host_clock(run: Run, times: int) -> float:
-    """Milliseconds of one run on a CPU, by the clock on the wall."""
+    """Milliseconds of wall-clock time for one run on a CPU."""
     start = time.perf_counter()
     for _ in range(times):
         run()
@@ -59,14 +59,14 @@ def cuda_clock(run: Run, times: int) -> float:
 def alternate(
     runs: Sequence[Run], clock: Clock, seconds: float, min_rounds: int, max_rounds: int = 1000
 ) -> npt.NDArray[np.float64]:
-    """Times of every run in alternating rounds, each in an order drawn for it, nobody right behind itself.
+    """Times of several functions in alternating rounds. Each round has a random order; none runs twice in succession.
 
     Args:
-        runs: what to time; each is called twice before anything counts.
-        clock: `host_clock` or `cuda_clock`.
-        seconds: begin no further round after that long, once ``min_rounds`` are done.
-        min_rounds: rounds at least.
-        max_rounds: rounds at most.
+        runs: the functions; each has two warm-up calls.
+        clock: `thread_clock`, `host_clock` or `cuda_clock`.
+        seconds: after this time no new round begins, once ``min_rounds`` are done.
+        min_rounds: smallest number of rounds.
+        max_rounds: largest number of rounds.
 
     Returns:
         [rounds, runs], milliseconds.
@@ -90,14 +90,14 @@ def alternate(
 
 
 def undisturbed(times: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """What runs take where nothing else slows them: [..., rounds, runs] -> [..., runs]."""
+    """The times without other work's influence, a low quantile: [..., rounds, runs] -> [..., runs]."""
     quantile: npt.NDArray[np.float64] = np.quantile(times, _UNDISTURBED, axis=-2)
     return quantile
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """How often longer one takes than another, with a 95 % bootstrap interval over the rounds."""
+    """The ratio of two times, with a 95 % bootstrap interval over the rounds."""
 
     value: float
     lower: float
@@ -105,7 +105,7 @@ class Ratio:
 
 
 def ratio(times: npt.NDArray[np.float64]) -> Ratio:
-    """Of the first run to the second: [rounds, 2] -> the median over the rounds."""
+    """The ratio of the first time to the second, from times [rounds, 2]; its value is the median over the rounds."""
     ratios = times[:, 0] / times[:, 1]
     value = float(np.median(ratios))
     drawn = np.random.default_rng(0).integers(len(times), size=(_RESAMPLES, len(times)))
@@ -115,7 +115,7 @@ def ratio(times: npt.NDArray[np.float64]) -> Ratio:
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Let one operation use that many threads of the CPU."""
+    """In the block, one operation uses up to ``count`` CPU threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

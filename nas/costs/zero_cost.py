@@ -1,8 +1,7 @@
-"""Zero-cost proxies: what an untrained network's gradients and activations are said to tell about its accuracy.
+"""Zero-cost proxies: figures from an untrained network's gradients and activations that may indicate its accuracy.
 
-They are figures to look at, never a filter: on a space of placements most of what they tell is told by the number of
-parameters as well, so whoever prints them prints their rank correlation with parameters and multiply-adds beside them
-(`nas proxies`).
+The search never uses them as a filter. On a space of placements, the number of parameters gives most of the same
+information. So `nas proxies` prints their rank correlations with parameters and multiply-adds beside them.
 """
 
 import math
@@ -25,9 +24,9 @@ _WEIGHTED = (nn.Conv2d, nn.Linear)
 def synflow(network: Network, images: Tensor, _labels: Tensor) -> float:
     """Tanaka et al., "Pruning neural networks without any data by iteratively conserving synaptic flow", NeurIPS 2020.
 
-    log10 of the sum over parameters of |theta dR / dtheta|, R the sum of the logits of an image of ones, every
-    parameter replaced by its magnitude. Normalisation is by the statistics a fresh network has, mean 0 and variance 1,
-    so it passes its input on. In float64: products over the depth leave the range of float32.
+    log10 of the sum over parameters of |theta dR / dtheta|, where R is the sum of the logits of an image of ones and
+    every parameter is replaced by its magnitude. Normalisation uses the initial statistics, mean 0 and variance 1, so
+    it passes its input on. Computed in float64, because products over the depth leave the range of float32.
     """
     network = network.double().eval()
     with torch.no_grad():
@@ -40,7 +39,8 @@ def synflow(network: Network, images: Tensor, _labels: Tensor) -> float:
 def snip(network: Network, images: Tensor, labels: Tensor) -> float:
     """Lee et al., "SNIP: Single-shot network pruning based on connection sensitivity", ICLR 2019.
 
-    The sum over the weights of convolutions and linear layers of |theta dL / dtheta|, L the cross entropy of the batch.
+    The sum over the weights of convolutions and linear layers of |theta dL / dtheta|, where L is the batch's cross
+    entropy.
     """
     return _saliency(F.cross_entropy(network(images), labels), _weights(network))
 
@@ -48,8 +48,8 @@ def snip(network: Network, images: Tensor, labels: Tensor) -> float:
 def zico(network: Network, images: Tensor, labels: Tensor) -> float:
     """Li et al., "ZiCo: Zero-shot NAS via inverse coefficient of variation on gradients", ICLR 2023, eq. 14.
 
-    The sum over layers of the log of the sum over weights of mean |g| over standard deviation of |g|, g the gradients
-    of the cross entropy on parts of the batch; here four, or as many as there are pairs of images.
+    sum over layers of log(sum over weights of mean(|g|) / std(|g|)), where g is the gradient of the cross entropy on a
+    part of the batch. There are four parts, or fewer so that each has at least two images.
     """
     parts = max(2, min(4, len(images) // 2))
     weights = _weights(network)
@@ -61,7 +61,7 @@ def zico(network: Network, images: Tensor, labels: Tensor) -> float:
     for layer in zip(*gradients, strict=True):
         stacked = torch.stack(layer).double()
         mean, deviation = stacked.mean(0), stacked.std(0, correction=0)
-        varying = deviation > 0  # a weight whose input is always 0 has no say, nor has a layer of them
+        varying = deviation > 0  # weights whose input is always 0 are left out, and layers of such weights
         if bool(varying.any()):
             total += math.log(float((mean[varying] / deviation[varying]).sum()))
     return total
@@ -70,7 +70,7 @@ def zico(network: Network, images: Tensor, labels: Tensor) -> float:
 def naswot(network: Network, images: Tensor, _labels: Tensor) -> float:
     """Mellor et al., "Neural architecture search without training", ICML 2021, eq. 2.
 
-    log |det K|, K[i, j] the number of ReLUs that are on for both or off for both of the images i and j.
+    log |det K|, where K[i, j] is the number of ReLUs with the same state (on or off) for images i and j.
     """
     with _Relus(len(images)) as relus, torch.no_grad():
         network(images)
@@ -84,24 +84,24 @@ def naswot(network: Network, images: Tensor, _labels: Tensor) -> float:
 PROXIES: Mapping[str, Callable[[Network, Tensor, Tensor], float]] = MappingProxyType(
     {"synflow": synflow, "naswot": naswot, "zico": zico, "snip": snip}
 )
-"""By name: (network, images [N, C, H, W], labels [N]) -> a figure, meant to be the larger the better. The network is
-spent."""
+"""Name -> (network, images [N, C, H, W], labels [N]) -> a figure; larger should be better. Do not use the network
+afterwards."""
 
 
 def zero_cost(architecture: Architecture, images: Tensor, labels: Tensor, *, seed: int = 0) -> dict[str, float]:
-    """Every proxy of an architecture, each on a network freshly drawn from the same seed.
+    """All proxies of an architecture, each on a new network with the same initial weights.
 
     Args:
-        architecture: what to look at.
+        architecture: the architecture.
         images: [N, C, H, W], normalised as for training; N at least 4.
         labels: [N].
-        seed: draws the weights.
+        seed: seed of the weights.
 
     Raises:
         ValueError: there are fewer than 4 images.
     """
     if len(images) < 4:
-        raise ValueError(f"{len(images)} images are too few for zero-cost proxies: give at least 4, better 32")
+        raise ValueError(f"zero-cost proxies need at least 4 images, better 32, not {len(images)}")
     found = {}
     for name, proxy in PROXIES.items():
         with torch.random.fork_rng([]):
@@ -109,7 +109,7 @@ def zero_cost(architecture: Architecture, images: Tensor, labels: Tensor, *, see
             network = build_model(architecture).to(images.device)
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
-                nn.init.ones_(module.weight)  # a residual branch that starts at zero would tell nothing
+                nn.init.ones_(module.weight)  # a residual branch that is initialised to zero would have no effect
         found[name] = proxy(network, images, labels)
     return found
 
@@ -119,7 +119,7 @@ def _weights(network: Network) -> list[Tensor]:
 
 
 def _saliency(goal: Tensor, parameters: Sequence[Tensor]) -> float:
-    """The sum of |theta dgoal / dtheta|; a parameter that the goal does not depend on has none."""
+    """The sum of |theta dgoal / dtheta|; a parameter that the goal does not depend on adds nothing."""
     gradients = torch.autograd.grad(goal, parameters, allow_unused=True)
     return sum(
         float((parameter.detach() * gradient).abs().sum(dtype=torch.float64))
@@ -129,7 +129,7 @@ def _saliency(goal: Tensor, parameters: Sequence[Tensor]) -> float:
 
 
 class _Relus(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Collects which ReLUs are on: [N, units] of every ReLU that an image has of its own."""
+    """Records which units are on, [N, units], for every ReLU whose input has one row per image."""
 
     def __init__(self, images: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
