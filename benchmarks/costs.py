@@ -126,11 +126,11 @@ def repeat(networks: int) -> str:
         ratios = times[:, 1:] / times[:, :1]
         rows.append([name, f"{np.mean(ratios.std(axis=0) / ratios.mean(axis=0)):.1%}"])
         print(*rows[-1], flush=True)
-    return table("Which of 50 rounds tells a time best", ["of the rounds", "standard deviation between series"], rows)
+    return table("Quantiles of 50 rounds", ["quantile", "standard deviation between series"], rows)
 
 
 def peer(networks: int) -> str:
-    """Latency over plain by a loop that shares nothing with ours, and what is measured and predicted of the same."""
+    """Latency relative to the plain network's: by a simple loop without our code, as measured, and as predicted."""
     space, conditions = load_space("shapes"), Conditions()
     hand = {name: found for name, found in space.hand_placements().items() if name != "plain"}
     found = {"plain": space.plain(), **hand}
@@ -150,7 +150,10 @@ def peer(networks: int) -> str:
 
 
 def _plain_loop(networks: Sequence[Architecture], batch: int, rounds: int) -> Array:
-    """Each network once a round, in a new order, by the thread's processor time: [rounds, networks] over the first."""
+    """Times [rounds, networks] relative to the first network's.
+
+    Every round runs each network once, in a random order. Times are the thread's processor time.
+    """
     size, rng = networks[0].skeleton.image_size, random.Random(0)
     models = [build_model(found).eval().to(memory_format=torch.channels_last) for found in networks]
     images = torch.randn(batch, 3, size, size).contiguous(memory_format=torch.channels_last)

@@ -20,7 +20,7 @@ from pathlib import Path
 from nas.search import read_study, read_trials
 
 _WARM = 3
-"""Trials per worker that do not count, because they include its start and imports."""
+"""Trials per worker that are not counted, because they include its start and imports."""
 _START = "import torch, ray.tune, trainers, nas"
 
 
@@ -37,7 +37,7 @@ def config(trials: int, workers: int) -> dict[str, object]:
 
 
 def overhead(run: Path, workers: int) -> tuple[int, float, float]:
-    """(trials that counted, seconds of training a trial, seconds beyond it a trial)."""
+    """(number of counted trials, seconds of training per trial, seconds of overhead per trial)."""
     study = read_study(run)
     needed = {trial.number: sum(record.seconds for record in trial.epochs.values()) for trial in read_trials(study)}
     ended = sorted(
@@ -69,7 +69,7 @@ def main() -> None:
     subprocess.run([sys.executable, "-c", _START], check=True)
     process = time.perf_counter() - started
     print(f"{trials} trials on {args.workers} workers: {1e3 * training:.0f} ms of training and evaluation each,")
-    print(f"{1e3 * beyond:.0f} ms beyond it; a process a trial would take {1e3 * process:.0f} ms to start alone")
+    print(f"{1e3 * beyond:.0f} ms of overhead each; starting one process per trial would take {1e3 * process:.0f} ms")
 
 
 if __name__ == "__main__":

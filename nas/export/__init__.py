@@ -1,4 +1,4 @@
-"""What leaves the project: a network as a config file."""
+"""Exports a network as a config file."""
 
 from nas.export.config import export
 

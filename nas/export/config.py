@@ -1,4 +1,4 @@
-"""An architecture as a config file that says where it comes from."""
+"""Writes an architecture as a config file, with comments on its origin."""
 
 from collections.abc import Mapping
 
@@ -6,9 +6,9 @@ from search_spaces import Architecture
 
 
 def export(architecture: Architecture, notes: Mapping[str, str]) -> str:
-    """The architecture in the one grammar, with `notes` as comments above it, a line each.
+    """The architecture as YAML, after `notes` as comments of one line each.
 
-    `search_spaces.parse_architecture` reads it back; the comments are for people.
+    `search_spaces.parse_architecture` reads it back and ignores the comments.
     """
     lines = [f"# {name}: {' '.join(text.split())}" for name, text in notes.items()]
     return "\n".join([*lines, architecture.dump()])
