@@ -1,6 +1,6 @@
-"""What holds for all tests.
+"""Settings for all tests.
 
-One thread an operation: tensors here are tiny, and what a kernel allocates depends on how many threads it has.
+An operation uses one thread: tensors are tiny, and a kernel's allocations depend on the number of threads.
 """
 
 import os

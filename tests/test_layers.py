@@ -32,7 +32,7 @@ def _name(path: Path) -> str:
 
 
 def _imports(source: str, module: str, *, is_package: bool) -> Iterator[tuple[int, str]]:
-    """(line, imported module) of every import, those inside functions included."""
+    """(line, imported module) of every import, including those inside functions."""
     for node in ast.walk(ast.parse(source)):
         match node:
             case ast.Import(names=names):
@@ -83,7 +83,7 @@ def test_what_is_forbidden_is_found(module: str, source: str) -> None:
 
 
 def _modules_named(source: str, module: str, *, is_package: bool, known: frozenset[str]) -> set[str]:
-    """Which of `known` a module imports: ``from a import b`` is `a.b` where that is a module, else `a`."""
+    """The modules of `known` that a module imports: ``from a import b`` imports `a.b` if that is a module, else `a`."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         names: list[str] = []
@@ -99,7 +99,7 @@ def _modules_named(source: str, module: str, *, is_package: bool, known: frozens
 
 
 def _cycle(imports: dict[str, set[str]]) -> list[str]:
-    """The modules of one import cycle, in order; empty without one."""
+    """The modules of one import cycle, in order; empty if there is none."""
     done: set[str] = set()
     path: list[str] = []
 
@@ -170,7 +170,7 @@ def test_search_spaces_loads_no_framework() -> None:
 
 
 def test_importing_search_spaces_alone_does_not_even_load_pydantic() -> None:
-    # What keeps the import under 0.3 s: pydantic and yaml come with the first name that needs them.
+    # pydantic and yaml are loaded with the first name that needs them, so the import takes less than 0.3 s.
     assert _loaded_by("import search_spaces").isdisjoint({"pydantic", "yaml"})
 
 

@@ -1,4 +1,4 @@
-"""Rules for the code and the tests themselves: checks are switched off seldom and with a reason; no test hangs."""
+"""Rules for code and tests: checks are rarely switched off, and only with a reason; no test hangs."""
 
 import re
 import subprocess
@@ -53,7 +53,7 @@ def test_a_test_that_hangs_fails_by_its_name(tmp_path: Path) -> None:
 
 @pytest.mark.xdist_group("kept")
 def test_groups_share_a_process(request: pytest.FixtureRequest) -> None:
-    # pytest-xdist 3.8 marks a group in the test's id. pytest 9.2 ignores that without a word, and then tests that start
-    # Ray starve each other on two cores. Outside of `--dist loadgroup` nothing is marked.
+    # pytest-xdist 3.8 marks the group in the test's id. pytest 9.2 silently ignores the mark. Then tests that start Ray
+    # run at the same time and starve each other on two cores. Only `--dist loadgroup` marks anything.
     marked = getattr(request.config.option, "loadgroup", False)
     assert request.node.nodeid.endswith("@kept") == marked

@@ -1,4 +1,4 @@
-"""Runs made by the engine alone, in milliseconds: what the command line shows needs no training."""
+"""Makes runs with the engine alone, in milliseconds: tests of the command line need no training."""
 
 import json
 from collections import Counter
@@ -27,13 +27,13 @@ CONFIG = {
 
 
 def accuracy(job: Job, epoch: int) -> float:
-    """Grows with the epoch and with the number of places that hold attention."""
+    """An accuracy that grows with the epoch and with the number of places with attention."""
     placed = sum(len(slots) for slots in job.architecture.placements.values())
     return min(0.99, 0.2 + 0.05 * epoch + 0.08 * placed + 0.001 * job.seed)
 
 
 def train(engine: Engine, jobs: int | None = None) -> None:
-    """Works jobs off as a driver would; all of them, or so many."""
+    """Completes jobs as a driver would: all, or the given number."""
     while not engine.done and jobs != 0:
         job = engine.next()
         if job is None:
@@ -51,13 +51,13 @@ def config() -> RunConfig:
 
 
 def worked_off(folder: Path, config: RunConfig, jobs: int | None = None) -> Run:
-    """A run in a folder, trained so many jobs long (all by default) with invented accuracies."""
+    """A run in a folder, with the given number of jobs completed (default: all) at invented accuracies."""
     begin(folder, config, load_space("shapes"))
     return go_on(folder, jobs)
 
 
 def go_on(folder: Path, jobs: int | None = None) -> Run:
-    """Continues a run for so many jobs, by default to its end."""
+    """Continues a run for the given number of jobs, by default to its end."""
     run, _ = open_run(folder)
     costs = CostModel(Conditions())
     with Journal.open(run.folder) as journal:
@@ -87,7 +87,7 @@ def finish_run() -> Callable[[Path], Run]:
 
 @pytest.fixture
 def make_run(tmp_path: Path, config: RunConfig) -> Callable[..., Run]:
-    """Makes a run by `worked_off` in a folder of the test's own."""
+    """Makes a run by `worked_off` in the test's own folder."""
 
     def make(name: str = "run", jobs: int | None = None) -> Run:
         return worked_off(tmp_path / name, config, jobs)
@@ -97,13 +97,16 @@ def make_run(tmp_path: Path, config: RunConfig) -> Callable[..., Run]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A finished run for a module's tests to read; they change copies."""
+    """A finished run that the tests of a module read; they change only copies."""
     return worked_off(tmp_path_factory.mktemp("whole") / "run", RunConfig.model_validate_json(json.dumps(CONFIG)))
 
 
 @pytest.fixture
 def check_complete() -> Callable[[Path, int], list[TrialRecord]]:
-    """Of a run's folder: so many trials were launched, each has ended, and every epoch was told once; the trials."""
+    """Checks that a run launched the given number of trials, that all ended, and that no epoch is missing.
+
+    Returns the trials.
+    """
 
     def check(folder: Path, trials: int) -> list[TrialRecord]:
         _, found = open_run(folder)

@@ -1,4 +1,4 @@
-"""Outputs that cannot be written: one line before the work begins, and nothing is made."""
+"""If an output cannot be written, a command says so in one line before its work, and creates nothing."""
 
 import errno
 import os
@@ -15,7 +15,7 @@ from launch.rundir.run import Run
 
 
 def told(work: Callable[[], None]) -> str:
-    """What a user reads of the OSError that this raises."""
+    """The message to the user for the OSError that this raises."""
     try:
         work()
     except OSError as error:
@@ -29,7 +29,7 @@ CIRCLE = "its links form a loop"
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder, a file, links to themselves and to nothing."""
+    """A folder with a folder, a file, a link to itself and a dangling link."""
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("mine")
     (tmp_path / "loop").symlink_to("loop")

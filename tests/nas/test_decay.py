@@ -1,4 +1,4 @@
-"""Weight decay is for weights and tables, whatever their shape."""
+"""Weights and tables get weight decay, whatever their shape."""
 
 from typing import Any
 

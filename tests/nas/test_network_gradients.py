@@ -1,4 +1,4 @@
-"""Gradients of whole networks, every operator everywhere, down to maps of one pixel, equal those of plain formulas."""
+"""Gradients of whole networks with every operator equal those of plain formulas, down to maps of one pixel."""
 
 from typing import Any
 
@@ -49,7 +49,7 @@ def gradients(model: nn.Module, images: Tensor) -> list[Tensor]:
 def test_equal_those_of_the_formulas(option: str, family: str) -> None:
     torch.manual_seed(0)
     model = build_model(everywhere(family, option)).double()
-    for parameter in model.parameters():  # no zeros, which hide what stands before them
+    for parameter in model.parameters():  # no zeros, which would hide the gradients of earlier layers
         parameter.data.add_(torch.randn_like(parameter), alpha=0.1)
     size = NETWORKS[family]["image_size"]
     images = torch.randn(4, 3, size, size, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Every family keeps what its declaration and its cost promise."""
+"""The network of every family agrees with its declaration and its cost."""
 
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -66,7 +66,7 @@ def network(name: str, image_size: int = 32) -> Architecture:
 
 
 def mixtures(name: str) -> Iterator[Architecture]:
-    """Architectures in which the options take turns, until every one has stood in every slot where it can."""
+    """Architectures with alternating options, until every option was in every slot that allows it."""
     plain = network(name)
     wanted = {(slot, option) for option in OPTIONS for slot in OPTIONS[option].slots if option != EMPTY[slot]}
     while wanted:
@@ -79,11 +79,11 @@ def mixtures(name: str) -> Iterator[Architecture]:
                 try:
                     Architecture(plain.skeleton, {block.name: {slot: choice}})
                 except ValueError:
-                    continue  # it cannot stand here; perhaps at a later block
+                    continue  # not allowed here; try a later block
                 placements.setdefault(block.name, {})[slot] = choice
                 wanted.remove((slot, option))
         if not placements:
-            return  # what is left stands nowhere in this family
+            return  # this family has no slot for the remaining options
         yield Architecture(plain.skeleton, placements)
 
 
@@ -122,7 +122,7 @@ def test_the_count_is_exact_with_every_option(name: str) -> None:
 @pytest.mark.parametrize("image_size", [32, 45])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_sites_tell_the_truth(name: str, image_size: int) -> None:
-    """What enters and leaves every operator has the channels and the size that its site declares."""
+    """The input and output of every operator have the channels and the size that its site declares."""
     architecture = network(name, image_size)
     sites = {block.name: block.sites for block in architecture.blocks}
     seen = []
@@ -153,21 +153,21 @@ def test_sites_tell_the_truth(name: str, image_size: int) -> None:
         model = SKELETONS[skeleton.family].build(skeleton, place)
         assert sorted(seen) == sorted((block, slot) for block in sites for slot in sites[block])
         assert model.eval()(torch.zeros(1, 3, *[skeleton.image_size] * 2)).shape == (1, 10)
-    assert seen == []  # every one was called, once
+    assert seen == []  # each was called once
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_parameter_learns(name: str) -> None:
     torch.manual_seed(0)
     model = build_model(network(name))
-    for module in model.modules():  # a branch that begins as zero passes no gradient on
+    for module in model.modules():  # a branch with scale 0 passes no gradient on
         if isinstance(module, nn.BatchNorm2d):
             nn.init.ones_(module.weight)
     model(torch.randn(2, 3, *[size_of(name, 32)] * 2)).square().sum().backward()
     for key, parameter in model.named_parameters():
         assert parameter.grad is not None, key
         assert torch.isfinite(parameter.grad).all(), key
-    # A scale behind a zero map learns nothing; these networks have none.
+    # A scale after a zero map would get no gradient; these networks have none.
     assert all(parameter.grad.abs().sum() > 0 for key, parameter in model.named_parameters() if key.endswith("weight"))
 
 
@@ -194,7 +194,7 @@ def test_no_graph_breaks(name: str) -> None:
 
 
 def _copy(source: nn.Module, target: nn.Module) -> None:
-    """Tensors in order: both list their layers as the forward pass meets them."""
+    """Copies tensors in order: both networks list their layers in the order of the forward pass."""
     values, names = list(source.state_dict().values()), list(target.state_dict())
     assert len(values) == len(names)
     target.load_state_dict(OrderedDict(zip(names, values, strict=True)))

@@ -1,4 +1,4 @@
-"""The zoo and the papers' tables against `tests/golden/zoo.json`: ``python tests/nas/test_zoo.py`` writes it anew."""
+"""Compares zoo and papers' tables with `tests/golden/zoo.json`, which ``python tests/nas/test_zoo.py`` rewrites."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ REFERENCE = ROOT / "tests" / "golden" / "paper_tables.csv"
 
 
 def figures() -> dict[str, Any]:
-    """What the golden file holds: true costs of every network, and every row as its table counts."""
+    """The contents of the golden file: true costs of every network, and every row as its table counts."""
     networks = {}
     for name in zoo_names():
         cost = count(load_architecture(name))
@@ -59,7 +59,7 @@ def test_names_are_file_names_and_networks_differ() -> None:
 
 def test_every_network_stands_in_a_table_or_says_why_not() -> None:
     used = {row.zoo for table in paper_tables.tables() for row in paper_tables.rows(table)}
-    # The text of the AA paper, whose printed row fits another setting.
+    # From the text of the AA paper; its printed row matches another setting.
     assert set(zoo_names()) - used == {"aa_wide_resnet28_10_cifar100"}
 
 
@@ -109,7 +109,7 @@ def test_an_unknown_table_is_refused_by_name() -> None:
 
 
 def test_the_reference_is_reached() -> None:
-    """Rows marked yes come out as printed, rows marked no at the figure that another calculator reached."""
+    """Rows marked yes match the printed figure, rows marked no the figure of another calculator."""
     with REFERENCE.open() as file:
         reference = {(line["table"], line["row"]): line for line in csv.DictReader(file)}
     ours = {

@@ -77,7 +77,7 @@ def test_one_network_written_in_many_ways(text: str) -> None:
 
 
 def test_the_fingerprint_does_not_change_between_versions() -> None:
-    # Journals hold fingerprints: whatever makes this one differ makes old runs train known networks again.
+    # Journals store fingerprints. If this one changes, old runs train known networks again.
     architecture = of("{'layer3.0': {conv: aw, refine: {se: {reduction: 8}}}}")
     assert architecture.fingerprint == "4fc35a678e923c5889239c0ff07f6cd5d11f2aeafc60540a22a891f73544e528"
 

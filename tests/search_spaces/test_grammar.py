@@ -1,4 +1,4 @@
-"""The grammar on a small table of its own, so that the texts of errors can be asserted whole."""
+"""Tests the grammar with its own small table of options, so that whole error messages can be compared."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path

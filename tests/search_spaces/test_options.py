@@ -1,4 +1,4 @@
-"""What options resolve to, and what they refuse."""
+"""Tests the values that options resolve to, and those that they refuse."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What ships: presets and the zoo."""
+"""Tests the presets and the zoo."""
 
 import random
 
@@ -21,7 +21,7 @@ def space(request: pytest.FixtureRequest) -> SearchSpace:
 def test_a_preset_is_a_space_worth_searching(space: SearchSpace) -> None:
     assert space.name in PRESETS
     assert space.size > 500
-    # Every hand placement has something to compete with: its option is offered somewhere.
+    # The space offers the option of every baseline somewhere.
     by_hand = space.hand_placements()
     assert list(by_hand) == ["plain", "se", "cbam", "aa", "aw"]
     assert len(set(by_hand.values())) == 5

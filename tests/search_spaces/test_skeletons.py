@@ -99,7 +99,7 @@ def test_equal_resnets_are_written_alike() -> None:
     assert skeleton("resnet", depth=50, stride_on="first") != skeleton("resnet", depth=50)
     assert skeleton("resnet", depth=50, shortcut="stage") == skeleton("resnet", depth=50)
     assert skeleton("resnet", depth=18, shortcut="stage") != skeleton("resnet", depth=18)
-    # Four times a quarter of the width is the width: here, and only here, a bottleneck's first stage keeps the shape.
+    # Four times a quarter of the width is the width, so only here a bottleneck's first stage keeps the shape.
     quarter = skeleton("resnet", depth=50, shortcut="stage", widen=0.25)
     assert quarter != skeleton("resnet", depth=50, widen=0.25)
 

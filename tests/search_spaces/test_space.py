@@ -50,7 +50,7 @@ def spaces(draw: st.DrawFn) -> SearchSpace:
 
 
 def alternatives(space: SearchSpace) -> list[tuple[list[tuple[str, Slot]], tuple[Choice, ...]]]:
-    """The decisions of a space by the definition: the same unit, slot and offers decide together."""
+    """The decisions of a space by definition: slots with the same unit, name and offers decide together."""
     stages = {block.name: block.stage for block in space.blocks}
     tied: dict[tuple[str, Slot, Offers], list[tuple[str, Slot]]] = {}
     for (block, slot), offers in space.offers.items():
@@ -74,7 +74,7 @@ def written_size(space: SearchSpace) -> int:
 
 
 class Recorder:
-    """A trial that answers at random and remembers what it was asked."""
+    """A trial that returns random values and records the parameters that it was asked for."""
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
@@ -100,7 +100,7 @@ def test_against_the_enumeration(space: SearchSpace, rng: random.Random) -> None
         assert space.decode(space.encode(architecture)) == architecture
     for _ in range(5):
         assert space.sample(rng).fingerprint in distinct
-    # A neighbour for every decision: all of the space can be reached by mutation.
+    # Every decision has a neighbour, so mutation can reach the whole space.
     if space.size > 1:
         assert space.mutate(rng.choice(everything), rng).fingerprint in distinct
 
@@ -182,7 +182,7 @@ def test_ties(tie: str, labels: list[str], size: int) -> None:
     space = parse_space(f"{HEAD}placements: {{{LISTS}}}\ntie: {tie}")
     assert [group.label for group in space.groups if group.slot == "refine"] == labels
     assert f"{labels[0]}/refine/se.reduction" in space.parameters
-    # An option that is decided is not asked for, and its list of values always.
+    # A decided option is not asked for; its list of values always is.
     assert f"{labels[0]}/conv" not in space.parameters
     assert space.parameters[f"{labels[0]}/conv/aw.reduction"].parent is None
     assert space.size == size
@@ -228,7 +228,7 @@ def test_alternatives_that_come_to_the_same_network_count_once() -> None:
         for kappa in (0.5, 0.6)
     )
     assert a == b
-    # Each is written back as it was, though they are equal.
+    # Each is dumped in its own form, although they are equal.
     assert [space.encode(x)["layer1.0/conv/aa.kappa"] for x in (a, b)] == [0.5, 0.6]
     rng = random.Random(0)
     assert {space.mutate(a, rng) for _ in range(20)} == {space.plain()}

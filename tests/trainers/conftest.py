@@ -19,8 +19,8 @@ def small_shapes() -> Dataset:
 
 @pytest.fixture(scope="session")
 def small_network(small_shapes: Dataset) -> Architecture:
-    # Eight channels at least: with fewer, oneDNN's gradient of a strided 1x1 convolution writes past its buffer on CPUs
-    # with AVX2 alone (https://github.com/uxlfoundation/oneDNN/issues/6035).
+    # At least eight channels: with fewer, oneDNN's gradient of a strided 1x1 convolution writes past its buffer on CPUs
+    # that have only AVX2 (https://github.com/uxlfoundation/oneDNN/issues/6035).
     return parse_architecture(
         f"""
         schema: 1
@@ -33,7 +33,7 @@ def small_network(small_shapes: Dataset) -> Architecture:
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> Iterator[None]:
-    """Two threads on networks this small wait for each other more than they compute."""
+    """On such small networks, two threads would mostly wait for each other."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -13,7 +13,7 @@ CPU = torch.device("cpu")
 
 
 def numbered(count: int, side: int = 8, image_size: int = 8, padding: int = 2, flip: bool = True) -> Dataset:
-    """Image i holds i everywhere but in its first column, which holds 200 + row; its label is i."""
+    """All pixels of image i are i, except in its first column, where they are 200 + row; its label is i."""
     images = np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None], (count, side, side, 1)).copy()
     images[:, :, 0, 0] = 200 + np.arange(side)
     split = Arrays(images, np.arange(count))
@@ -121,7 +121,7 @@ class TestCropAndFlip:
 
 class TestAugmentation:
     def first_columns(self, dataset: Dataset) -> Tensor:
-        """[images, size] what the left edge of the training images shows, in one epoch."""
+        """The left columns [images, size] of the training images in one epoch."""
         return (
             torch.cat([images[:, 0, :, 0] for images, _ in batches(dataset, 50).train(0, seed=0, augment=True)]) * 255
         )

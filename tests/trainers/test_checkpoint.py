@@ -90,7 +90,7 @@ class TestCheckpoint:
     def test_a_class_of_another_name_is_refused(
         self, trained: Training, small_network: Architecture, small_shapes: Dataset, tmp_path: Path
     ) -> None:
-        """Renamed, a class takes another place in the alphabet, and with it the others' numbers change."""
+        """A renamed class may have another place in the alphabet, which changes the numbers of the others."""
         trained.save(tmp_path / "checkpoint.pt")
         renamed = replace(small_shapes, classes=tuple(sorted(["zebra", *small_shapes.classes[1:]])))
         with pytest.raises(CheckpointError, match=re.escape("from a training with classes (0: red), but this one has")):

@@ -1,4 +1,4 @@
-"""Two processes with a share of every batch each train as one with whole batches does."""
+"""Two processes, each with a share of every batch, give the same training as one process with whole batches."""
 
 import json
 import subprocess
@@ -14,13 +14,13 @@ from trainers import ALONE, DataConfig, Share, TrainerConfig, Training, load_dat
 
 
 def network(architecture: Architecture) -> nn.Module:
-    """Without batch normalisation, which sees a share alone."""
+    """A network without batch normalisation, which would see only the share."""
     classes = architecture.skeleton.num_classes
     return nn.Sequential(nn.Conv2d(3, 4, 3, stride=4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 8 * 8, classes))
 
 
 def train(share: Share) -> dict[str, list[list[float]]]:
-    """Odd batches, of which one process has an image more; an odd number of images to evaluate on."""
+    """Trains with odd batches, so one process has one image more, and evaluates an odd number of images."""
     torch.set_num_threads(1)
     config = TrainerConfig.model_validate({"epochs": 2, "batch_size": 33, "lr": 0.02})
     data = load_data(DataConfig.model_validate({"name": "shapes", "train_size": 100, "val_size": 67}))

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: what it prints, its exit codes, and the errors that are theirs to mend."""
+"""Tests the command line: its output, its exit codes, and its errors that a user can fix."""
 
 import json
 import os
@@ -173,7 +173,7 @@ def test_paths_are_looked_for_beside_the_file_that_says_them(tmp_path: Path, mon
 
 
 def test_a_run_keeps_where_its_data_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It may be resumed from any folder."""
+    """So the run can be resumed from any folder."""
     (tmp_path / "pictures").mkdir()
     (tmp_path / "run.yaml").write_text(f"{NEAR}data: {{name: imagefolder, root: pictures}}\n")
     (tmp_path / "space.yaml").write_text(NEAR_SPACE)
@@ -209,7 +209,7 @@ def test_lists_of_words_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_there_is_one_console() -> None:
-    """Another one would read [brackets] in a user's text as markup."""
+    """A console with other settings would interpret [brackets] in a user's text as markup."""
     places = [path for path in Path(launch.__path__[0]).rglob("*.py") if re.search(r"\bConsole\(", path.read_text())]
     assert [path.name for path in places] == ["options.py"]
 

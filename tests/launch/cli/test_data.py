@@ -1,4 +1,4 @@
-"""`nas data` shows a folder as a search would see it."""
+"""`nas data` shows how a search would read a folder."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from launch.cli.app import run
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two classes, a file that is not read, and one that cannot be."""
+    """A folder with two classes, an ignored file, and an unreadable picture."""
     root = tmp_path / "pictures"
     for label, name in enumerate(("cat [x]", "dog")):
         (root / name).mkdir(parents=True)

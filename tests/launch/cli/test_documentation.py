@@ -1,4 +1,4 @@
-"""README and docs/ hold what they say: Python runs, files are read, commands are parsed, and the quick ones run."""
+"""README and docs/ are true: their Python runs, their files can be read, their commands parse, and quick ones run."""
 
 import importlib
 import inspect
@@ -25,7 +25,7 @@ PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").g
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: what its fence says, its text, and where it is."""
+    """A fenced block: its language, its text, and its place."""
 
     language: str
     text: str
@@ -158,7 +158,7 @@ DATA_FILES = "data/FashionMNIST/raw/"
 
 
 def parse(words: tuple[str, ...]) -> None:
-    """Has the command line's own parser read a command, and runs nothing; raises what the parser raises."""
+    """Parses a command with the real parser, without running it; raises the parser's errors."""
     command: Any = typer.main.get_command(app)
     context, rest = None, list(words)
     while isinstance(command, TyperGroup) and rest:
@@ -168,7 +168,7 @@ def parse(words: tuple[str, ...]) -> None:
 
 
 def concrete(words: tuple[str, ...]) -> tuple[str, ...]:
-    """A command without the signs of an optional part: `nas status RUN [--json]`."""
+    """A command without the brackets of optional parts, as in `nas status RUN [--json]`."""
     return tuple(word.strip("[]") for word in words if word != "...")
 
 
@@ -194,7 +194,7 @@ RUN = [parameter for parameter in NAS if parameter.values[0].whole and parameter
 def test_a_quick_command_runs(
     command: Command, make_run: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a folder that holds what the pages speak of."""
+    """Runs in a folder with the files that the pages mention."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text(MINE)
     words = concrete(command.words[1:])
@@ -205,7 +205,7 @@ def test_a_quick_command_runs(
 
 
 def options_of(script: str) -> set[str]:
-    """The options that a benchmark's parser knows, read from its source: to import it takes seconds."""
+    """The options of a benchmark's parser, read from its source, because importing it takes seconds."""
     sources = [ROOT / script, ROOT / "benchmarks" / "_side_by_side.py"]
     return {option for path in sources for option in re.findall(r'"(--[\w-]+)"', path.read_text())}
 

@@ -1,8 +1,7 @@
-"""Command lines at random: each ends with a code of ours in a line or a few, and makes nothing when it fails.
+"""Random command lines: each ends with one of our exit codes and a few lines, and creates no file if it fails.
 
-Replaced is what would measure, train or start Ray: `begin`, `check_budget`, `train_in_full`, `run_calibration`,
-`describe` and `proxy_rows`. Left out: `launch --submit`, and `zoo`. Everything before them, and everything that reads
-files, is real.
+Functions that measure, train or start Ray are replaced: `begin`, `check_budget`, `train_in_full`, `run_calibration`,
+`describe` and `proxy_rows`. `launch --submit` and `zoo` are left out. All other code is real.
 """
 
 import random
@@ -93,7 +92,7 @@ FLAGS = {"--json", "--overwrite"}
 
 
 def a_line(rng: random.Random) -> list[str]:
-    """A command with arguments and options, mostly of the right shape."""
+    """A command with arguments and options, most of them valid."""
     command, (arguments, options) = rng.choice(list(COMMANDS.items()))
     line = command.split()
     line += [rng.choice(["tiny.yaml", "run.yaml", rng.choice(VALUES)]) for _ in range(arguments)]

@@ -1,6 +1,6 @@
-"""The texts that start a search on a cluster: golden files, each tool's own rules, and a SLURM of three shell scripts.
+"""Tests the files that start a search on a cluster: golden files, each tool's rules, and a SLURM of three scripts.
 
-After a change that is meant, `UPDATE_GOLDEN=1 pytest tests/launch/launchers` writes the golden files anew.
+After an intended change, `UPDATE_GOLDEN=1 pytest tests/launch/launchers` rewrites the golden files.
 """
 
 import json
@@ -62,14 +62,14 @@ def test_golden(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in TEXTS if name.endswith("ray-up.yaml")])
 def test_ray_up_takes_it(name: str) -> None:
-    """By the schema that ships in Ray."""
+    """The file is valid by the schema that Ray contains."""
     schema = json.loads((Path(ray.__file__).parent / "autoscaler" / "ray-schema.json").read_text())
     jsonschema.validate(yaml.safe_load(TEXTS[name]()), schema)
 
 
 @pytest.mark.parametrize("name", [name for name in TEXTS if name.endswith("rayjob.yaml")])
 def test_kuberay_knows_every_field(name: str) -> None:
-    """Against the fields and types of `ray.io/v1`, as its Go types have them; unknown ones are refused there too."""
+    """Fields and types are those of the Go types of `ray.io/v1`, which also refuses unknown fields."""
     config_map, job = yaml.safe_load_all(TEXTS[name]())
     jsonschema.validate(job, RAYJOB)
     assert config_map["metadata"] == job["metadata"]
@@ -91,7 +91,7 @@ def test_the_run_file_in_a_config_map_is_the_run(tmp_path: Path) -> None:
 
 
 def with_pods_files(text: str, folder: Path) -> str:
-    """Writes the ConfigMap's files where a pod would have them; the job's entrypoint with their place there."""
+    """Writes the ConfigMap's files as in a pod; returns the job's entrypoint with their path."""
     config_map, job = yaml.safe_load_all(text)
     for name, content in config_map["data"].items():
         (folder / name).write_text(content.replace("/etc/nas", str(folder)))
@@ -113,7 +113,7 @@ printf '%s|' "$@" >> "$SAID"; echo >> "$SAID"
 def test_a_rayjob_survives_the_operators_line(
     begun: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The operator makes a line of bash, in which the entrypoint stands unquoted; a name is never run."""
+    """The operator puts the entrypoint unquoted into a line of bash; no part of a name may be executed."""
     stubs, files = tmp_path / "bin", tmp_path / "files"
     stubs.mkdir()
     files.mkdir()
@@ -135,7 +135,7 @@ def test_a_rayjob_survives_the_operators_line(
 
 
 def test_what_a_run_file_names_travels_with_a_rayjob(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A recipe and a calibration of this machine: a pod has the ConfigMap alone."""
+    """A pod has only the ConfigMap, so it must contain the recipe and the calibration of this machine."""
     here, pod = tmp_path / "here", tmp_path / "pod"
     here.mkdir()
     pod.mkdir()
@@ -227,7 +227,7 @@ RAYJOB = _object(
 
 @pytest.mark.parametrize("name", ["gpus.sbatch", "cpus.sbatch"])
 def test_sbatch_takes_it(name: str) -> None:
-    """Bash parses it, and its directives are options that sbatch documents, before the first command."""
+    """Bash can parse the script, and its directives come before the first command and are documented by sbatch."""
     text = TEXTS[name]()
     subprocess.run(["bash", "-n"], input=text, text=True, check=True)
     assert text.startswith("#!/bin/bash\n#SBATCH ")
@@ -347,7 +347,7 @@ def is_gone(pid: int) -> bool:
 @pytest.mark.timeout(1200)
 @pytest.mark.xdist_group("killed")
 def test_slurm_runs_it_and_a_requeued_job_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two nodes; before the time limit USR1 comes, the job requeues itself, and its second life ends the run."""
+    """On two nodes: USR1 arrives before the time limit, the job requeues itself, and its second start ends the run."""
     stubs = tmp_path / "bin"
     stubs.mkdir()
     for name, text in STUBS.items():

@@ -1,4 +1,4 @@
-"""One head of Ray for all tests that are not about the head: to start one takes seconds of processor time."""
+"""One Ray head for all tests that do not test the head, because starting one takes seconds of processor time."""
 
 import os
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def head() -> "Iterator[Cluster]":
-    """A head that has no room for trials."""
+    """A head node that runs no trials."""
     from ray.cluster_utils import Cluster
 
     assert "RAY_ADDRESS" not in os.environ
@@ -23,7 +23,7 @@ def head() -> "Iterator[Cluster]":
 
 @pytest.fixture
 def cluster(head: "Cluster") -> "Iterator[Cluster]":
-    """The head alone; nodes are the test's to add, and go with the test."""
+    """The head alone. The test adds nodes; they are removed after the test."""
     assert not head.worker_nodes
     yield head
     for node in list(head.worker_nodes):

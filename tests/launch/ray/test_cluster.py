@@ -1,4 +1,4 @@
-"""What a cluster has room for; and clusters of several nodes with pretended GPUs, by Ray's own `cluster_utils`."""
+"""Tests the room that a cluster has for trials, and clusters of several nodes with simulated GPUs (`cluster_utils`)."""
 
 import json
 import os
@@ -167,13 +167,13 @@ def test_a_note_is_read_as_it_was_left(tmp_path: Path) -> None:
     note = ClusterNote(at=1.0, wanted=8, running=7, waiting=1, nodes=(node(),))
     leave(tmp_path, note)
     assert left(tmp_path) == note
-    leave(tmp_path / "gone", note)  # a search does not end for want of a note
+    leave(tmp_path / "gone", note)  # a search continues without the note
 
 
 def sleeper(hold: Path | None = None) -> type[Any]:
-    """A worker that sleeps instead of training; a class of a function, so that it travels to the nodes as a value.
+    """A worker that sleeps instead of training. The class is local to a function, so that Ray sends it by value.
 
-    While there is a file `hold`, no epoch ends but at places in whose names its text stands.
+    While a file `hold` exists, epochs end only at places whose names contain its text.
     """
     from ray import get_gpu_ids, get_runtime_context, tune
 
@@ -222,7 +222,7 @@ def searching(
     dataset: Dataset | None = None,
     trainer: TrainerConfig | None = None,
 ) -> Iterator[tuple[Engine, Callable[..., None]]]:
-    """An engine over a new run, and what works it off on the cluster."""
+    """The engine of a new run, and a function that runs it on the cluster."""
     config = RunConfig.model_validate(
         {
             "space": "shapes",
@@ -253,7 +253,7 @@ def places(trials: list[TrialRecord]) -> Counter[str]:
 
 
 def in_turn(run: Path, hold: Path, *turns: Callable[[], str]) -> Callable[[], None]:
-    """For a tick: one place after the other (what a turn answers stands in its name) trains an epoch; then all do."""
+    """A tick function: the places that the turns name train an epoch one after the other; then all places train."""
     to_come = list(turns)
     hold.write_text(to_come.pop(0)())
 
@@ -366,7 +366,7 @@ def test_trials_are_kept_to_a_kind(
 
 
 def on_cpus() -> type[Any]:
-    """The real worker, on a CPU where it is given a GPU; a class of a function, so that it travels as a value."""
+    """The real worker, on a CPU instead of its GPU. The class is local to a function, so that Ray sends it by value."""
     from launch.ray.worker import Worker
 
     class OnCpus(Worker):
@@ -380,7 +380,7 @@ def on_cpus() -> type[Any]:
 def test_a_trial_trains_on_two_gpus(
     cluster: "Cluster", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check_complete: Check
 ) -> None:
-    """Three pretended GPUs: one trial at a time takes two of them. Its processes are real."""
+    """There are three simulated GPUs, and one trial at a time uses two of them. Its processes are real."""
     monkeypatch.setattr(driver, "Worker", on_cpus())
     cluster.add_node(num_cpus=2, num_gpus=3)
     asked = Resources(cpus_per_trial=2, gpus_per_trial=2, address=cluster.address)

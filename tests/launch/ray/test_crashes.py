@@ -1,6 +1,6 @@
-"""Real searches on Ray, killed: whatever dies, the run ends as if nothing had happened.
+"""Kills parts of real searches on Ray: the run always ends as if nothing had happened.
 
-Each search trains real networks on a few pictures, so that a trial takes a second and a run has many moments to die in.
+Each search trains real networks on a few pictures, so a trial takes a second and can be killed at many points.
 """
 
 import json
@@ -41,7 +41,7 @@ LIMIT_S = 600
 
 
 def nas(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
-    """The command line in a session of its own, so that all its processes can be ended together."""
+    """Runs a command in its own session, so that all its processes can be ended together."""
     return subprocess.Popen(
         [sys.executable, "-m", "launch.cli", *arguments],
         cwd=folder,
@@ -78,7 +78,7 @@ def wait_for(folder: Path, process: "subprocess.Popen[str]", epochs: int) -> Non
 
 
 def head_of(process: "subprocess.Popen[str]") -> list[int]:
-    """The process of Ray's own that a session cannot do without, if it has begun."""
+    """The process of Ray that a session needs, if it has started."""
     listed = subprocess.run(
         ["pgrep", "gcs_server", "--session", str(process.pid)], check=False, capture_output=True, text=True
     )
@@ -90,7 +90,7 @@ Check = Callable[[int], None]
 
 @pytest.fixture
 def check(folder: Path, check_complete: Callable[[Path, int], list[TrialRecord]]) -> Check:
-    """Of a search that asked for so many trials: it is complete, finalist and hand placements included."""
+    """Checks that a search with the given number of trials is complete, including the baselines and a finalist."""
 
     def check(trials: int) -> None:
         launched = check_complete(folder / "run", trials + FINALISTS)
@@ -104,7 +104,7 @@ def check(folder: Path, check_complete: Callable[[Path, int], list[TrialRecord]]
 
 
 def a_worker_of(folder: Path) -> int:
-    """The process of one that has told an epoch."""
+    """The process of a worker that has reported an epoch."""
     _, trials = open_run(folder / "run")
     worker = max((record.ended or 0.0, record.worker) for trial in trials for record in trial.epochs.values())[1]
     assert worker is not None
@@ -112,7 +112,7 @@ def a_worker_of(folder: Path) -> int:
 
 
 def tear(folder: Path) -> None:
-    """A write that the power did not live to see finished."""
+    """Leaves an incomplete write, as a power failure does."""
     with (folder / "run" / "journal.log").open("ab") as journal:
         journal.write(b'{"op_code": 8, "trial_')
     open_run(folder / "run")  # readable as it is
@@ -121,7 +121,7 @@ def tear(folder: Path) -> None:
 def test_a_worker_the_driver_and_rays_head_die_in_turn_and_ctrl_c_comes(
     folder: Path, check: Check, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every kind of end in one run; `make test-kills` has each of them by itself, again and again."""
+    """All kinds of crashes in one run; `make test-kills` repeats each kind separately."""
     monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "1")  # for which Ray waits a minute, then ends us
     trials = 2 * TRIALS
     process = nas(folder, "search", "run.yaml", "--run", "run", "--set", f"search.trials={trials}")

@@ -1,4 +1,4 @@
-"""What Tune asks of the engine and what a worker is given, without Ray."""
+"""Tests the adapter between Tune and the engine, and the settings of a worker, without Ray."""
 
 import json
 import os
@@ -83,7 +83,7 @@ def test_two_trials_on_a_gpu_each_get_their_half(
     make_worker: Callable[..., Worker],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Of a pretended GPU: what each process would be allowed of its memory."""
+    """The share of a simulated GPU's memory that each process may use."""
     told: list[float] = []
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", told.append)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
@@ -94,7 +94,7 @@ def test_two_trials_on_a_gpu_each_get_their_half(
 def test_jobs_follow_the_cluster_and_a_lost_one_goes_on_under_its_number(
     tmp_path: Path, config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Tune's calls, without Tune: a node comes, a node goes, a trial dies with it."""
+    """Makes Tune's calls without Tune: a node is added, a node is lost, and its trial with it."""
     monkeypatch.setattr(adapter, "COUNT_EVERY_S", -1.0)
     run = begin(tmp_path / "run", config, load_space("shapes"))
     room, nodes, interrupted = 1, frozenset({"one", "two"}), False
@@ -130,5 +130,5 @@ def test_jobs_follow_the_cluster_and_a_lost_one_goes_on_under_its_number(
         searcher.on_trial_complete("d", error=True)
         assert ended == ["node_lost", "lost"]
         interrupted, room = True, 4
-        with pytest.raises(Interrupted):  # also while Tune does nothing but ask
+        with pytest.raises(Interrupted):  # also while Tune only polls
             searcher.suggest("e")

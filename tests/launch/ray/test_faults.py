@@ -1,4 +1,4 @@
-"""Whose fault a failed job is: each kind of error, some raised by what raises it in earnest."""
+"""Tests how errors of a job are classified; some are raised by the real code that raises them."""
 
 import errno
 import pickle
@@ -12,7 +12,7 @@ from trainers import DataError, Diverged, OutOfMemory
 
 
 def raised_on_a_full_disk() -> Exception:
-    """What `torch.save` raises where nothing more can be written."""
+    """The error that `torch.save` raises on a full disk."""
     with pytest.raises((OSError, RuntimeError)) as caught, Path("/dev/full").open("wb") as full:
         torch.save({"weights": torch.zeros(1 << 16)}, full)
     return caught.value
@@ -56,4 +56,4 @@ def test_a_full_disk_is_the_machines_fault() -> None:
     error = raised_on_a_full_disk()
     assert outcome_of(error).kind == "machine", repr(error)
     assert "No space left on device" in outcome_of(error).reason
-    assert outcome_of(pickle.loads(pickle.dumps(error))).kind == "machine"  # as another process of the trial tells it
+    assert outcome_of(pickle.loads(pickle.dumps(error))).kind == "machine"  # as another process of the trial reports it

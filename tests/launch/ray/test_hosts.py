@@ -1,6 +1,6 @@
-"""A search on three hosts: each has a network of its own behind one switch, its own processes and name, and a Ray node.
+"""A search on three hosts with one switch: each has its own network, processes, name and Ray node.
 
-One host is cut off until it counts as gone, another loses its power. The file system is shared, as it has to be.
+One host is disconnected until it counts as lost; another loses its power. They share the file system, as required.
 """
 
 import json
@@ -35,8 +35,8 @@ RUN_FILE = {
     "search": {"trials": TRIALS, "sampler": "random", "stopping": "none", "finalists": 0, "finalist_seeds": 0},
 }
 
-# `nas search` with epochs of three seconds at least, until there is a file `over`, so that what happens to the hosts
-# happens during the search. While there is a file `hold`, no epoch ends but on the host that it names.
+# `nas search` with epochs of at least three seconds until a file `over` exists, so that the hosts fail during the search.
+# While a file `hold` exists, epochs end only on the host that it names.
 SEARCH = """
 import socket, sys, time
 from pathlib import Path
@@ -66,17 +66,17 @@ OF_RAY = {
     # Its nodes let in who has the token; this one is no secret.
     "RAY_AUTH_MODE": "token",
     "RAY_AUTH_TOKEN": 8 * "01234567",
-    # A host that is not heard from counts as gone after ten seconds or so, not after a minute.
+    # A silent host counts as lost after about ten seconds instead of a minute.
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "3000",
     "RAY_health_check_failure_threshold": "3",
 }
 
-# A host is a shell that does what is written to it. It is the first of the host's processes: they all end with it, and
-# it ends with the test. Ray keeps what there is once a machine under /tmp/ray.
+# A host is a shell that runs the commands written to it. All processes of the host end with it, and it ends with the
+# test. Ray keeps the files that exist once per machine in /tmp/ray.
 HOST = "setpriv --pdeathsig KILL unshare --net --uts --mount --pid --fork --kill-child --mount-proc sh -e"
 HOST_BEGINS = "hostname {name}; ip link set lo up; mkdir -p /tmp/ray; mount --bind {folder} /tmp/ray; set +e; echo up\n"
-# A node that Ray has given up on ends, and what supervises it starts another.
+# When Ray has given up on a node, the node ends, and its supervisor starts another.
 NODE = (
     "while true; do {ray} start --block --disable-usage-stats --num-cpus=1 --node-ip-address={ip} {role}; sleep 1; done"
 )
@@ -102,7 +102,7 @@ class Host:
 
 @contextmanager
 def host(name: str, folder: Path) -> Iterator[Host]:
-    """A host without a network; skips the test where there may be none."""
+    """A host without a network; skips the test where none can be created."""
     folder.mkdir()
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     environment = {**os.environ, **OF_RAY}
@@ -120,7 +120,7 @@ def host(name: str, folder: Path) -> Iterator[Host]:
 
 @pytest.fixture
 def network(tmp_path: Path) -> Iterator[dict[str, Host]]:
-    """The hosts by name, and the switch, to which a cable goes from each of them that is called as the host is."""
+    """The hosts by name, and the switch. Each host's cable to the switch has the host's name."""
     needed = "setpriv", "unshare", "nsenter", "hostname", "mount", "ip"
     if missing := [command for command in needed if shutil.which(command) is None]:
         pytest.skip(f"hosts are made by commands that are not there: {', '.join(missing)}")
@@ -136,7 +136,7 @@ def network(tmp_path: Path) -> Iterator[dict[str, Host]]:
             switch.ip(f"link set {name} master bridge up")
             found[name].ip(f"address add {address}/24 dev eth0")
             found[name].ip("link set eth0 up")
-            found[name].ip("route add default dev eth0")  # by which Ray finds out its own address
+            found[name].ip("route add default dev eth0")  # Ray uses it to find its own address
         yield found
 
 
@@ -150,7 +150,7 @@ def epochs_on(run: Path) -> Counter[str]:
 
 
 def hosts_of(run: Path) -> set[str]:
-    """Who is there, as the driver has last noted."""
+    """The hosts in the driver's latest note."""
     note = left(run)
     assert note is not None
     return {node.host for node in note.nodes}

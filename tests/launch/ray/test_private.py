@@ -1,4 +1,4 @@
-"""A private Ray: its folder, without Ray; then who reaches it, who reads its token, and what its workers import."""
+"""Tests a private Ray session: its folder (without Ray), access to it and its token, and what its workers import."""
 
 import os
 import select
@@ -27,7 +27,7 @@ def starts_ray(test: Callable[..., None]) -> Callable[..., None]:
 
 @pytest.fixture
 def base(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder of a short name in which private ones are made."""
+    """A folder with a short name, in which private folders are created."""
     found = Path(tempfile.mkdtemp(dir="/tmp"))
     monkeypatch.setenv("RAY_TMPDIR", str(found))
     yield found
@@ -44,7 +44,7 @@ def test_its_folder_is_for_this_user_alone_and_ends_with_the_session(base: Path)
 
 
 def test_a_long_tmpdir_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The path of a Unix socket has 107 characters at most, and sites set such folders."""
+    """The path of a Unix socket has at most 107 characters, and some sites set long folders."""
     long = tmp_path / ("long" * 15)
     long.mkdir()
     monkeypatch.setenv("RAY_TMPDIR", str(long))
@@ -103,7 +103,7 @@ USERS_OWN = ("trainers.py", "nas/__init__.py")
 
 @pytest.fixture(scope="module")
 def session() -> Iterator[Path]:
-    """The folder of a private Ray that was started where modules of the user's have our packages' names."""
+    """The folder of a private Ray session, started in a folder where the user's modules have our packages' names."""
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(dir="/tmp") as base:
         user = Path(base, "user")
         for name in USERS_OWN:
@@ -120,7 +120,7 @@ def session() -> Iterator[Path]:
 
 
 def links(pid: str) -> list[Path]:
-    """What a process has open; of one that is gone or another user's: nothing."""
+    """The open files of a process; none if it has ended or belongs to another user."""
     try:
         return [link.readlink() for link in Path(f"/proc/{pid}/fd").iterdir()]
     except OSError:
@@ -128,7 +128,7 @@ def links(pid: str) -> list[Path]:
 
 
 def listening(folder: Path) -> set[tuple[str, int]]:
-    """(address, port) of every TCP socket at which a process listens that has a file of the folder open."""
+    """(address, port) of the TCP sockets on which processes listen that have a file of the folder open."""
     open_files = {entry.name: links(entry.name) for entry in Path("/proc").glob("[0-9]*")}
     of_session = [found for found in open_files.values() if any(link.is_relative_to(folder) for link in found)]
     sockets = {str(link) for found in of_session for link in found}
@@ -158,7 +158,7 @@ for port in sys.argv[1:]:
 
 @pytest.fixture
 def elsewhere() -> Iterator[list[str]]:
-    """What runs a command in a network of its own, which reaches this one at 10.78.9.1."""
+    """A function that runs a command in a separate network, which reaches this one at 10.78.9.1."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         pytest.skip("a network namespace needs the rights of root and the command ip")
     name = f"nas{os.getpid()}"
@@ -226,7 +226,7 @@ def test_every_secret_that_tune_hands_on_is_known() -> None:
 
 @starts_ray
 def test_no_secret_of_the_environment_is_in_its_logs(session: Path) -> None:
-    """A worker is started as Tune does it."""
+    """Starts a worker in the same way as Tune."""
     import ray
     from ray.tune.execution.class_cache import _ActorClassCache
 

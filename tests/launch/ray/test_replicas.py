@@ -1,4 +1,4 @@
-"""Processes that share a trial's batches: what one of them meets, and what is left of it."""
+"""Tests the processes that share a trial's batches: errors in one of them, and its end."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200), pytest.mark.xdist_gro
 
 @pytest.fixture(scope="module")
 def data(head: "Cluster") -> Iterator[Dataset]:
-    """With a node around it and a connection to it."""
+    """A data set, with a node of Ray and a connection to it."""
     node = head.add_node(num_cpus=2)
     with connected(Resources(address=head.address)):
         yield load_data(DataConfig.model_validate({"name": "shapes", "train_size": 32, "val_size": 16}))

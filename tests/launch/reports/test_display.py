@@ -1,4 +1,4 @@
-"""What a person reads while a search runs."""
+"""Tests the display of a running search."""
 
 from launch.reports.display import line
 from nas.search import Summary

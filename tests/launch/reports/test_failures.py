@@ -1,4 +1,4 @@
-"""Why trials failed stands where a user looks: in the report, in the status, and in the last line of a search."""
+"""Report, status and the last line of a search say why trials failed."""
 
 import json
 from collections.abc import Callable

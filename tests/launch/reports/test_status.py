@@ -1,4 +1,4 @@
-"""Where a run stands, read from its journal alone."""
+"""Tests the status of a run, which is read only from its journal."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def trial(number: int, status: str, stop: int, *epochs: EpochRecord, origin: str
 
 @pytest.fixture
 def run(make_run: Callable[..., Run]) -> Run:
-    """12 trials of 4 epochs, eta 2; a living driver."""
+    """A run of 12 trials with 4 epochs and eta 2; its driver is running."""
     opened, _ = open_run(make_run(jobs=0).folder)
     (opened.folder / "driver.json").write_text(json.dumps({"pid": os.getpid(), "host": os.uname().nodename}))
     return opened
@@ -83,7 +83,7 @@ def test_what_runs_where_and_what_waits_for_what(run: Run) -> None:
 
 
 def test_the_time_left_is_epochs_to_come_at_the_pace_of_the_last(run: Run) -> None:
-    """6 epochs in 50 s; a pause of a day before them, when no driver was there, does not count."""
+    """6 epochs took 50 s. A pause of a day before them, without a driver, does not count."""
     trials = [
         trial(0, "stopped", 2, record(1, NOW - 90_000), record(2, NOW - 50)),
         trial(1, "stopped", 2, record(1, NOW - 40), record(2, NOW - 30)),
@@ -126,7 +126,7 @@ def test_a_worker_that_hangs_in_its_first_epoch_is_told(
 
 
 def test_what_ray_gave_to_whom_and_which_gpus_are_idle(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    """While a driver is at work, from the note that it leaves; trials ask for no GPU here, and there are two."""
+    """While a driver runs, the status uses its note. Here there are two GPUs, but trials ask for none."""
     node = NodeNote(host="a", kind="H100", cpus=8.0, free_cpus=2.0, gpus=2.0, free_gpus=2.0, room=8)
     leave(run.folder, ClusterNote(at=NOW, wanted=8, running=6, waiting=0, nodes=(node,)))
     found = status(run, [trial(0, "active", 4)], now=NOW + 5)

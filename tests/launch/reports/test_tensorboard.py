@@ -24,7 +24,7 @@ def drawn(make_run: Callable[..., Run]) -> tuple[Run, dict[str, EventAccumulator
     board = Board(run.folder / "tensorboard", run.space, run.measures)
     series = progress(trials, run.objectives, run.reference)
     board.draw(trials[:3], series[:1])
-    board.draw(trials, series)  # what was drawn already is not drawn again
+    board.draw(trials, series)  # existing events are not written again
     for name, figure in report.figures(facts_of(run, trials)).items():
         board.picture(name, figure, 1)
     board.text("front/trial", "schema: 1")

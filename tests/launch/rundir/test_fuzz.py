@@ -1,7 +1,7 @@
-"""Thousands of damaged files of a run: each is refused in a line or two, or read as the run that it still is.
+"""Thousands of damaged files of a run: each is refused in a line or two, or still read correctly.
 
-Everything is seeded. Of the journal no damage is read in silence; of the other files, which only remember what can be
-found again, none ends a command.
+Everything is seeded. Damage of the journal is never ignored. The other files can be recreated, so damage of them never
+ends a command.
 """
 
 import contextlib
@@ -52,7 +52,7 @@ def damage(data: bytes, rng: random.Random) -> bytes:
 
 
 def read_all(folder: Path) -> str:
-    """What `nas status`, `nas report --json` and `nas export` print of a run; pictures aside."""
+    """The output of `nas status`, `nas report --json` and `nas export` for a run, without plots."""
     run, trials = open_run(folder)
     facts = facts_of(run, trials)
     out = io.StringIO()
@@ -98,7 +98,7 @@ VALUES: list[Any] = [
 
 
 def changed_within(value: Any, rng: random.Random) -> Any:  # noqa: ANN401  # JSON
-    """The JSON with one value somewhere in it replaced, or one key renamed or dropped."""
+    """The JSON with one random value replaced, or one random key renamed or dropped."""
     if isinstance(value, dict) and value and rng.random() < 0.9:
         key = rng.choice(list(value))
         match rng.randrange(12):
@@ -114,7 +114,7 @@ def changed_within(value: Any, rng: random.Random) -> Any:  # noqa: ANN401  # JS
 
 
 def test_a_strangers_journal_is_refused_in_words_or_read_to_the_end(whole: Run, tmp_path: Path) -> None:
-    """Without seals, and with other values in it: what is read is harmless to a terminal, and is JSON."""
+    """A journal without seals and with other values: the output is harmless to a terminal, and is JSON."""
     folder = tmp_path / "run"
     folder.mkdir()
     data = re.sub(rb',"seal":"........"', b"", (whole.folder / "journal.log").read_bytes())

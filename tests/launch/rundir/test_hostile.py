@@ -1,4 +1,4 @@
-"""A run folder from a stranger: refused in a line, and nothing of it is executed."""
+"""A run folder from a stranger is refused in one line, and nothing in it is executed."""
 
 import json
 import os
@@ -26,7 +26,7 @@ READERS = ("report", "resume", "export", "status")
 
 
 class Bomb:
-    """A pickle that leaves a mark when it is read."""
+    """A pickle that creates a file when it is loaded."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -41,7 +41,7 @@ def run(make_run: Callable[..., Run]) -> Run:
 
 
 def refused(run: Run, capsys: pytest.CaptureFixture[str], *, by: tuple[str, ...] = READERS) -> str:
-    """The one line with which every command that reads the run refuses it."""
+    """The error line of the commands that read the run, which is the same for all."""
     said = set()
     for command in by:
         assert cli.run([command, str(run.folder)]) == cli.USER_ERROR, command
@@ -123,7 +123,7 @@ def test_a_pipe_that_never_ends(run: Run, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_an_object_store_is_no_folder(config: RunConfig, capsys: pytest.CaptureFixture[str]) -> None:
-    """Its address would otherwise be made a folder of that name."""
+    """Otherwise its address would become the name of a folder."""
     for command in READERS:
         assert cli.run([command, "s3://bucket/run"]) == cli.USER_ERROR
         assert "is in an object store" in capsys.readouterr().err
@@ -263,7 +263,7 @@ def test_nothing_is_downloaded_for_a_run_that_is_opened(run: Run) -> None:
 
 
 def bomb() -> str:
-    """A gigabyte once its aliases are unfolded: ten to the power of nine."""
+    """YAML whose aliases expand to a gigabyte (10^9)."""
     lines = ['a0: &a0 ["x", "x", "x", "x", "x", "x", "x", "x", "x", "x"]']
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
     return "\n".join(lines)

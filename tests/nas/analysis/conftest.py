@@ -1,4 +1,4 @@
-"""Trials as a journal would tell them."""
+"""Makes trials like those read from a journal."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from nas.search.records import Origin
 
 @pytest.fixture
 def trial() -> Callable[..., TrialRecord]:
-    """A trial by its status and the accuracies after its epochs."""
+    """A trial with a status and the accuracy after each epoch."""
 
     def make(status: str, accuracies: Sequence[float] = (), **fields: object) -> TrialRecord:
         known: Mapping[str, Any] = {

@@ -1,4 +1,4 @@
-"""Finalists against closed forms and against what was put into them."""
+"""Checks the statistics of finalists against closed forms and known inputs."""
 
 import math
 import random
@@ -36,7 +36,7 @@ def trial(number: int, values: Sequence[float], origin: str = "sampler") -> Tria
 
 
 def run_of(searched: Mapping[int, tuple[float, float]], repeated: Mapping[int, Sequence[float]]) -> list[TrialRecord]:
-    """The trials of a search that gave `searched`, and whose repetitions gave these accuracies."""
+    """The trials of a search with results `searched`, and repetitions with these accuracies."""
     trials = [trial(number, values) for number, values in searched.items()]
     for number, accuracies in repeated.items():
         cost = searched[number][1]
@@ -73,7 +73,7 @@ def test_with_one_repetition_each_the_search_counts_too() -> None:
 
 
 def test_an_interval_is_students() -> None:
-    # One finalist: mean +- t(0.975, n - 1) s / sqrt(n), by a table of t: 2.776 with 4 degrees of freedom.
+    # One finalist: mean +- t(0.975, n - 1) s / sqrt(n), where t is 2.776 for 4 degrees of freedom.
     values = [0.70, 0.71, 0.72, 0.73, 0.74]
     (only,) = found({0: (0.75, 1.0)}, {0: values})
     s = math.sqrt(sum((v - 0.72) ** 2 for v in values) / 4)

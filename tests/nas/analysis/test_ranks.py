@@ -15,7 +15,7 @@ def test_equal_values_share_their_mean_rank() -> None:
 def test_only_the_order_counts() -> None:
     assert rank_correlation([1, 2, 3, 4], [1, 10, 100, 1000]) == pytest.approx(1)
     assert rank_correlation([1, 2, 3, 4], [0.1, 0.01, -5, -6]) == pytest.approx(-1)
-    # By hand: ranks 0 1 2 3 against 1 0 3 2, so 1 - 6 * 4 / (4 * 15).
+    # Ranks 0 1 2 3 and 1 0 3 2 give 1 - 6 * 4 / (4 * 15).
     assert rank_correlation([1, 2, 3, 4], [2, 1, 4, 3]) == pytest.approx(0.6)
 
 
@@ -32,7 +32,7 @@ def test_early_ranks_are_of_those_in_full_where_others_were_stopped(trial: Calla
     complete = [trial("complete", [0.9 - 0.1 * n, 0.5, 0.3, 0.1 * n]) for n in range(5)]
     stopped = [trial("stopped", [0.9]), trial("stopped", [0.9, 0.9, 0.9])]
     again = trial("complete", [1.0, 1.0, 1.0, 1.0], origin="finalist:3")
-    # At the third epoch all are the same, which is no order.
+    # At the third epoch all accuracies are equal, so there is no order.
     assert early_ranks([*complete, *stopped, again]) == {1: pytest.approx(-1)}
     assert early_ranks(complete) == {}
     assert early_ranks([*complete[1:], *stopped]) == {}

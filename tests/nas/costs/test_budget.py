@@ -10,7 +10,7 @@ PLAIN = load_space("shapes").plain()
 
 @dataclass
 class Figures:
-    """A cost model of given figures; ``measured`` ones are told only when the network is run."""
+    """A cost model with given figures; those in ``measured`` are known only after a measurement."""
 
     static: dict
     measured: dict = field(default_factory=dict)

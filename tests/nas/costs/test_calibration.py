@@ -26,13 +26,13 @@ CONDITIONS = Conditions(batch_size=2, train_batch_size=2)
 
 
 def true_ms(architecture: Architecture) -> float:
-    """An additive device: 10 ms, and of every placement what its label's length says."""
+    """The time on a device where times add up: 10 ms, plus a time for every placement, from its label's length."""
     return 10.0 + sum(count * len(label) / 20 for label, count in placements_of(architecture).items())
 
 
 @pytest.fixture
 def additive(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Times come from `true_ms` with 1 % of noise; nothing is run."""
+    """Replaces measurements by `true_ms` with 1 % of noise."""
     rng = np.random.default_rng(0)
 
     def times(

@@ -1,4 +1,4 @@
-"""Every operator, at every slot it fits, with every value of its parameters, has every cost under all conditions."""
+"""All costs can be estimated for every operator, in every slot, with every parameter value, under all conditions."""
 
 import itertools
 import random
@@ -30,12 +30,12 @@ KEPT_NUMBER = 8
 
 @pytest.mark.parametrize("option", OPERATORS)
 def test_every_variant(option: str) -> None:
-    """Any two of slot, parameters and conditions together."""
+    """All pairs of values of slot, parameters and conditions."""
     rows = list(pairwise(variants_of(option) | KINDS, lambda row: fits(option, row)))
     for row in rows:
         check(option, row)
     for name, known in variants_of(option).items():
-        if not isinstance(known[0], (int, float)) or isinstance(known[0], bool):  # a number need not fit the site
+        if not isinstance(known[0], (int, float)) or isinstance(known[0], bool):  # not every number fits the site
             assert {row[name] for row in rows} == set(known)
 
 
@@ -44,14 +44,14 @@ def test_every_variant(option: str) -> None:
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("option", OPERATORS)
 def test_every_variant_under_all_conditions(option: str) -> None:
-    """Any two of slot and parameters, with every combination of the conditions."""
+    """All pairs of values of slot and parameters, with every combination of the conditions."""
     variants = pairwise(variants_of(option, bounds=True), lambda row: fits(option, row))
     for variant, kind in itertools.product(variants, itertools.product(*KINDS.values())):
         check(option, {**variant, **dict(zip(KINDS, kind, strict=True))})
 
 
 def check(option: str, row: Row) -> None:
-    """All measures that need no running can be told; a CPU's memory is what its allocator gives out."""
+    """All measures can be estimated without running; on a CPU, the estimated memory is what the allocator reports."""
     architecture = Architecture(SKELETON, {BLOCK.name: {row["slot"]: choose(option, parameters(option, row))}})
     costs = cost_model(**{name: row[name] for name in KINDS})
     for measure in MEASURES:
@@ -82,7 +82,7 @@ def fits(option: str, row: Row) -> bool:
 
 
 def variants_of(option: str, *, bounds: bool = False) -> dict[str, Sequence[Any]]:
-    """Slot and parameters with all that they may be; of a number its default, twice that and, if wanted, its bounds."""
+    """Slot and parameters with their values; for numbers the default, twice the default and, if wanted, the bounds."""
     slots = tuple(slot for slot in BLOCK.sites if slot in OPTIONS[option].slots)
     return {"slot": slots, **{name: values(param, bounds) for name, param in OPTIONS[option].params.items()}}
 
@@ -98,9 +98,9 @@ def values(param: Param, bounds: bool) -> Sequence[Any]:
 
 
 def pairwise(factors: Mapping[str, Sequence[Any]], possible: Callable[[Row], bool]) -> Iterator[Row]:
-    """Rows in which any two values of two factors stand together at least once, where a possible row has them.
+    """Rows that contain every pair of values of two factors, if a possible row has it.
 
-    A single factor's values make a row each.
+    With a single factor, there is one row per value.
     """
     rng = random.Random(0)
     names = list(factors)

@@ -1,4 +1,4 @@
-"""The pass without data against the CPU allocator."""
+"""Compares the pass without data with the CPU allocator."""
 
 import random
 from collections.abc import Callable
@@ -102,7 +102,7 @@ def test_random_numbers_are_left_alone() -> None:
 
 
 class OnDevice(nn.Module):
-    """Remembers what it was told of its device and the dtype of its product."""
+    """Records the device of its input and the dtype of its product."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ def test_cuda_is_told_apart_and_casts_without_a_gpu() -> None:
 
 
 class Attends(nn.Module):
-    """q = k = v = the image's pixels; ``transposed`` leaves the last stride above 1."""
+    """Attention with q = k = v = the image's pixels; with ``transposed``, the last stride is above 1."""
 
     def __init__(self, *, transposed: bool) -> None:
         super().__init__()

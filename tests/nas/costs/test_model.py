@@ -74,8 +74,8 @@ def test_memory_beyond_its_bound_widens_the_bounds_of_others() -> None:
     costs = CostModel(Conditions(train_batch_size=2))
     others = Architecture(SE.skeleton)
     below = costs.estimate(SE, "peak_memory_train")
-    costs.record(SE, "peak_memory_train", below.value)  # as was told: nothing to learn
-    costs.record(SE, "peak_memory_train", 1.5 * below.value)  # known as measured by now
+    costs.record(SE, "peak_memory_train", below.value)  # equals the estimate
+    costs.record(SE, "peak_memory_train", 1.5 * below.value)  # a measured figure does not widen bounds
     narrow = CostModel(Conditions(train_batch_size=2)).estimate(others, "peak_memory_train")
     assert costs.estimate(others, "peak_memory_train") == narrow
     fresh = CostModel(Conditions(train_batch_size=2))
@@ -124,7 +124,7 @@ def test_ratio_is_not_moved_by_bursts() -> None:
 
 
 def test_ratio_favours_the_shorter_run_less_than_the_fastest_rounds_do() -> None:
-    """Each millisecond is disturbed alike; a short run more often falls between two disturbances than a long one."""
+    """Every millisecond is equally likely to be disturbed, so a short run fits between two disturbances more often."""
     disturbed = 1 + np.random.default_rng(0).exponential(0.3, (400, 11))
     times = np.stack([disturbed[:, :10].sum(axis=1), disturbed[:, 10]], axis=1)
     by_fastest = np.quantile(times, 0.05, axis=0)
@@ -132,7 +132,7 @@ def test_ratio_favours_the_shorter_run_less_than_the_fastest_rounds_do() -> None
 
 
 def turns(count: int, rounds: int) -> tuple[npt.NDArray[np.float64], list[int]]:
-    """Times of runs that take 5 ms and their own number, and the order in which they ran."""
+    """Times of functions that take 5 ms plus their index, and the order in which they ran."""
     calls: list[int] = []
     runs = [partial(calls.append, i) for i in range(count)]
     times = alternate(runs, lambda run, _: run() or 5.0 + calls[-1], 0, rounds, rounds)

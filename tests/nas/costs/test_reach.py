@@ -1,4 +1,4 @@
-"""Whether anything keeps a budget."""
+"""Tests the check whether any architecture keeps a budget."""
 
 import pytest
 

@@ -34,7 +34,7 @@ def test_a_torn_line_costs_only_itself(tmp_path: Path) -> None:
 
 
 def _flipped(line: bytes) -> list[bytes]:
-    """The line with one bit of it flipped, every bit in turn."""
+    """All copies of the line with one flipped bit."""
     return [bytes([*line[:i], line[i] ^ 1 << bit, *line[i + 1 :]]) for i in range(len(line)) for bit in range(8)]
 
 
@@ -71,7 +71,7 @@ def test_what_is_no_estimate_is_passed_over(tmp_path: Path, line: str) -> None:
         assert store.get("a") is None
     with path.open("a") as file:
         file.write("more of it\n")
-    assert store.get("a") is None  # it was said already
+    assert store.get("a") is None  # no second warning
     store.put("a", ONE)
     assert store.get("a") == ONE
 

@@ -1,4 +1,4 @@
-"""Each proxy on a network small enough for its formula to be worked out another way."""
+"""Compares each proxy, on a small network, with an independent computation of its formula."""
 
 import math
 from typing import cast

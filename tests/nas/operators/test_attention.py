@@ -1,4 +1,4 @@
-"""The kernel of attention: its forms agree, and it has the symmetries the paper claims."""
+"""All forms of the attention kernel agree, and it has the symmetries that the paper claims."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def inputs(h: int, w: int, *, scale: float = 1.0, dtype: torch.dtype = torch.flo
 def test_blocks_equal_the_folded_form(
     size: tuple[int, int], scale: float, relative: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Blocks of 64 logits: several heads in one block, or several blocks in one head, and uneven ends.
+    # Blocks of 64 logits: several heads per block, several blocks per head, and a smaller last block.
     monkeypatch.setattr(attention, "_BLOCK", 64)
     qkv, rel_h, rel_w = inputs(*size, scale=scale)
     tables = (rel_h, rel_w) if relative else None
@@ -52,7 +52,7 @@ def test_half_types_are_computed_in_float32() -> None:
     exact = attend(low.double(), HEADS, D_K, (rel_h.double(), rel_w.double()))
     out = attend(low, HEADS, D_K, (rel_h, rel_w))
     assert out.dtype == torch.bfloat16
-    # One rounding, that of the result, to 8 bits.
+    # Only the result is rounded, to 8 bits.
     torch.testing.assert_close(out.double(), exact, rtol=2**-8, atol=1e-6)
 
 
@@ -70,18 +70,18 @@ def test_counters_see_the_formula_whatever_form_runs() -> None:
 
 
 def test_relative_attention_follows_a_shift() -> None:
-    """An object on an empty ground, moved: attention inside it moves along.
+    """If an object on an empty background moves, the attention inside it moves with it.
 
-    Keys of the ground are pushed out of every softmax, so that only offsets inside the object matter.
+    Keys of the background get no weight in any softmax, so only offsets inside the object matter.
     """
     torch.manual_seed(0)
     rel_h, rel_w = (torch.randn(2 * 9 - 1, D_K // HEADS, dtype=torch.float64) for _ in range(2))
     patch = torch.randn(1, 2 * D_K + D_V, 3, 3, dtype=torch.float64)
-    patch[:, : D_K // HEADS * HEADS : D_K // HEADS] = 1.0  # the first number of every query ...
+    patch[:, : D_K // HEADS * HEADS : D_K // HEADS] = 1.0  # the first component of every query ...
 
     def attended(y: int, x: int) -> Tensor:
         canvas = torch.zeros(1, 2 * D_K + D_V, 9, 9, dtype=torch.float64)
-        canvas[:, D_K : 2 * D_K : D_K // HEADS] = -1e4  # ... meets -10,000 in every key of the ground
+        canvas[:, D_K : 2 * D_K : D_K // HEADS] = -1e4  # ... is multiplied by -10,000 for keys of the background
         canvas[:, :, y : y + 3, x : x + 3] = patch
         return attend(canvas, HEADS, D_K, (rel_h, rel_w))[:, :, y : y + 3, x : x + 3]
 
@@ -133,7 +133,7 @@ def test_a_smaller_map_sees_the_middle_of_the_tables() -> None:
 
 
 def test_autocast_does_not_reach_inside() -> None:
-    # Products of half precision inside would lose the logits' last digits: the kernel computes in float32.
+    # The kernel computes in float32. Products in half precision would lose the logits' last digits.
     qkv, rel_h, rel_w = (leaf.detach().bfloat16() for leaf in inputs(6, 5))
     args = qkv, torch.cat([rel_w, rel_h]).float(), HEADS, D_K
     alone = torch.ops.attention_nas.attention(*args)
@@ -148,7 +148,7 @@ def test_autocast_does_not_reach_inside() -> None:
 
 
 def test_memory_does_not_depend_on_values() -> None:
-    # The pass without data (nas.costs) runs the kernel on whatever stands in memory.
+    # The pass without data (nas.costs) runs the kernel on uninitialised memory.
     peaks = set()
     for scale in (1.0, 30.0):
         qkv, rel_h, rel_w = (leaf.detach() for leaf in inputs(6, 5, scale=scale, dtype=torch.float32))

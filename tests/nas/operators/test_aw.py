@@ -1,4 +1,4 @@
-"""The convolution with a kernel for every image: its forms agree and keep little."""
+"""All forms of the convolution with one kernel per image agree, and they keep little memory."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Every operator passes every check of `nas.operators.testing`, wherever its option says that it can stand."""
+"""Every operator passes every check of `nas.operators.testing`, at every site that its option allows."""
 
 import pytest
 
@@ -9,8 +9,8 @@ from search_spaces.sites import Site
 
 CASES = [(name, case) for name, option in OPTIONS.items() for case in cases(option)]
 
-# These take seconds each: where the option has its defaults, and at each of its named alternatives. What is compiled
-# takes other paths at other places; what is recorded does not.
+# These checks take seconds each, so they run only for the defaults and each named alternative. `compile` also runs at
+# other sites, because compiled code takes other paths there; recorded programs do not.
 _SLOW = {"compile", "export", "trace"}
 
 

@@ -1,4 +1,4 @@
-"""The table of `docs/operators.md` says where every operator can go, and it is so."""
+"""The table of exports in `docs/operators.md` is true for every operator."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "operators.md"
 
 
 def documented() -> dict[str, dict[str, str]]:
-    """Operator -> column -> cell of the page's table."""
+    """Operator -> column -> cell of the table."""
     text = PAGE.read_text().partition("<!-- python -m nas.operators.exports -->")[2].strip()
     lines = [line.strip("| ").split(" | ") for line in text.split("\n\n")[0].splitlines()]
     return {name: dict(zip(lines[0][1:], cells, strict=True)) for name, *cells in lines[2:]}

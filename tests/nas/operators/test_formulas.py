@@ -1,4 +1,4 @@
-"""Every operator against its formula, written from the paper with loops and einsum: float64, forward and gradients."""
+"""Compares every operator with its paper's formula, in loops and einsum: float64, forward and gradients."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ State = Mapping[str, Tensor]
 
 
 def built(name: str, params: Mapping[str, Value], site: Site) -> nn.Module:
-    """In evaluation mode, float64, nothing left at zero or one."""
+    """The operator in evaluation mode and float64; no parameter keeps its initial zero or one."""
     torch.manual_seed(3)
     module = OPERATORS[name].build(site, resolve(OPTIONS[name], params, site)).double().eval()
     with torch.no_grad():
@@ -36,7 +36,7 @@ def pointwise(x: Tensor, s: State, name: str) -> Tensor:
 
 
 def convolution(x: Tensor, kernel: Tensor, stride: int = 1, dilation: int = 1) -> Tensor:
-    """ "Same" convolution, tap by tap; ``kernel`` [O, C, k, k] or, one an image, [N, O, C, k, k]."""
+    """Convolution with padding "same", tap by tap; ``kernel``: [O, C, k, k], or one per image, [N, O, C, k, k]."""
     k = kernel.shape[-1]
     reach = k // 2 * dilation
     n, _, h, w = x.shape
@@ -188,7 +188,7 @@ def non_local(pairwise: str, *, sub_sample: bool = False) -> Callable[[Tensor, S
 
 
 def pooled(x: Tensor, stride: int = 2) -> Tensor:
-    """3x3 average pool; the border averages what there is."""
+    """3x3 average pool; at the border, only existing pixels are averaged."""
     n, c, h, w = x.shape
     rows = []
     for y in range(0, h, stride):
@@ -199,7 +199,7 @@ def pooled(x: Tensor, stride: int = 2) -> Tensor:
 
 
 def upsampled(x: Tensor, height: int, width: int) -> Tensor:
-    """Bilinear, pixels as areas (``align_corners=False``)."""
+    """Bilinear interpolation with pixels as areas (``align_corners=False``)."""
 
     def matrix(old: int, new: int) -> Tensor:
         out = torch.zeros(new, old, dtype=x.dtype)
@@ -215,7 +215,7 @@ def upsampled(x: Tensor, height: int, width: int) -> Tensor:
 
 
 def mixed(qkv: Tensor, d_k: int, heads: int, tables: tuple[Tensor, Tensor] | None) -> Tensor:
-    """Eq. 3 and 4 of the AA paper, a query at a time; offsets beyond a table take its outermost row."""
+    """Eq. 3 and 4 of the AA paper, one query at a time; offsets beyond the table use its outermost row."""
     n, channels, h, w = qkv.shape
     d, e = d_k // heads, (channels - 2 * d_k) // heads
     out = qkv.new_zeros(n, heads * e, h, w)

@@ -1,4 +1,4 @@
-"""Means, gates and sums in fewer passes equal the plain formulas, forward and backward."""
+"""The fast means, gates and sums equal the plain formulas, forward and backward."""
 
 from collections.abc import Callable
 
@@ -102,7 +102,7 @@ def test_the_operators_are_registered_as_pytorch_asks() -> None:
 def test_second_derivatives(name: str) -> None:
     site = Site("refine", 16, 16, size=3)
     module = OPERATORS[name].build(site, resolve(OPTIONS[name], {}, site)).double().eval()
-    for parameter in module.parameters():  # none at zero, where there is nothing to see
+    for parameter in module.parameters():  # a parameter at zero would hide errors
         nn.init.normal_(parameter, std=0.5)
     assert torch.autograd.gradgradcheck(module, map_of(2, 16, 3, 3), fast_mode=True)
 

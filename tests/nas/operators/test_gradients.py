@@ -1,4 +1,4 @@
-"""Every gradient written by hand equals finite differences, in both modes and twice, over sizes with one in them."""
+"""Every hand-written gradient equals finite differences: both modes, second derivatives, and sizes that include 1."""
 
 import itertools
 import pkgutil
@@ -26,7 +26,7 @@ Row = Mapping[str, Any]
 
 
 def pairwise(**axes: Sequence[Hashable]) -> list[Row]:
-    """Few rows in which every value of an axis meets every value of every other."""
+    """A few rows that contain every pair of values of two axes."""
     rows = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
     random.Random(0).shuffle(rows)
     pairs = [frozenset(itertools.combinations(row.items(), 2)) for row in rows]
@@ -57,7 +57,7 @@ class Product(Gate):
 
 
 def used(outputs: tuple[Tensor, Tensor], use: str) -> tuple[Tensor, ...]:
-    small, passed = outputs  # what is passed goes through a product, as it must
+    small, passed = outputs  # use `passed` in a product, as `squeeze` requires
     return {"both": (small, passed * 2), "small": (small,), "map": (passed * 2,)}[use]
 
 
@@ -127,7 +127,7 @@ def attended(row: Row) -> Call:
 class Case:
     call: Callable[[Row], Call]
     rows: list[Row]
-    module: Any = None  # holds what the capitals among the axes are set in
+    module: Any = None  # the module whose attributes the capital axes set
 
 
 MAPS = {

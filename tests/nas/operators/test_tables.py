@@ -1,4 +1,4 @@
-"""The two tables, starts, and the parameters that the papers print, summed over their places by hand."""
+"""The two tables of operators, initialisation, the papers' printed parameters, and plug-ins."""
 
 import random
 import sys

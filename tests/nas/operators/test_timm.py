@@ -1,4 +1,4 @@
-"""timm's weights in our operators, where timm has them: the same output. (Its GatherExcite is known broken.)"""
+"""With timm's weights, our operators give timm's output. (timm's GatherExcite is known to be broken.)"""
 
 import pytest
 import torch
@@ -63,7 +63,7 @@ def test_cbam_full_and_max_pool() -> None:
 
 def test_gc() -> None:
     theirs = global_context.GlobalContext(C, fuse_add=True, fuse_scale=False, rd_channels=4)
-    theirs.mlp_add.norm.eps = 1e-5  # torch's, as the authors' code has it; timm's default is 1e-6
+    theirs.mlp_add.norm.eps = 1e-5  # torch's default, as in the authors' code; timm's is 1e-6
     names = {f"transform.{i}": f"mlp_add.{name}" for i, name in ((0, "fc1"), (1, "norm"), (3, "fc2"))}
     assert_same(ours("gc", {"reduction": 4}), theirs, {"mask": "conv_attn"} | names)
 

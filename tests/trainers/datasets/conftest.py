@@ -9,7 +9,7 @@ WriteFolder: TypeAlias = Callable[..., None]
 
 
 def _write(root: Path, per_class: int, classes: str = "abc", first: int = 0) -> None:
-    """Class i is a flat picture of red 80 (first + i), with green and blue telling the pictures apart."""
+    """Pictures of class i have red 80 (first + i); green and blue differ between the pictures."""
     for label, name in enumerate(classes, first):
         (root / name).mkdir(parents=True, exist_ok=True)
         for i in range(per_class):
@@ -18,7 +18,7 @@ def _write(root: Path, per_class: int, classes: str = "abc", first: int = 0) -> 
 
 @pytest.fixture
 def write_folder() -> WriteFolder:
-    """Writes `per_class` pictures of each class below a root."""
+    """Writes `per_class` pictures of each class into a folder."""
     return _write
 
 

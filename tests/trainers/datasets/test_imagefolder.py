@@ -137,7 +137,7 @@ class TestImagefolder:
         assert not contents[0] & contents[2]
         assert not contents[1] & contents[2]
         assert [len(data.val), len(data.test)] == [len(content) for content in contents[1:]]
-        assert len(data.train) > len(contents[0])  # those of its own stay: somebody may have made them on purpose
+        assert len(data.train) > len(contents[0])  # duplicates within the split stay: they may be intended
         assert "24 of 84 pictures of the training data are copies of others" in caplog.text
 
     def test_trains(self, write_folder: WriteFolder, tmp_path: Path) -> None:

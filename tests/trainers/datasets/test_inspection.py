@@ -1,4 +1,4 @@
-"""What a folder holds is told before anything starts, however people have arranged it."""
+"""Inspection reports the contents of a folder before the search, for all usual layouts."""
 
 import os
 import random
@@ -18,7 +18,7 @@ WriteFolder = Callable[..., None]
 
 
 def counts(found: Inspection) -> dict[str, dict[str, int]]:
-    """Part -> class -> pictures."""
+    """Split -> class -> number of pictures."""
     return {
         name: {found.classes[label]: int(count) for label, count in enumerate(per_class)}
         for name, per_class in found.counts().items()
@@ -233,7 +233,7 @@ class TestTold:
 class TestCache:
     @pytest.fixture
     def looks(self, write_folder: WriteFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-        """The files that are looked at."""
+        """The files that the inspection opens."""
         write_folder(tmp_path / "data", 4)
         monkeypatch.setattr(inspection, "_KEPT_FROM", 1)
         seen: list[Path] = []
@@ -278,7 +278,7 @@ def test_progress_ends_at_the_number_of_files(write_folder: WriteFolder, tmp_pat
 
 
 def mutate(root: Path, rng: random.Random) -> None:
-    """One thing that happens to a folder of pictures."""
+    """Applies one random change to a folder of pictures."""
     files = sorted(path for path in root.rglob("*") if path.is_file() and not path.is_symlink())
     folders = sorted(path for path in root.rglob("*") if path.is_dir() and not path.is_symlink()) or [root]
     file, folder = rng.choice(files), rng.choice(folders)
@@ -320,7 +320,7 @@ def mutate(root: Path, rng: random.Random) -> None:
 def test_whatever_happens_to_a_folder_is_told_in_words(
     write_folder: WriteFolder, tmp_path: Path, block: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """300 folders: no foreign exception, and no file that neither counts nor is told of."""
+    """300 folders: only our exceptions are raised, and every file is counted or reported."""
     outcomes = {"read": 0, "refused": 0}
     for number in range(30 * block, 30 * block + 30):
         rng = random.Random(number)

@@ -1,4 +1,4 @@
-"""Pictures are decoded as every viewer shows them, or refused by name."""
+"""Pictures are decoded as viewers show them, or refused with their name."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def test_what_has_no_white_is_refused(tmp_path: Path, dtype: npt.DTypeLike, told
 
 
 def with_palette(image: Image.Image) -> Image.Image:
-    """Black on the first entry, which is to be transparent."""
+    """A black sign on the palette's first entry, which is transparent."""
     found = image.convert("L").point(lambda value: 0 if value < 128 else 1).convert("P")
     found.putpalette([0, 0, 0, 255, 0, 0])
     return found
@@ -45,7 +45,7 @@ def with_palette(image: Image.Image) -> Image.Image:
 
 class TestTransparency:
     def black_sign(self) -> Image.Image:
-        """Black on nothing: the left half is opaque, the right half is not there."""
+        """A black picture whose left half is opaque and whose right half is transparent."""
         alpha = np.where(np.arange(16) < 8, 255, 0).astype(np.uint8)[None].repeat(4, axis=0)
         return Image.fromarray(np.stack([np.zeros((4, 16), np.uint8)] * 3 + [alpha], axis=2))
 
@@ -68,7 +68,7 @@ class TestTransparency:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_pictures_stand_upright(tmp_path: Path, orientation: int) -> None:
-    """TIFF 6.0, page 36: what the first row and the first column of the stored picture are for the eye."""
+    """TIFF 6.0, page 36: which visible sides the first row and the first column of the stored picture are."""
     shown = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
     kept = {
         1: shown,

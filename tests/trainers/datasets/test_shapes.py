@@ -1,4 +1,4 @@
-"""The built-in pictures follow their rule, as read off the pixels by code that shares nothing with the drawing."""
+"""The built-in pictures follow their rule, checked on the pixels by code independent of the drawing code."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from trainers.datasets import shapes
 
 
 def decode(image: np.ndarray) -> int:
-    """The label, from the pixels alone: finds the coloured cells and the grey one, and applies the rule."""
+    """The label from the pixels: finds the coloured cells and the grey one, and applies the rule."""
     cells = image.reshape(4, 8, 4, 8, 3).swapaxes(1, 2).reshape(16, 64, 3).astype(int)
     saturation = cells.max(axis=2) - cells.min(axis=2)
     coloured = np.argsort(-(saturation > 50).sum(axis=1))[:2]
@@ -51,7 +51,7 @@ def test_no_picture_has_two_things_in_one_cell_and_classes_are_balanced() -> Non
     assert (np.sort(flat, axis=1)[:, 1:] != np.sort(flat, axis=1)[:, :-1]).all()
     counts = np.bincount(scenes.labels, minlength=len(shapes.CLASSES))
     assert counts.max() - counts.min() <= 1
-    # Neither glyph's level gives the answer away.
+    # The brightness of the glyphs does not reveal the label.
     assert 0.45 < scenes.named.mean() < 0.55
 
 

@@ -11,7 +11,7 @@ from trainers.datasets import Arrays
 
 
 def write_fashion_mnist(root: Path, train: int = 60, test: int = 20) -> None:
-    """Image i of the whole holds the number i in its first two pixels."""
+    """The first two pixels of image i store the number i."""
     raw = root / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
     for prefix, count, first in (("train", train, 0), ("t10k", test, train)):

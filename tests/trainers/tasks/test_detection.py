@@ -36,7 +36,7 @@ def targets(label: int = 1) -> list[dict[str, Tensor]]:
 
 
 def options(detector: str, size: int = 96) -> dict[str, int]:
-    """Small images and few proposals, for these tests are about the wiring."""
+    """Small images and few proposals, because these tests only check how the parts are connected."""
     few = {"rpn_post_nms_top_n_train": 20, "rpn_post_nms_top_n_test": 20, "box_batch_size_per_image": 8}
     sizes = {"min_size": size, "max_size": 2 * size}
     return {"retinanet": sizes, "faster_rcnn": sizes | few, "ssd300": {}}[detector]

@@ -1,4 +1,4 @@
-"""A data set and a task of one's own: a file and a row each, as docs/extending.md has it. The loop knows no top-1."""
+"""A custom data set and a custom task: one file and one row each, as in docs/extending.md. The task has no top-1."""
 
 import sys
 from collections.abc import Iterator
