@@ -145,7 +145,7 @@ def test_a_cycle_is_found() -> None:
         ("launch.cli", "import ray, trainers, nas, search_spaces"),
     ],
 )
-def test_what_is_allowed_is_not(module: str, source: str) -> None:
+def test_allowed_imports_are_not_reported(module: str, source: str) -> None:
     assert _forbidden(source, module) == []
 
 
@@ -182,7 +182,7 @@ def test_importing_search_spaces_alone_does_not_even_load_pydantic() -> None:
         ("launch.cli.report", {"torch", "torchvision", "ray", "optuna", "tensorboard"}),
     ],
 )
-def test_whoever_reads_a_run_loads_no_framework(module: str, not_needed: set[str]) -> None:
+def test_reading_a_run_loads_no_framework(module: str, not_needed: set[str]) -> None:
     loaded = _loaded_by(f"import {module}")
     assert {"pydantic", "nas", "trainers"} <= loaded
     assert loaded.isdisjoint(not_needed)

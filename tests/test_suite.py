@@ -24,17 +24,17 @@ def suppressions() -> list[str]:
     return lines
 
 
-def test_they_are_few() -> None:
+def test_switched_off_checks_are_few() -> None:
     found = suppressions()
     assert len(found) <= AT_MOST, "\n".join(found)
 
 
-def test_each_has_its_reason() -> None:
+def test_each_switched_off_check_has_a_reason() -> None:
     assert [line for line in suppressions() if not WITH_A_REASON.search(line)] == []
 
 
 @pytest.mark.parametrize("line", ["# noqa", "# noqa: ANN401", "# noqa: ANN401, B006", "# ruff: noqa"])
-def test_one_without_a_reason_is_found(line: str) -> None:
+def test_a_switched_off_check_without_a_reason_is_found(line: str) -> None:
     assert not WITH_A_REASON.search(line)
 
 

@@ -51,7 +51,7 @@ FOLDERS = [("file", f"file: {STANDS}"), ("file/run", f"file: {STANDS}"), ("loop"
 
 
 @pytest.mark.parametrize(("path", "message"), FILES)
-def test_a_file_that_cannot_be_written_is_told_and_not_made(path: str, message: str, folder: Path) -> None:
+def test_an_unwritable_file_is_reported_and_not_created(path: str, message: str, folder: Path) -> None:
     before = sorted(folder.rglob("*"))
     assert message in told(lambda: check_file(Path(path)))
     assert sorted(folder.rglob("*")) == before

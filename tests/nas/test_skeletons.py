@@ -121,7 +121,7 @@ def test_the_count_is_exact_with_every_option(name: str) -> None:
 
 @pytest.mark.parametrize("image_size", [32, 45])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_sites_tell_the_truth(name: str, image_size: int) -> None:
+def test_maps_have_the_declared_channels_and_sizes(name: str, image_size: int) -> None:
     """The input and output of every operator have the channels and the size that its site declares."""
     architecture = network(name, image_size)
     sites = {block.name: block.sites for block in architecture.blocks}

@@ -57,13 +57,13 @@ def test_names_are_file_names_and_networks_differ() -> None:
         assert other == name, f"{other} and {name} are the same network"
 
 
-def test_every_network_stands_in_a_table_or_says_why_not() -> None:
+def test_every_network_is_in_a_table_or_has_a_reason() -> None:
     used = {row.zoo for table in paper_tables.tables() for row in paper_tables.rows(table)}
     # From the text of the AA paper; its printed row matches another setting.
     assert set(zoo_names()) - used == {"aa_wide_resnet28_10_cifar100"}
 
 
-def test_reasons_stand_where_figures_do_not_match_and_only_there() -> None:
+def test_a_row_has_a_reason_exactly_if_a_figure_differs() -> None:
     for table in paper_tables.tables():
         for row in paper_tables.rows(table):
             fails = False in (row.params_match, row.gflops_match)

@@ -357,7 +357,7 @@ def test_an_architecture_has_no_choices_left(placements: str, message: str) -> N
     assert str(error.value) == message
 
 
-def test_a_choice_that_later_rules_decide_is_none() -> None:
+def test_later_rules_can_decide_a_choice() -> None:
     text = f"{HEAD}placements: {{'*': {{refine: [none, gate]}}, '?.*': {{refine: [gate]}}}}"
     assert set(parse_architecture(text).placements) == {"a.0", "a.1", "b.0", "b.1", "b.2"}
 
@@ -461,7 +461,7 @@ def test_choose_fills_in_defaults_and_checks() -> None:
         choose("gate", {"reduction": 9})
 
 
-def test_spans() -> None:
+def test_ranges_of_blocks() -> None:
     assert spans(TOY, ["b.2", "a.0", "b.1"]) == "a.0, b.1, b.2"
     assert spans(TOY, ["b.0", "b.1", "b.2", "a.1"], to="..", comma="+") == "a.1+b.0..b.2"
 

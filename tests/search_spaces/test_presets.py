@@ -31,7 +31,7 @@ def test_a_preset_is_a_space_worth_searching(space: SearchSpace) -> None:
     assert space.contains(by_hand["aa"])
 
 
-def test_a_preset_can_be_walked(space: SearchSpace) -> None:
+def test_a_preset_can_be_sampled_and_mutated(space: SearchSpace) -> None:
     rng = random.Random(0)
     architecture = space.sample(rng)
     for _ in range(20):
@@ -46,7 +46,7 @@ def test_the_mnasnet_preset_by_hand_is_aa_mnasnet() -> None:
 
 
 @pytest.mark.parametrize("name", zoo_names())
-def test_the_zoo_is_decided(name: str) -> None:
+def test_the_zoo_has_no_open_choices(name: str) -> None:
     architecture = load_architecture(name)
     space = load_space(name)
     assert space.size == 1

@@ -107,7 +107,7 @@ def test_against_the_enumeration(space: SearchSpace, rng: random.Random) -> None
 
 @settings(max_examples=60, deadline=None)
 @given(spaces(), st.randoms(use_true_random=False))
-def test_walking_in_any_space(space: SearchSpace, rng: random.Random) -> None:
+def test_sampling_and_mutation_in_random_spaces(space: SearchSpace, rng: random.Random) -> None:
     parent = space.sample(rng)
     assert space.contains(parent)
     params = space.encode(parent)
@@ -266,7 +266,7 @@ def test_sampling_is_uniform_over_options_and_repeats_with_the_seed() -> None:
         ),
     ],
 )
-def test_assignments_that_are_none(params: dict[str, Value], message: str) -> None:
+def test_invalid_assignments(params: dict[str, Value], message: str) -> None:
     space = parse_space(f"{HEAD}placements: {{'layer1.0': {{refine: [none, {{se: {{reduction: [4, 8]}}}}]}}}}")
     with pytest.raises(ValueError, match=f"^{message}$"):
         space.decode(params)

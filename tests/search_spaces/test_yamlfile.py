@@ -167,13 +167,13 @@ def test_what_cannot_be_read_says_why(text: str, message: str) -> None:
     assert problems(read_yaml(text, "f")) == message
 
 
-def test_reading_goes_on_behind_what_can_be_skipped() -> None:
+def test_reading_continues_after_a_problem() -> None:
     document = read_yaml("a: 1\na: 2\nb: !foo 3\nc: [\n", "f")
     assert not document.readable
     assert [problem.line for problem in document.problems] == [2, 3, 5]
 
 
-def test_of_a_key_written_twice_the_first_counts() -> None:
+def test_the_first_of_duplicate_keys_counts() -> None:
     document = read_yaml("a: 1\na: {b: [2]}\nc: 3\n")
     assert document.readable
     assert document.data == {"a": 1, "c": 3}
@@ -483,7 +483,7 @@ def test_the_command_line_has_no_comments(written: str, value: object) -> None:
 
 
 @pytest.mark.parametrize("written", ["[1] # x", "'a' # b", "{a: 1} #"])
-def test_what_stands_behind_a_value_is_told(written: str) -> None:
+def test_text_after_a_value_is_reported(written: str) -> None:
     (problem,) = read_yaml("a: 0\n").with_overrides([f"a={written}"]).problems
     assert "belongs to nothing; remove it, or quote the whole" in problem.message
 

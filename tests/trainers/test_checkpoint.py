@@ -64,7 +64,7 @@ class TestCheckpoint:
             ({"config": CONFIG.model_copy(update={"lr": 0.2})}, "lr 0.1, but this one has 0.2"),
         ],
     )
-    def test_another_trainings_is_refused(
+    def test_a_checkpoint_of_another_training_is_refused(
         self,
         trained: Training,
         small_network: Architecture,
@@ -79,7 +79,7 @@ class TestCheckpoint:
         with pytest.raises(CheckpointError, match=re.escape(told)):
             other.restore(tmp_path / "checkpoint.pt")
 
-    def test_that_of_other_images_is_refused(
+    def test_a_checkpoint_of_other_images_is_refused(
         self, trained: Training, small_network: Architecture, small_shapes: Dataset, tmp_path: Path
     ) -> None:
         trained.save(tmp_path / "checkpoint.pt")
@@ -96,7 +96,7 @@ class TestCheckpoint:
         with pytest.raises(CheckpointError, match=re.escape("from a training with classes (0: red), but this one has")):
             Training(small_network, renamed, CONFIG, build=flat).restore(tmp_path / "checkpoint.pt")
 
-    def test_of_an_older_format_is_told(self, trained: Training, tmp_path: Path) -> None:
+    def test_a_checkpoint_of_an_older_format_is_reported(self, trained: Training, tmp_path: Path) -> None:
         path = tmp_path / "checkpoint.pt"
         checkpoint.save(path, {"format": 1}, {})
         with pytest.raises(CheckpointError, match="of format 1, but this version reads format 2; remove it"):

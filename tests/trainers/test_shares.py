@@ -32,7 +32,7 @@ def train(share: Share) -> dict[str, list[list[float]]]:
     }
 
 
-def test_shares_are_the_whole(tmp_path: Path) -> None:
+def test_two_shares_train_as_the_whole(tmp_path: Path) -> None:
     command = [sys.executable, __file__, str(tmp_path / "meeting")]
     ranks = [subprocess.Popen([*command, str(rank)], stdout=subprocess.PIPE, text=True) for rank in range(2)]
     outputs = [rank.communicate(timeout=120)[0] for rank in ranks]

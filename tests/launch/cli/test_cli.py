@@ -186,7 +186,7 @@ def test_a_run_keeps_where_its_data_is(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("name", ["a[/b]", "[new]", "[bold]x", ":smile:", "b\udcff"])
-def test_a_name_is_printed_as_it_is(
+def test_names_are_printed_unchanged(
     name: str, make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = make_run(name, jobs=3).folder

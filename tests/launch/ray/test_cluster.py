@@ -138,7 +138,7 @@ def node(**changes: object) -> NodeNote:
         ({"gpus_per_trial": 1}, {"free_gpus": 2.0}, 5, "are being checked against the budget"),
     ],
 )
-def test_why_gpus_are_idle(given: dict[str, Any], found: dict[str, Any], to_come: int, why: str | None) -> None:
+def test_the_reason_for_idle_gpus(given: dict[str, Any], found: dict[str, Any], to_come: int, why: str | None) -> None:
     asked = Resources(**given)
     there = node(**found)
     wanted = asked.workers if asked.workers != "auto" else there.room
@@ -152,13 +152,13 @@ def test_why_gpus_are_idle(given: dict[str, Any], found: dict[str, Any], to_come
         assert why in sentences[0]
 
 
-def test_jobs_without_a_place_are_the_reason_before_others() -> None:
+def test_jobs_without_room_are_the_first_reason() -> None:
     note = ClusterNote(at=0.0, wanted=8, running=6, waiting=2, nodes=(node(free_gpus=2.0),))
     assert "2 jobs wait for Ray to place them" in idle_gpus(note, resources(1, 1), 0)[0]
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"at": "x"}', "[" * 100_000, '{"at": NaN}'])
-def test_a_note_of_nonsense_is_passed_over(text: str, tmp_path: Path) -> None:
+def test_an_invalid_note_is_ignored(text: str, tmp_path: Path) -> None:
     (tmp_path / "cluster.json").write_text(text)
     assert left(tmp_path) is None
 
@@ -268,7 +268,7 @@ def in_turn(run: Path, hold: Path, *turns: Callable[[], str]) -> Callable[[], No
 
 
 @on_ray
-def test_a_node_goes_and_one_comes_and_nothing_is_lost_or_doubled(
+def test_losing_and_adding_a_node_loses_and_repeats_nothing(
     cluster: "Cluster", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check_complete: Check
 ) -> None:
     run, hold = tmp_path / "run", tmp_path / "hold"
@@ -290,7 +290,7 @@ def test_a_node_goes_and_one_comes_and_nothing_is_lost_or_doubled(
 @on_ray
 @pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.repeated)])
 @pytest.mark.parametrize("what", ["worker", "node"])
-def test_some_die_at_random_moments_and_nothing_is_lost_or_doubled(
+def test_random_deaths_lose_and_repeat_nothing(
     cluster: "Cluster", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check_complete: Check, what: str, kills: int
 ) -> None:
     monkeypatch.setattr(driver, "Worker", sleeper())

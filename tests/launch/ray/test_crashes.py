@@ -118,11 +118,11 @@ def tear(folder: Path) -> None:
     open_run(folder / "run")  # readable as it is
 
 
-def test_a_worker_the_driver_and_rays_head_die_in_turn_and_ctrl_c_comes(
+def test_deaths_of_worker_driver_and_head_and_ctrl_c(
     folder: Path, check: Check, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All kinds of crashes in one run; `make test-kills` repeats each kind separately."""
-    monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "1")  # for which Ray waits a minute, then ends us
+    monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "1")  # else Ray ends us after a minute
     trials = 2 * TRIALS
     process = nas(folder, "search", "run.yaml", "--run", "run", "--set", f"search.trials={trials}")
     wait_for(folder, process, 3)
@@ -169,7 +169,7 @@ def test_three_kills_of_the_driver_change_nothing(folder: Path, check: Check) ->
 
 
 @pytest.mark.repeated
-def test_a_worker_that_dies_costs_its_epoch_alone(folder: Path, check: Check) -> None:
+def test_a_dead_worker_loses_only_its_epoch(folder: Path, check: Check) -> None:
     process = nas(folder, "search", "run.yaml", "--run", "run")
     wait_for(folder, process, 3)
     os.kill(a_worker_of(folder), signal.SIGKILL)
@@ -183,7 +183,7 @@ def test_a_worker_that_dies_costs_its_epoch_alone(folder: Path, check: Check) ->
 def test_deaths_of_rays_head_at_random_moments_change_nothing(
     folder: Path, check: Check, monkeypatch: pytest.MonkeyPatch, deaths: int
 ) -> None:
-    monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "1")  # for which Ray waits a minute, then ends us
+    monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "1")  # else Ray ends us after a minute
     rng, trials = random.Random(0), max(TRIALS, 2 * deaths)
     begin = ("search", "run.yaml", "--run", "run", "--set", f"search.trials={trials}")
     for death in range(deaths):

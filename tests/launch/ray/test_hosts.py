@@ -35,7 +35,7 @@ RUN_FILE = {
     "search": {"trials": TRIALS, "sampler": "random", "stopping": "none", "finalists": 0, "finalist_seeds": 0},
 }
 
-# `nas search` with epochs of at least three seconds until a file `over` exists, so that the hosts fail during the search.
+# `nas search`. Until a file `over` exists, epochs take at least three seconds, so that hosts fail during the search.
 # While a file `hold` exists, epochs end only on the host that it names.
 SEARCH = """
 import socket, sys, time
@@ -156,7 +156,7 @@ def hosts_of(run: Path) -> set[str]:
     return {node.host for node in note.nodes}
 
 
-def test_one_is_cut_off_and_one_dies_and_the_run_ends_complete(
+def test_the_run_survives_a_disconnected_and_a_dead_host(
     network: dict[str, Host], tmp_path: Path, check_complete: Callable[[Path, int], list[TrialRecord]]
 ) -> None:
     run, hold, over, ended = (tmp_path / name for name in ("run", "hold", "over", "ended"))

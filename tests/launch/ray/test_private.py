@@ -34,7 +34,7 @@ def base(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     shutil.rmtree(found)
 
 
-def test_its_folder_is_for_this_user_alone_and_ends_with_the_session(base: Path) -> None:
+def test_its_folder_is_private_and_removed_at_the_end(base: Path) -> None:
     with private_folder() as (folder, token):
         assert folder.parents[1] == token.parents[1] == base
         assert stat.S_IMODE(folder.parent.stat().st_mode) == 0o700
@@ -75,7 +75,7 @@ with private_folder() as (folder, _):
 """
 
 
-def test_what_a_killed_driver_left_is_ended_and_nothing_else(base: Path) -> None:
+def test_only_the_session_of_a_killed_driver_is_ended(base: Path) -> None:
     out = subprocess.run([sys.executable, "-c", KILLED], capture_output=True, text=True, check=False).stdout.split()
     left, agent = Path(out[0]), int(out[1])
     handle = os.pidfd_open(agent)

@@ -36,14 +36,14 @@ def job(space: str = "shapes") -> Job:
     return Job(number=7, architecture=load_space(space).plain(), start_epoch=0, stop_epoch=2, epochs=2, seed=0)
 
 
-def test_what_goes_wrong_is_told_as_by_one_alone(data: Dataset, tmp_path: Path) -> None:
+def test_errors_are_reported_as_by_a_single_process(data: Dataset, tmp_path: Path) -> None:
     group = ReplicaGroup(2, data, TRAINER, tmp_path)
     with pytest.raises(ValueError, match=r"^skeleton.num_classes is 10, and shapes has 6"):
         group.open(job("fashion-mnist"))
     group.end()
 
 
-def test_a_dead_replica_ends_all_and_the_next_go_on_from_the_checkpoint(data: Dataset, tmp_path: Path) -> None:
+def test_a_dead_replica_ends_all_and_the_next_continue_from_the_checkpoint(data: Dataset, tmp_path: Path) -> None:
     import ray
 
     group = ReplicaGroup(2, data, TRAINER, tmp_path)

@@ -4,7 +4,7 @@ from launch.reports.display import line
 from nas.search import Summary
 
 
-def test_what_binds_is_said_after_dozens_of_rejections() -> None:
+def test_the_binding_limit_is_shown_after_many_rejections() -> None:
     summary = Summary(
         target=20, launched=0, complete=0, running=0, waiting=0, stopped=0, failed=0, rejected={"static": 30},
         duplicates=0, finalists=0, finalists_complete=0, epochs=0, best=None, front=0, hypervolume=0.0,
@@ -14,7 +14,7 @@ def test_what_binds_is_said_after_dozens_of_rejections() -> None:
     assert "nearest of 30 rejected in a row params 10.0% over its limit of 20 k: 22 k would do" in shown
 
 
-def test_who_waits_at_a_rung_is_not_said_to_be_stopped() -> None:
+def test_waiting_trials_are_not_shown_as_stopped() -> None:
     summary = Summary(
         target=20, launched=12, complete=3, running=2, waiting=4, stopped=1, failed=0, rejected={"macs": 5},
         duplicates=0, finalists=0, finalists_complete=0, epochs=40, best=0.812, front=2, hypervolume=0.3,

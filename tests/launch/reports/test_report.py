@@ -116,7 +116,7 @@ def test_placements_are_told_in_few_words(placements: dict[str, dict[str, str]],
     assert placed(load_architecture(tmp_path / "a.yaml")) == text
 
 
-def test_those_stopped_far_below_do_not_press_the_front_flat() -> None:
+def test_low_stopped_trials_do_not_flatten_the_plot() -> None:
     complete = [plots.Point(x, y, on_front=True) for x, y in ((1.0, 82.0), (2.0, 84.0))]
     (axes,) = plots.front([*complete, plots.Point(1.5, 11.0, complete=False)], x_label="cost", y_label="top-1").axes
     low, high = axes.get_ylim()

@@ -56,7 +56,7 @@ def run(make_run: Callable[..., Run]) -> Run:
     return opened
 
 
-def test_what_runs_where_and_what_waits_for_what(run: Run) -> None:
+def test_status_of_running_and_waiting_trials(run: Run) -> None:
     trials = [
         trial(0, "complete", 4, *(record(e, NOW - 100 + 10 * e) for e in (1, 2, 3, 4)), origin="hand:plain"),
         trial(1, "active", 2, *(record(e, NOW - 100 + 10 * e, 8, "b") for e in (1, 2))),  # waits at its rung
@@ -82,7 +82,7 @@ def test_what_runs_where_and_what_waits_for_what(run: Run) -> None:
     assert all(0 < row["busy"] <= 1 for row in found["nodes"])
 
 
-def test_the_time_left_is_epochs_to_come_at_the_pace_of_the_last(run: Run) -> None:
+def test_the_time_left_follows_the_pace_of_the_last_epochs(run: Run) -> None:
     """6 epochs took 50 s. A pause of a day before them, without a driver, does not count."""
     trials = [
         trial(0, "stopped", 2, record(1, NOW - 90_000), record(2, NOW - 50)),
@@ -94,7 +94,7 @@ def test_the_time_left_is_epochs_to_come_at_the_pace_of_the_last(run: Run) -> No
     assert found["left_s"] == pytest.approx((1 + 9 * 2) / (5 / 50))
 
 
-def test_a_worker_that_fell_silent_and_one_without_work_are_told(run: Run) -> None:
+def test_silent_and_idle_workers_are_reported(run: Run) -> None:
     silent = trial(0, "active", 4, record(1, NOW - 600))
     idle = trial(1, "complete", 4, *(record(e, NOW - 40 + 10 * e, 8, "b") for e in (1, 2, 3, 4)))
     warnings = status(run, [silent, idle], now=NOW)["warnings"]
@@ -125,7 +125,7 @@ def test_a_worker_that_hangs_in_its_first_epoch_is_told(
     assert all(str(warned) in line for line in told)
 
 
-def test_what_ray_gave_to_whom_and_which_gpus_are_idle(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rays_allocation_and_idle_gpus(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     """While a driver runs, the status uses its note. Here there are two GPUs, but trials ask for none."""
     node = NodeNote(host="a", kind="H100", cpus=8.0, free_cpus=2.0, gpus=2.0, free_gpus=2.0, room=8)
     leave(run.folder, ClusterNote(at=NOW, wanted=8, running=6, waiting=0, nodes=(node,)))

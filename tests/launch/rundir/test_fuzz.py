@@ -68,7 +68,7 @@ def read_all(folder: Path) -> str:
     return out.getvalue()
 
 
-def test_damage_to_a_journal_is_never_read_in_silence(whole: Run, tmp_path: Path) -> None:
+def test_damage_of_a_journal_is_never_ignored(whole: Run, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
     journal, data, rng = folder / "journal.log", (whole.folder / "journal.log").read_bytes(), random.Random(1)
@@ -113,7 +113,7 @@ def changed_within(value: Any, rng: random.Random) -> Any:  # noqa: ANN401  # JS
     return rng.choice(VALUES)
 
 
-def test_a_strangers_journal_is_refused_in_words_or_read_to_the_end(whole: Run, tmp_path: Path) -> None:
+def test_a_strangers_journal_is_refused_or_read_completely(whole: Run, tmp_path: Path) -> None:
     """A journal without seals and with other values: the output is harmless to a terminal, and is JSON."""
     folder = tmp_path / "run"
     folder.mkdir()

@@ -298,7 +298,7 @@ def test_yaml_in_a_journal(
     assert not (tmp_path / "mark").exists()
 
 
-def test_remembered_costs_of_nonsense_are_passed_over(tmp_path: Path) -> None:
+def test_invalid_stored_costs_are_ignored(tmp_path: Path) -> None:
     path = tmp_path / "costs.jsonl"
     whole = CostEstimate(1.0, 1.0, 1.0, "ms", "measured")
     path.write_text('[]\n"x"\n' + "[" * 100_000 + '\n{"key": []}\n{"key": "a", "value": 1}\n')
@@ -347,7 +347,7 @@ def test_a_checkpoint_that_is_a_pickle(write: Callable[[Bomb, Path], None], trai
     assert not (tmp_path / "mark").exists()
 
 
-def test_a_worker_trains_anew_where_a_pickle_lies(training: Training, tmp_path: Path) -> None:
+def test_a_worker_ignores_a_pickle_and_trains_from_scratch(training: Training, tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints" / "0"
     folder.mkdir(parents=True)
     (folder / "epoch-0001.pt").write_bytes(pickle.dumps(Bomb(tmp_path / "mark")))

@@ -28,5 +28,5 @@ def test_the_account_adds_up(trial: Callable[..., TrialRecord]) -> None:
     assert (found.epochs, found.full_epochs, found.finalist_epochs) == (26, 63, 9)
 
 
-def test_nothing_adds_up_to_nothing() -> None:
+def test_the_account_of_no_trials() -> None:
     assert account([], 9).epochs == account([], 9).proposals == 0

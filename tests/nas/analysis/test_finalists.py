@@ -60,7 +60,7 @@ def test_best_and_knee_are_chosen_by_repetitions() -> None:
     assert [select(again, OBJECTIVES, which).number for which in ("best", "knee")] == [2, 1]
 
 
-def test_only_repetitions_count_the_lucky_value_does_not() -> None:
+def test_only_repetitions_count_not_the_searched_value() -> None:
     first, second = found({0: (0.99, 2.0), 1: (0.8, 1.0)}, {0: [0.79, 0.81], 1: [0.84, 0.86]})
     assert (first.trial.number, first.mean, first.accuracies) == (1, pytest.approx(0.85), (0.84, 0.86))
     assert second.mean == pytest.approx(0.80)
@@ -72,7 +72,7 @@ def test_with_one_repetition_each_the_search_counts_too() -> None:
     assert second.mean == pytest.approx(0.805)
 
 
-def test_an_interval_is_students() -> None:
+def test_the_interval_is_that_of_students_t() -> None:
     # One finalist: mean +- t(0.975, n - 1) s / sqrt(n), where t is 2.776 for 4 degrees of freedom.
     values = [0.70, 0.71, 0.72, 0.73, 0.74]
     (only,) = found({0: (0.75, 1.0)}, {0: values})
@@ -84,12 +84,12 @@ def test_an_interval_is_students() -> None:
     assert only.groups == (0,)
 
 
-def test_an_interval_ends_where_accuracies_end() -> None:
+def test_intervals_stay_between_0_and_1() -> None:
     for finalist in found({0: (0.99, 2.0), 1: (0.95, 1.0)}, {0: [0.02, 0.99], 1: [0.95, 0.97]}):
         assert (finalist.low, finalist.high) == (0.0, 1.0)
 
 
-def test_of_two_at_one_cost_the_front_is_who_is_better() -> None:
+def test_front_probability_of_two_finalists_at_the_same_cost() -> None:
     # The difference of the means is 1.34 standard errors with 8 degrees of freedom: P(t < 1.34) = 0.89.
     a, b = [0.50, 0.52, 0.54, 0.56, 0.58], [v - 0.0268 for v in (0.50, 0.52, 0.54, 0.56, 0.58)]
     first, second = found({0: (0.5, 1.0), 1: (0.5, 1.0)}, {0: a, 1: b})
@@ -112,7 +112,7 @@ def test_groups_overlap_where_neighbours_are_close_and_ends_are_not() -> None:
     assert [row.groups for row in rows] == [(0,), (0, 1), (1,)]
 
 
-def test_equal_networks_are_seldom_told_apart() -> None:
+def test_equal_networks_are_rarely_separated() -> None:
     """The family-wise error of groups is 5 %, however many finalists there are: here 8 with three seeds."""
     rng = random.Random(0)
     apart = 0
@@ -123,11 +123,11 @@ def test_equal_networks_are_seldom_told_apart() -> None:
     assert apart <= 9
 
 
-def test_seeds_that_agree_to_the_last_digit_divide_nothing_by_zero() -> None:
+def test_equal_accuracies_cause_no_division_by_zero() -> None:
     rows = found({0: (0.9, 2.0), 1: (0.8, 1.0)}, {0: [0.9, 0.9], 1: [0.8, 0.8]})
     assert [row.groups for row in rows] == [(0,), (1,)]
 
 
-def test_without_repetitions_or_accuracy_there_are_none() -> None:
+def test_no_finalists_without_repetitions_or_accuracy() -> None:
     assert found({0: (0.9, 2.0)}, {}) == []
     assert found({0: (0.9, 2.0)}, {0: [0.9, 0.8]}, (Objective("params", "minimize"),)) == []

@@ -19,7 +19,7 @@ def test_only_the_order_counts() -> None:
     assert rank_correlation([1, 2, 3, 4], [2, 1, 4, 3]) == pytest.approx(0.6)
 
 
-def test_a_constant_agrees_with_nothing() -> None:
+def test_a_constant_has_no_correlation() -> None:
     assert math.isnan(rank_correlation([1, 1, 1], [1, 2, 3]))
 
 
@@ -28,7 +28,7 @@ def test_lengths_differ() -> None:
         rank_correlation([1, 2, 3], [1, 2])
 
 
-def test_early_ranks_are_of_those_in_full_where_others_were_stopped(trial: Callable[..., TrialRecord]) -> None:
+def test_early_ranks_use_complete_trials_at_epochs_where_others_stopped(trial: Callable[..., TrialRecord]) -> None:
     complete = [trial("complete", [0.9 - 0.1 * n, 0.5, 0.3, 0.1 * n]) for n in range(5)]
     stopped = [trial("stopped", [0.9]), trial("stopped", [0.9, 0.9, 0.9])]
     again = trial("complete", [1.0, 1.0, 1.0, 1.0], origin="finalist:3")

@@ -54,7 +54,7 @@ def test_limits_are_read(written: str | float, measure: Measure, limit: float) -
     assert Budget.parse({measure: written}, plain=PLAIN, costs=costs).limits == {measure: pytest.approx(limit)}
 
 
-def test_all_that_is_wrong_is_said_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     with pytest.raises(ValueError, match="budget") as caught:
         Budget.parse(
             {"latency": "3", "params": "8 GiB", "macs": "-1", "latency_ms": "fast"}, plain=PLAIN, costs=Figures({})
@@ -68,13 +68,13 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
     assert "1.25x" in lines[3]
 
 
-def test_what_breaks_a_static_limit_is_never_run() -> None:
+def test_a_network_over_a_static_limit_is_never_measured() -> None:
     verdict, ran = check({"params": 10, "latency_ms": 5}, static={"params": figure(11)}, measured={})
     assert (verdict.feasible, verdict.stage, ran) == (False, "static", [])
     assert verdict.violations == {"params": pytest.approx(0.1)}
 
 
-def test_only_the_undecided_is_measured() -> None:
+def test_only_undecided_networks_are_measured() -> None:
     predicted = {"latency_ms": figure(10, 1, "predicted")}
     sure, ran = check({"latency_ms": 12}, static=predicted)
     assert (sure.feasible, sure.stage, ran) == (True, "predicted", [])
@@ -93,6 +93,6 @@ def test_feasible_exactly_where_no_violation_is_positive() -> None:
         assert verdict.feasible == all(violation <= 0 for violation in verdict.violations.values())
 
 
-def test_an_empty_budget_holds() -> None:
+def test_every_network_keeps_an_empty_budget() -> None:
     verdict, ran = check({}, static={})
     assert (verdict.feasible, verdict.stage, verdict.violations, ran) == (True, "static", {}, [])

@@ -51,7 +51,7 @@ def additive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "reference_ms", lambda conditions: 1.0)
 
 
-def test_unseen_networks_of_an_additive_device_are_told(additive: None) -> None:
+def test_predicts_unseen_networks_of_an_additive_device(additive: None) -> None:
     found = calibrate(SPACE, CONDITIONS, measures=["latency_ms"])
     rng = random.Random(9)
     unseen = [SPACE.sample(rng) for _ in range(60)]
@@ -104,7 +104,7 @@ def test_drift_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, now
         load_calibration(saved(tmp_path), CONDITIONS)
 
 
-def test_another_skeleton_is_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_skeleton_is_not_predicted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "reference_ms", lambda conditions: 1.0)
     found = load_calibration(saved(tmp_path), CONDITIONS)
     assert found.predict(SPACE.plain(), "latency_ms").value == 10
@@ -121,13 +121,13 @@ def test_measurements_correct_the_table() -> None:
     assert len(table.ratios) == 33
 
 
-def test_the_plain_networks_part_is_not_scaled() -> None:
+def test_the_scale_leaves_the_plain_time_alone() -> None:
     table = Table(plain_ms=10, scale=1.5, ratios=(1.0,), entries={"refine: se": 0.2})
     assert table.predict({"refine: se": 2})[0] == pytest.approx(10.6)
     assert table.predict({})[0] == 10
 
 
-def test_blocks_alike_share_an_entry() -> None:
+def test_equal_blocks_share_an_entry() -> None:
     space = load_space("cifar-resnet")
     se = space.hand_placements()["se"]
     first, second = (Architecture(space.skeleton, {block: se.placements[block]}) for block in ("layer1.1", "layer1.2"))

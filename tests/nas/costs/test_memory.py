@@ -59,7 +59,7 @@ def test_parts_add_up() -> None:
     assert 0 < sum(profile.blocks.values()) <= profile.activations
 
 
-def test_adamw_keeps_twice_what_sgd_keeps() -> None:
+def test_adamw_has_twice_the_state_of_sgd() -> None:
     plain = load_space("shapes").plain()
     kept = {
         name: CostModel(Conditions(train_batch_size=2, optimizer=name)).memory(plain, "train").optimizer_state
@@ -69,7 +69,7 @@ def test_adamw_keeps_twice_what_sgd_keeps() -> None:
     assert kept["adamw"] == 2 * kept["sgd"] + 4 * parameters
 
 
-def test_micro_batches_hold_less() -> None:
+def test_micro_batches_need_less_memory() -> None:
     plain = load_space("shapes").plain()
     whole, parts = (CostModel(Conditions(train_batch_size=16, micro_batches=n)).memory(plain, "train") for n in (1, 4))
     assert parts.activations < whole.activations / 2
@@ -90,7 +90,7 @@ def test_largest_batch_is_the_last_that_fits(options: dict[str, Any]) -> None:
     assert CostModel(Conditions(**options)).largest_batch(plain, 1 << 10) == 0
 
 
-def test_random_numbers_are_left_alone() -> None:
+def test_the_pass_keeps_the_random_state() -> None:
     plain = load_space("shapes").plain()
     torch.manual_seed(0)
     expected = torch.rand(3)
@@ -115,7 +115,7 @@ class OnDevice(nn.Module):
         return product
 
 
-def test_cuda_is_told_apart_and_casts_without_a_gpu() -> None:
+def test_fake_cuda_tensors_report_cuda_and_cast_without_a_gpu() -> None:
     network = OnDevice()
     conditions = Conditions(device="cuda", dtype="bfloat16", batch_size=2)
     simulate(network, (3, 8, 8), conditions, "infer", op_table={}, blocks={})

@@ -32,7 +32,7 @@ def test_every_measure_has_its_unit_and_source(tmp_path: Path) -> None:
     assert costs.estimate(SE, "params").value == count(SE).params
 
 
-def test_nothing_is_worked_out_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_figure_is_computed_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "costs.jsonl"
     conditions = Conditions(batch_size=2, train_batch_size=2)
     first = CostModel(conditions, cache=path)
@@ -52,7 +52,7 @@ def test_nothing_is_worked_out_twice(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ({"dtype": "bfloat16"}, {"peak_memory_infer", "peak_memory_train"}),
     ],
 )
-def test_figures_of_other_conditions_are_not_taken(tmp_path: Path, change: dict[str, Any], again: set[str]) -> None:
+def test_figures_of_other_conditions_are_not_used(tmp_path: Path, change: dict[str, Any], again: set[str]) -> None:
     path = tmp_path / "costs.jsonl"
     conditions = {"batch_size": 2, "train_batch_size": 2}
     for measure in ("peak_memory_infer", "peak_memory_train"):
@@ -62,7 +62,7 @@ def test_figures_of_other_conditions_are_not_taken(tmp_path: Path, change: dict[
     assert changed == again
 
 
-def test_what_a_training_saw_replaces_the_estimate() -> None:
+def test_a_value_from_training_replaces_the_estimate() -> None:
     costs = CostModel(Conditions(train_batch_size=2))
     analytic = costs.estimate(SE, "peak_memory_train").value
     costs.record(SE, "peak_memory_train", 2 * analytic)
@@ -70,7 +70,7 @@ def test_what_a_training_saw_replaces_the_estimate() -> None:
     assert (seen.value, seen.source) == (2 * analytic, "measured")
 
 
-def test_memory_beyond_its_bound_widens_the_bounds_of_others() -> None:
+def test_memory_above_its_bound_widens_later_bounds() -> None:
     costs = CostModel(Conditions(train_batch_size=2))
     others = Architecture(SE.skeleton)
     below = costs.estimate(SE, "peak_memory_train")
@@ -145,7 +145,7 @@ def test_runs_take_turns() -> None:
     assert order == [0, 1, 0, 1, 0, 1]
 
 
-def test_nobody_always_follows_the_same_one() -> None:
+def test_the_order_changes_between_rounds() -> None:
     times, order = turns(4, 30)
     assert (times == [5, 6, 7, 8]).all(), "a time stands in another one's column"
     assert all(sorted(order[i : i + 4]) == [0, 1, 2, 3] for i in range(0, 120, 4))
@@ -153,7 +153,7 @@ def test_nobody_always_follows_the_same_one() -> None:
     assert turns(4, 30)[1] == order
 
 
-def test_threads_are_given_back() -> None:
+def test_threads_restores_the_former_number() -> None:
     before = torch.get_num_threads()
     with threads(before + 1):
         assert torch.get_num_threads() == before + 1

@@ -21,12 +21,12 @@ def costs() -> CostModel:
 
 
 @pytest.mark.parametrize("measure", ["params", "macs"])
-def test_the_cheapest_is_the_least_of_all(measure: str) -> None:
+def test_cheapest_has_the_lowest_cost_of_the_space(measure: str) -> None:
     least = min(getattr(count(architecture), measure) for architecture in SPACE.architectures())
     assert getattr(count(cheapest(SPACE, measure)), measure) == least
 
 
-def test_what_nothing_keeps_is_told_with_what_is_cheap(costs: CostModel) -> None:
+def test_an_unkept_limit_comes_with_the_cheapest_figures(costs: CostModel) -> None:
     (found,) = unkept({"params": 1}, SPACE, costs)
     assert (found.measure, found.limit, found.relative_would_do) == ("params", 1, True)
     assert found.figures["plain"] == count(SPACE.plain()).params
@@ -34,7 +34,7 @@ def test_what_nothing_keeps_is_told_with_what_is_cheap(costs: CostModel) -> None
     assert set(found.figures) == {*SPACE.hand_placements(), "the cheapest of the space"}
 
 
-def test_a_forgotten_x_is_seen(costs: CostModel) -> None:
+def test_a_limit_meant_as_a_multiple_is_recognised(costs: CostModel) -> None:
     found = {
         written: [one.relative_would_do for one in unkept({"peak_memory_train": written}, SPACE, costs)]
         for written in (1.25, "1.25", "0.01", "2 KiB", "1.25x", "1 GiB")
@@ -42,7 +42,7 @@ def test_a_forgotten_x_is_seen(costs: CostModel) -> None:
     assert found == {1.25: [True], "1.25": [True], "0.01": [False], "2 KiB": [False], "1.25x": [], "1 GiB": []}
 
 
-def test_what_one_network_keeps_is_no_matter(costs: CostModel) -> None:
+def test_a_limit_that_one_network_keeps_is_not_reported(costs: CostModel) -> None:
     (found,) = unkept({"params": 1}, SPACE, costs)
     least = min(found.figures.values())
     assert least < found.figures["plain"]

@@ -10,7 +10,7 @@ from nas.costs.store import DamagedCosts, Store
 ONE, TWO = (CostEstimate(value, value, value, "ms", "measured") for value in (1.0, 2.5))
 
 
-def test_what_one_wrote_another_reads(tmp_path: Path) -> None:
+def test_another_store_reads_the_same_file(tmp_path: Path) -> None:
     path = tmp_path / "run" / "costs.jsonl"
     one, other = Store(path), Store(path)
     assert other.get("a") is None
@@ -20,7 +20,7 @@ def test_what_one_wrote_another_reads(tmp_path: Path) -> None:
     assert one.get("b") == TWO
 
 
-def test_a_torn_line_costs_only_itself(tmp_path: Path) -> None:
+def test_an_incomplete_line_loses_only_itself(tmp_path: Path) -> None:
     path = tmp_path / "costs.jsonl"
     Store(path).put("a", ONE)
     with path.open("ab") as file:
@@ -38,7 +38,7 @@ def _flipped(line: bytes) -> list[bytes]:
     return [bytes([*line[:i], line[i] ^ 1 << bit, *line[i + 1 :]]) for i in range(len(line)) for bit in range(8)]
 
 
-def test_no_line_with_a_flipped_bit_is_believed(tmp_path: Path) -> None:
+def test_a_line_with_a_flipped_bit_is_skipped(tmp_path: Path) -> None:
     path = tmp_path / "costs.jsonl"
     Store(path).put("a", TWO)
     line = path.read_bytes()[:-1]
@@ -63,7 +63,7 @@ def test_no_line_with_a_flipped_bit_is_believed(tmp_path: Path) -> None:
         '{"key": "a", "value": 2, "lower": 2, "upper": 2, "unit": "ms", "source": "guessed"}',
     ],
 )
-def test_what_is_no_estimate_is_passed_over(tmp_path: Path, line: str) -> None:
+def test_lines_that_are_not_estimates_are_skipped(tmp_path: Path, line: str) -> None:
     path = tmp_path / "costs.jsonl"
     path.write_text(f"{line}\n")
     store = Store(path)

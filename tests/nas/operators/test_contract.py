@@ -61,7 +61,7 @@ def test_values_of_a_parameter() -> None:
     assert values(Param(2.0, low=0)) == [0, 2.0, 4.0]
 
 
-def test_an_option_that_stands_nowhere_says_why() -> None:
+def test_an_option_that_fits_nowhere_says_why() -> None:
     def refuse(params: object, site: Site) -> dict[str, int]:
         raise ValueError("never")
 

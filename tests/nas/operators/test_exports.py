@@ -58,7 +58,7 @@ def test_exported_with_an_open_batch_and_size(name: str, params: dict[str, Value
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 1), (5, 4)])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_aw_recorded_is_aw_on_maps_smaller_than_its_kernel(size: tuple[int, int], stride: int) -> None:
+def test_recorded_aw_is_right_on_maps_smaller_than_its_kernel(size: tuple[int, int], stride: int) -> None:
     torch.manual_seed(0)
     x, weight, scale = torch.randn(2, 3, *size), torch.randn(4, 3, 5, 5), torch.rand(2, 4, 5, 5) + 1
 
@@ -72,7 +72,7 @@ def test_aw_recorded_is_aw_on_maps_smaller_than_its_kernel(size: tuple[int, int]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OPERATORS)
-def test_the_table_is_true_of_what_takes_seconds(name: str) -> None:
+def test_the_table_is_true_slow_cells(name: str) -> None:
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package)
     found = {column: cell(name, column) for column in SLOW}

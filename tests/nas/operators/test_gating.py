@@ -65,7 +65,7 @@ def test_pooling_is_pytorch_s(shape: tuple[int, ...], pooling: str, channels_las
 
 @pytest.mark.parametrize("pooling", ["mean", "3 bins"])
 @pytest.mark.parametrize("used", ["small", "map"])
-def test_one_use_alone_has_its_gradient(used: str, pooling: str) -> None:
+def test_gradient_if_only_one_output_is_used(used: str, pooling: str) -> None:
     ours, plain = POOLINGS[pooling]
     x = map_of(2, 3, 4, 5)
     small, passed = ours(x)

@@ -196,7 +196,7 @@ def test_a_plug_in_is_searched_counted_and_built_like_our_own(installed: Install
         ("raise RuntimeError('two\\nlines')", "RuntimeError: two lines"),
     ],
 )
-def test_a_plug_in_that_is_broken_costs_itself_alone(
+def test_a_broken_plug_in_does_not_affect_others(
     half: str, why: str, installed: Installed, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     installed.write()
@@ -220,7 +220,7 @@ def test_a_plug_in_that_is_broken_costs_itself_alone(
         ("'not_there:X'", "importing not_there raised ModuleNotFoundError"),
     ],
 )
-def test_a_plug_in_whose_operator_is_none_is_refused_where_it_is_used(
+def test_a_plug_in_without_a_valid_operator_is_refused_at_its_use(
     operator: str, why: str, installed: Installed, tmp_path: Path
 ) -> None:
     installed.write(operator=operator)

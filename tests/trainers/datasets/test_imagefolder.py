@@ -27,7 +27,7 @@ class TestImagefolder:
         assert sum(map(len, parts)) == len(set.union(*parts)) == 60
         assert data.classes == ("a", "b", "c")
 
-    def test_val_alone_plays_the_test_set(self, write_folder: WriteFolder, tmp_path: Path) -> None:
+    def test_a_val_folder_alone_is_the_test_set(self, write_folder: WriteFolder, tmp_path: Path) -> None:
         write_folder(tmp_path / "train", 10)
         write_folder(tmp_path / "val", 4)
         data = load_data(folder_config(tmp_path, val_size=6))
@@ -71,7 +71,7 @@ class TestImagefolder:
         assert torch.equal(epochs[0][1], epochs[1][1])
         assert not torch.equal(epochs[0][0], epochs[0][1])
 
-    def test_what_breaks_after_the_inspection_is_replaced_or_left_out_with_one_warning(
+    def test_pictures_that_break_after_the_inspection_cause_one_warning(
         self, write_folder: WriteFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         write_folder(tmp_path, 20)
@@ -98,7 +98,7 @@ class TestImagefolder:
             for path, content in zip(broken, whole, strict=True):
                 path.write_bytes(content)
 
-    def test_more_than_may_be_unreadable_ends_it(self, write_folder: WriteFolder, tmp_path: Path) -> None:
+    def test_too_many_unreadable_pictures_are_an_error(self, write_folder: WriteFolder, tmp_path: Path) -> None:
         write_folder(tmp_path, 20)
         data = load_data(folder_config(tmp_path, max_unreadable=0.0))
         data.train.path(3).write_bytes(b"")
@@ -118,7 +118,7 @@ class TestImagefolder:
         assert "carved out of the training data, has no picture of b" in caplog.text
         assert "few of a (1), b (1)" in caplog.text
 
-    def test_copies_are_never_on_both_sides(
+    def test_duplicates_are_never_in_two_splits(
         self, write_folder: WriteFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         write_folder(tmp_path, 20)

@@ -39,12 +39,12 @@ class TestLayout:
             "test": {"a": 3, "b": 3},
         }
 
-    def test_a_class_of_trains_is_no_split(self, write_folder: WriteFolder, tmp_path: Path) -> None:
+    def test_a_class_named_train_is_not_a_split(self, write_folder: WriteFolder, tmp_path: Path) -> None:
         for name in ("bus", "train", "val"):
             write_folder(tmp_path, 3, classes=[name])
         assert inspect_folder(tmp_path).classes == ("bus", "train", "val")
 
-    def test_what_can_be_both_is_asked_for(self, write_folder: WriteFolder, tmp_path: Path) -> None:
+    def test_an_ambiguous_folder_is_an_error(self, write_folder: WriteFolder, tmp_path: Path) -> None:
         write_folder(tmp_path, 3, classes=["bus"])
         write_folder(tmp_path / "train", 3, classes=["2019", "2020"])
         with pytest.raises(DataError, match="may be the training split, or a class beside bus") as caught:
@@ -75,7 +75,7 @@ class TestLayout:
         ]
         assert len(load_data(DataConfig(name="imagefolder", root=str(tmp_path))).test) == 6
 
-    def test_one_name_in_two_writings(self, write_folder: WriteFolder, tmp_path: Path) -> None:
+    def test_one_class_name_in_two_spellings(self, write_folder: WriteFolder, tmp_path: Path) -> None:
         write_folder(tmp_path / "train", 3, classes=[unicodedata.normalize("NFC", "café"), "dog"])
         write_folder(tmp_path / "val", 2, classes=[unicodedata.normalize("NFD", "café"), "dog"])
         found = inspect_folder(tmp_path)
@@ -134,10 +134,10 @@ class TestLeftOut:
             (folder / "report" / "front.png").write_bytes(one)
         return inspect_folder(tmp_path)
 
-    def test_nothing_of_it_counts(self, found: Inspection) -> None:
+    def test_ignored_files_are_not_counted(self, found: Inspection) -> None:
         assert counts(found) == {"train": {"a": 5, "b": 5, "c": 5}}
 
-    def test_all_of_it_is_named(self, found: Inspection) -> None:
+    def test_ignored_files_are_named(self, found: Inspection) -> None:
         assert {reason: sorted(paths) for reason, paths in found.left_out.items()} == {
             "hidden or system file": ["a/._0.png", "a/Thumbs.db"],
             "hidden or system folder": [".ipynb_checkpoints", "b/.ipynb_checkpoints"],
@@ -258,7 +258,7 @@ class TestCache:
         assert inspect_folder(tmp_path / "data").to_dict() == first.to_dict()
         assert len(looks) == 24
 
-    def test_no_place_for_it_is_no_error(
+    def test_a_cache_that_cannot_be_written_is_no_error(
         self, looks: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         (tmp_path / "file").touch()
@@ -317,7 +317,7 @@ def mutate(root: Path, rng: random.Random) -> None:
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of EXIF and TIFF tags that are damaged; the picture counts
 @pytest.mark.parametrize("block", range(10))
-def test_whatever_happens_to_a_folder_is_told_in_words(
+def test_every_damage_of_a_folder_is_reported(
     write_folder: WriteFolder, tmp_path: Path, block: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """300 folders: only our exceptions are raised, and every file is counted or reported."""

@@ -50,7 +50,7 @@ class TestTransparency:
         return Image.fromarray(np.stack([np.zeros((4, 16), np.uint8)] * 3 + [alpha], axis=2))
 
     @pytest.mark.parametrize("mode", ["RGBA", "LA"])
-    def test_is_shown_over_white(self, tmp_path: Path, mode: str) -> None:
+    def test_transparent_pixels_are_white(self, tmp_path: Path, mode: str) -> None:
         path = tmp_path / "x.png"
         self.black_sign().convert(mode).save(path)
         assert look(path).transparent
@@ -98,7 +98,7 @@ def test_other_kinds_of_pixels_are_what_pillow_makes_of_them(tmp_path: Path, mod
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "gif", "webp", "bmp", "tif", "ppm", "jp2", "qoi", "tga"])
-def test_a_file_that_broke_off_is_found_without_decoding_the_others(
+def test_a_truncated_file_is_found_without_decoding_the_others(
     tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = np.random.default_rng(0)
@@ -114,6 +114,6 @@ def test_a_file_that_broke_off_is_found_without_decoding_the_others(
         look(path)
 
 
-def test_what_people_have_is_read() -> None:
+def test_common_formats_are_read() -> None:
     assert extensions() >= {".jpg", ".jpeg", ".jfif", ".png", ".gif", ".webp", ".avif", ".bmp", ".tif", ".mpo"}
     assert extensions().isdisjoint({".heic", ".pdf", ".txt", ".npy", ".mp4", ".svg"})

@@ -97,7 +97,7 @@ def test_a_task_of_ones_own_is_trained_and_goes_on(greys: Dataset, small_network
     assert whole.evaluate("test").images == 40
 
 
-def test_it_does_not_fit_in_its_own_words(greys: Dataset, small_network: Architecture) -> None:
+def test_the_task_says_why_data_does_not_fit(greys: Dataset, small_network: Architecture) -> None:
     with pytest.raises(ValueError, match=r"skeleton\.image_size is not 16"):
         Training(small_network, replace(greys, image_size=16), CONFIG)
 
