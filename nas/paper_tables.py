@@ -336,9 +336,9 @@ _RETINANET = (
 )
 _RETINANET_AA = _RETINANET + "; fits at least 5 keys a head, rounded up, attention at 20, 40, 10"
 
-_ABLATION = "the table prints accuracies alone; the network of table 3 with other positions"
+_ABLATION = "the table prints only accuracies; the network is that of table 3 with other positions"
 _IN_THE_FPN = (
-    "the table prints precisions alone, of Faster R-CNN; the zoo has the backbone: AW, SE and CBAM stand in the FPN"
+    "the table prints only precisions of Faster R-CNN; the zoo has the backbone: AW, SE and CBAM are in the FPN"
 )
 
 # --- the tables -------------------------------------------------------------------------------------------------------
@@ -352,7 +352,7 @@ _LONGER = (
     "(0.314 M) and 33 in all; " + _COPIED
 )
 _AS_CBAM = "the printed cost of AW is, to the digit, what CBAM's row adds to the baseline"
-_SMALLER = "the printed parameters fit this network alone, whose cost is far below the printed one"
+_SMALLER = "the printed parameters match only this network, whose cost is far below the printed one"
 
 _TABLES: Mapping[str, tuple[_Entry, ...]] = {
     "SE T2": (

@@ -10,8 +10,8 @@ def lazily(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], obje
 
     Args:
         package: The package's `__name__`.
-        homes: Module within the package -> the names that it defines, with spaces between them. No name may be a module
-            of the package as well: whoever imports that module would set the name.
+        homes: Module within the package -> the names that it defines, with spaces between them. No name may also be a
+            module of the package, because importing that module would set the name.
     """
     home = {name: module for module, names in homes.items() for name in names.split()}
     defined = vars(sys.modules[package])

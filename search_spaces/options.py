@@ -115,7 +115,7 @@ class Installed(NamedTuple):
 
 @functools.cache
 def installed() -> Installed:
-    """Loads the plug-ins, once. What is wrong with one costs that one alone, and a line of warning."""
+    """Loads the plug-ins, once. A broken plug-in is left out with one line of warning."""
     usable: dict[str, Plugin] = {}
     broken: dict[str, str] = {}
     for entry in entry_points(group=ENTRY_POINTS):

@@ -513,9 +513,9 @@ def check(document: Document, model: type[ModelT], at: KeyPath = ()) -> tuple[Mo
 
 
 class WrongInside(ValueError):
-    """For a validator of pydantic that finds several values wrong, or one deeper down: each is told at its own place.
+    """Raised by a pydantic validator for several wrong values, or for inner values; each is reported at its own place.
 
-    ``findings``: the way to each value from what is validated, and what is wrong with it.
+    ``findings``: path of each value, relative to the validated one, and what is wrong with it.
     """
 
     def __init__(self, findings: Iterable[tuple[KeyPath, str]]) -> None:

@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds of an architecture, by integer arithmetic alone."""
+"""Counts parameters and multiply-adds of an architecture by integer arithmetic."""
 
 from nas.operators import Cost, operators
 from nas.skeletons import SKELETONS

@@ -106,8 +106,8 @@ def run_op(
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     if _reads_values(func, tensors):
         raise DataDependentError(
-            f"the network asks for values of a tensor (item, nonzero, a comparison in Python; here {func}): its cost "
-            "cannot be told without running it, and on a GPU it makes the host wait; keep the value in a tensor"
+            f"the network reads values of a tensor (item, nonzero, a comparison in Python; here {func}): its cost "
+            "cannot be estimated without running it, and on a GPU the host must wait; keep the value in a tensor"
         )
     read = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     if not func._schema.returns:  # the fused optimizers: in place, and nothing allocated

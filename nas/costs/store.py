@@ -80,8 +80,8 @@ class Store:
         if damaged and not self._warned:
             self._warned = True
             warnings.warn(
-                f"{self._path}: {damaged} of {len(lines)} lines are damaged or not of this program; what they held is "
-                "found anew",
+                f"{self._path}: {damaged} of {len(lines)} lines are damaged or not of this program; their figures are "
+                "computed again",
                 DamagedCosts,
                 stacklevel=4,
             )

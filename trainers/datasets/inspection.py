@@ -290,7 +290,7 @@ def _reader() -> str:
     return f"2, Pillow {PIL.__version__}"
 
 
-# --- what is told -----------------------------------------------------------------------------------------------------
+# --- warnings ---------------------------------------------------------------------------------------------------------
 
 
 def _warnings(inspection: Inspection) -> Iterable[str]:
@@ -326,7 +326,7 @@ def _warnings(inspection: Inspection) -> Iterable[str]:
         if shared:
             yield (
                 f"{shared} of the {len(part.labels)} pictures in {shown(part.folder)} are in the training data too, "
-                "with the same content: what is told of them is too good"
+                "with the same content, so metrics on them are too good"
             )
         yield from lacking(shown(part.folder), part.labels, inspection.classes)
 
@@ -337,7 +337,7 @@ def lacking(where: str, labels: Labels, classes: Sequence[str]) -> Iterable[str]
     absent = [shown(name) for name, count in zip(classes, counts, strict=True) if not count]
     if len(absent) == len(classes) - 1 and len(labels):
         only = next(name for name, count in zip(classes, counts, strict=True) if count)
-        yield f"{where} holds class {shown(only)} alone: a constant answer is right on all of it"
+        yield f"{where} has only class {shown(only)}, so a constant answer is always right"
     elif absent and len(labels):
         yield f"{where} has no picture of {_examples(absent)}"
 

@@ -191,8 +191,8 @@ class TestTold:
         shutil.copy(tmp_path / "train" / "c" / "5.png", tmp_path / "val" / "c" / "other name.png")
         (tmp_path / "val" / "c" / "link.png").symlink_to(tmp_path / "train" / "c" / "4.png")
         assert [line for line in inspect_folder(tmp_path).warnings if "too good" in line] == [
-            f"8 of the 8 pictures in {tmp_path / 'val'} are in the training data too, with the same content: "
-            "what is told of them is too good"
+            f"8 of the 8 pictures in {tmp_path / 'val'} are in the training data too, with the same content, "
+            "so metrics on them are too good"
         ]
 
     def test_one_content_in_two_classes(self, write_folder: WriteFolder, tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ class TestTold:
 
     @pytest.mark.parametrize(
         ("classes", "told"),
-        [("a", "holds class a alone: a constant answer is right on all of it"), ("ab", "has no picture of c")],
+        [("a", "has only class a, so a constant answer is always right"), ("ab", "has no picture of c")],
     )
     def test_validation_without_a_class(
         self, write_folder: WriteFolder, tmp_path: Path, classes: str, told: str
