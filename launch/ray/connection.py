@@ -30,7 +30,7 @@ def address_of(kept: str | None, given: str | None) -> str | None:
     """
     if given is None and kept not in _TRUSTED:
         raise UserError(
-            f"the run was begun on the Ray cluster {printable(str(kept))}; say again where to continue: "
+            f"the run was begun on the Ray cluster {printable(str(kept))}; name the place to continue again: "
             f"--address {printable(str(kept))}, or --address {LOCAL} for this machine"
         )
     address = kept if given is None else given

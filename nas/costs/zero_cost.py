@@ -101,7 +101,7 @@ def zero_cost(architecture: Architecture, images: Tensor, labels: Tensor, *, see
         ValueError: there are fewer than 4 images.
     """
     if len(images) < 4:
-        raise ValueError(f"zero-cost proxies need at least 4 images, better 32, not {len(images)}")
+        raise ValueError(f"{len(images)} images are too few for zero-cost proxies; give at least 4, better 32")
     found = {}
     for name, proxy in PROXIES.items():
         with torch.random.fork_rng([]):
