@@ -1,4 +1,4 @@
-"""What to train next: samplers, budget, duplicates, early stopping, finalists; and a journal that outlives crashes."""
+"""Decides what to train next: samplers, budget, duplicates, early stopping, finalists. Keeps a crash-safe journal."""
 
 from typing import TYPE_CHECKING
 
