@@ -65,7 +65,7 @@ class FrontNeighbours:
     known: KnownOf | None = None
 
     def __call__(self, history: StudyHistory, rng: np.random.Generator) -> tuple[Levels, Mapping[str, Any]]:
-        """Levels [d], and the parameters of the trial of which they are a neighbour."""
+        """The next levels [d], and the parameters of the trial that they were derived from."""
         axes, rows = history.axes, history.sample()
         levels = np.array([row.levels for row in rows], dtype=np.int64).reshape(len(rows), len(axes.axes))
         targets = history.targets(rows)
