@@ -1,18 +1,18 @@
 """The journal of a run: one Optuna journal file, one writer, any number of readers.
 
-``RUN/journal.log`` is Optuna's own format (JSON lines, `optuna.storages.JournalStorage`), so ``optuna-dashboard`` opens
-it as it is. What differs is the way it is written:
+``RUN/journal.log`` has Optuna's own format (JSON lines, `optuna.storages.JournalStorage`), so ``optuna-dashboard`` can
+open it. Only the way of writing differs:
 
-* One driver at a time. The run is locked by ``flock``, which the kernel releases however the driver ends.
-* Writes are grouped. Optuna appends and syncs every parameter on its own (5 ms each); here what belongs together is one
-  write, and a write waits for the disk only where the protocol needs it (`Journal.commit`).
-* What is said of a trial before its first line is in the file goes into that line, as Optuna itself writes a trial that
-  is added whole: half the bytes, and an eighth of the records to apply when the run is resumed.
-* An append that fails (a full disk) leaves the file as it was, and its lines are kept for the next attempt.
-* Every line is sealed (`nas.search.lines`), so that what was changed, dropped or moved is found when it is read; and an
-  append looks whether the file still ends with what was written before.
+* There is one driver at a time. It locks the run with ``flock``; the kernel releases the lock however the driver ends.
+* Writes are grouped. Optuna appends and syncs every parameter separately (5 ms each). Here records that belong together
+  are one write, which waits for the disk only where the protocol needs it (`Journal.commit`).
+* Records about a trial are merged into the trial's first line until that line is written. Optuna writes
+  `Study.add_trial` in the same way. This halves the bytes, and leaves an eighth of the records to apply at a resume.
+* If an append fails (a full disk), the file is restored, and the lines are kept for the next attempt.
+* Every line is sealed (`nas.search.lines`), so reading finds lines that were changed, dropped or moved. An append first
+  checks that the file still ends with the bytes that were written before.
 
-Nothing is ever read by pickle.
+Nothing is read with pickle.
 """
 
 import json
@@ -40,14 +40,14 @@ from nas.search.optuna_private import Storage
 _OPTUNA_LOCK_SUFFIX = ".lock"
 
 _CREATE_TRIAL = 4
-"""The operation in Optuna's format."""
+"""Optuna's number of this operation."""
 _FIRST = b'{"op_code":0,"worker_id":"","study_name":"nas"'
-"""What a journal of this program begins with."""
+"""The first bytes of every journal of this program."""
 _LONGEST_BEGINNING = 1 << 20
 
 
 class RunLockedError(JournalError):
-    """Another driver is at work on the run."""
+    """Another driver holds the run."""
 
 
 class Journal:
@@ -55,8 +55,8 @@ class Journal:
 
     Raises:
         RunLockedError: Another driver holds the run.
-        JournalError: The folder cannot be written, there is no run to resume, one is there already, or the journal is
-            damaged elsewhere than at its end.
+        JournalError: The folder cannot be written, there is no run to resume, the folder already holds a run, or the
+            journal is damaged before its end.
     """
 
     def __init__(self, run: Path, backend: "_Writer", lock: filelock.BaseFileLock, study: optuna.Study) -> None:
@@ -76,10 +76,10 @@ class Journal:
         """Starts a run.
 
         Args:
-            run: The run's folder; made if need be.
-            directions: ``maximize`` or ``minimize``, one an objective.
+            run: The run's folder; created if it does not exist.
+            directions: ``maximize`` or ``minimize`` for each objective.
             metrics: Names of the objectives, as ``optuna-dashboard`` shows them.
-            settings: All that decides what the run does, JSON-able. Kept as the study's user attribute ``settings``.
+            settings: All settings of the run, as JSON values. Stored as the study's user attribute ``settings``.
         """
         lock = _take(run)
         with _released_on_error(lock):
@@ -101,7 +101,7 @@ class Journal:
 
     @classmethod
     def open(cls, run: Path) -> "Journal":
-        """Opens a run to go on with it: locks it, clears what a dead driver left, cuts a torn last line."""
+        """Opens a run to resume it: locks it, removes the stale lock of a dead driver, cuts an incomplete last line."""
         path = run / JOURNAL_NAME
         if not path.is_file():
             raise JournalError(f"{run} holds no run: {JOURNAL_NAME} is not there")
@@ -116,28 +116,28 @@ class Journal:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What `create` was given."""
+        """The settings that `create` stored."""
         return settings_of(self.study)
 
     @contextmanager
     def group(self) -> Iterator[None]:
-        """Writes made inside go to the file together at the end, without waiting for the disk.
+        """Appends all writes of the block together at its end, without waiting for the disk.
 
-        They survive the death of the process, not that of the machine. If the block raises, what it wrote so far is
-        still written: Optuna has it in memory already, and the file must not fall behind.
+        They survive a crash of the process, but not of the machine. If the block raises, its writes so far are still
+        appended, because Optuna already has them in memory and the file must agree.
         """
         with self._backend.held():
             yield
 
     @contextmanager
     def commit(self) -> Iterator[None]:
-        """As `group`, and the file is on the disk when the block is left."""
+        """Like `group`, but the file is on the disk at the end of the block."""
         with self._backend.held():
             yield
         self._backend.flush(sync=True)
 
     def close(self) -> None:
-        """Writes what is left and lets the run go."""
+        """Writes the remaining lines and releases the run."""
         try:
             self._backend.flush(sync=True)
         finally:
@@ -153,10 +153,10 @@ class Journal:
 
 
 def read_study(run: Path) -> optuna.Study:
-    """The study of a run as it is now, while a driver may be at work on it. Nothing is written; a torn tail is ignored.
+    """The present study of a run; a driver may be writing to it. Writes nothing; ignores an incomplete last line.
 
     Raises:
-        JournalError: There is no run, or the journal is damaged elsewhere than at its end.
+        JournalError: There is no run, or the journal is damaged before its end.
     """
     path = run / JOURNAL_NAME
     if not path.is_file():
@@ -178,10 +178,10 @@ def _load(backend: BaseJournalBackend, path: Path) -> optuna.Study:
 
 @contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Keeps drivers away from a folder, as a driver does.
+    """Holds the lock of a run, so that no driver can start.
 
     Raises:
-        RunLockedError: One is at work on it.
+        RunLockedError: A driver holds the run.
         JournalError: The folder cannot be written.
     """
     lock = _take(run)
@@ -192,9 +192,9 @@ def locked(run: Path) -> Iterator[None]:
 
 
 def is_journal(path: Path) -> bool:
-    """Whether a file is the journal of a run of this program, or what a driver left that died while it began one.
+    """Whether a file is this program's journal, also if its driver died while it created the run.
 
-    Damage further on does not make it another program's.
+    Damage after the beginning does not matter.
     """
     try:
         return path.is_file() and (_is_beginning(path) or SETTINGS in _first_attributes(path))
@@ -203,7 +203,7 @@ def is_journal(path: Path) -> bool:
 
 
 def _first_attributes(path: Path) -> set[str]:
-    """The study's attributes that this program's lines set before the first trial."""
+    """The names of the study's attributes that this program set before the first trial."""
     names: set[str] = set()
     try:
         for line in Lines(path).new():
@@ -217,7 +217,7 @@ def _first_attributes(path: Path) -> set[str]:
 
 
 def _is_beginning(path: Path) -> bool:
-    """Whether the file holds what a driver wrote that died before its run was whole: no settings, no trials."""
+    """Whether the file is an incomplete new journal, whose driver died early: it has no settings and no trials."""
     data = path.read_bytes()
     whole = data[: data.rfind(b"\n") + 1]
     begins = data.rstrip(b"\0")[: len(_FIRST)]
@@ -229,9 +229,10 @@ def _is_beginning(path: Path) -> bool:
 
 
 def _clear_beginning(path: Path) -> None:
-    """Empties what a driver left that died while it began a run; a JournalError for any other file that is not empty.
+    """Empties an incomplete new journal (see `_is_beginning`).
 
-    Nothing of others is emptied, and no run.
+    Raises:
+        JournalError: the file is not empty and is something else. It is not changed.
     """
     if not path.stat().st_size:
         return
@@ -246,7 +247,7 @@ def _clear_beginning(path: Path) -> None:
 
 
 class _Reader(BaseJournalBackend):
-    """Delivers the file's complete lines, each once and in order; never writes."""
+    """Reads the file's complete lines, each once and in order; never writes."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -272,9 +273,9 @@ class _Reader(BaseJournalBackend):
 class _Writer(_Reader):
     """Adds grouped, synced appends to `_Reader`.
 
-    Optuna applies a record to its memory by reading it back, so a record that waits to be written is delivered from
-    here and skipped when the file is read. Others (a dashboard that stores a note) may append between: theirs are
-    delivered as they are found, and Optuna's own lock file keeps both from writing at once.
+    Optuna applies a record to its memory by reading it back. So a record that is not yet written is delivered from
+    memory, and skipped in the file later. Other programs (a dashboard that stores a note) may append in between; their
+    records are delivered when they are found. Optuna's own lock file prevents simultaneous writes.
     """
 
     def __init__(self, path: Path) -> None:
@@ -294,7 +295,7 @@ class _Writer(_Reader):
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         for log in logs:
-            # What this process applies is what any other reader will see.
+            # This process must apply the same values as a reader of the file.
             plain = json.loads(json.dumps(log))
             self._undelivered.append(plain)
             if not self._folded(plain):
@@ -305,7 +306,7 @@ class _Writer(_Reader):
             self.flush(sync=True)
 
     def _folded(self, log: Mapping[str, Any]) -> bool:
-        """Whether a record could be added to that which creates its trial, because that is not in the file yet."""
+        """Merges a record into the one that creates its trial, if that one is not written yet; whether it did."""
         created = self._fresh.get(log.get("trial_id", -1))
         if created is None:
             return False
@@ -336,7 +337,7 @@ class _Writer(_Reader):
                 self.flush(sync=False)
 
     def flush(self, *, sync: bool) -> None:
-        """Appends the lines that wait; with `sync`, returns when they are on the disk."""
+        """Appends the waiting lines; with `sync`, returns when they are on the disk."""
         if not self._waiting and not (sync and self._unsynced):
             return
         try:
@@ -363,7 +364,7 @@ class _Writer(_Reader):
             if self._waiting and size != self._lines.offset:
                 self._undelivered.extend(self._lines.new())
                 if size != self._lines.offset:
-                    # We hold the lock that its writer held: whoever left half a line is dead.
+                    # We hold the writers' lock, so the writer that left half a line is dead.
                     os.ftruncate(fd, self._lines.offset)
                     size = self._lines.offset
             lines, crc = [], self._lines.crc
@@ -377,7 +378,7 @@ class _Writer(_Reader):
                 if sync:
                     os.fsync(fd)
             except OSError:
-                # Half a line would join the next one into nonsense.
+                # Half a line would merge with the next one.
                 os.ftruncate(fd, size)
                 raise
             for line in lines:
@@ -428,7 +429,7 @@ def _holder(run: Path) -> str:
 
 
 def _clear_stale_optuna_lock(path: Path) -> None:
-    """Optuna's own lock is held for one append. One that stays is a dead driver's: Optuna would wait 30 s for it."""
+    """Removes Optuna's lock if it stays: it is only held for one append. Optuna would wait 30 s for a dead driver's."""
     until = time.monotonic() + 0.5
     while path.is_symlink() or path.exists():
         if time.monotonic() > until:
@@ -439,12 +440,12 @@ def _clear_stale_optuna_lock(path: Path) -> None:
 
 
 def _cut_torn_end(path: Path) -> int:
-    """Cuts the file behind its last complete line and returns what is left of it, in bytes.
+    """Cuts the file after its last complete line and returns its new size in bytes.
 
-    A kill leaves half a line; a power failure can leave zeros. Nothing is cut from a file that has no whole line.
+    A kill can leave half a line, a power failure zeros. A file without a complete line is not cut.
 
     Raises:
-        JournalError: The file is damaged elsewhere, or it is no journal.
+        JournalError: The file is damaged before its end, or it is no journal.
     """
     lines = Lines(path)
     for _ in lines.new():
