@@ -1,7 +1,6 @@
-"""What an engine knows of its trials, in memory and in the journal at once.
+"""The engine's trials, in memory and in the journal.
 
-Every method that changes a trial writes it. What is in memory is rebuilt from the journal when a run is opened, so the
-two cannot disagree for longer than a process lives.
+Every method that changes a trial also writes the change. When a run is opened, the memory is rebuilt from the journal.
 """
 
 from collections import Counter
@@ -31,23 +30,23 @@ _STATE_OF: Mapping[Status, EntryState] = {
 
 
 class Estimate(Protocol):
-    """A cost with what is known of its error; `nas.costs.CostEstimate`."""
+    """A cost with its bounds; see `nas.costs.CostEstimate`."""
 
     @property
     def value(self) -> float:
-        """The figure, in `unit`."""
+        """The cost, in `unit`."""
 
     @property
     def lower(self) -> float:
-        """The least that it may be."""
+        """Its lower bound."""
 
     @property
     def upper(self) -> float:
-        """The most that it may be."""
+        """Its upper bound."""
 
     @property
     def unit(self) -> str:
-        """What the figures count."""
+        """The unit, or empty for counts."""
 
     @property
     def source(self) -> str:
@@ -63,20 +62,20 @@ class Verdict(Protocol):
 
     @property
     def stage(self) -> str:
-        """What decided: counting, predicting or measuring."""
+        """The kind of figures that decided: ``static``, ``predicted`` or ``measured``."""
 
     @property
     def estimates(self) -> Mapping[str, Estimate]:
-        """Measure -> its cost, for those that were looked at."""
+        """Measure -> its cost, for all measures that were checked."""
 
     @property
     def violations(self) -> Mapping[str, float]:
-        """Measure -> upper bound over limit, minus 1."""
+        """Measure -> upper bound / limit - 1."""
 
 
 @dataclass
 class Entry:
-    """A launched trial. ``queued``: due to be trained up to `stop_epoch`; ``waiting``: at that rung."""
+    """A launched trial. ``queued``: to be trained up to `stop_epoch`; ``waiting``: at that rung."""
 
     number: int
     plan: Mapping[str, Any]
@@ -92,21 +91,21 @@ class Entry:
 
     @cached_property
     def architecture(self) -> Architecture:
-        """Built when it is needed: of most finished trials it never is."""
+        """Built on first use, because most finished trials never need it."""
         return Architecture.from_dict(self.plan)
 
     def forget_architecture(self) -> None:
-        """Gives its memory back; it is built anew if it is needed again."""
+        """Frees its memory; the next use builds it again."""
         self.__dict__.pop("architecture", None)
 
     @property
     def active(self) -> bool:
-        """Whether it has not ended."""
+        """Whether the trial has not ended."""
         return self.state in ("queued", "running", "waiting")
 
     @property
     def last_epoch(self) -> int:
-        """The highest epoch up to which all are recorded."""
+        """The last epoch of the recorded epochs without a gap; 0 if there is none."""
         last = 0
         while last + 1 in self.epochs:
             last += 1
@@ -114,15 +113,15 @@ class Entry:
 
 
 class TrialLedger:
-    """The trials of a run. Attributes are for reading; `entries` and `active` are by trial number, in its order."""
+    """The trials of a run. Attributes are read-only; `entries` and `active` map trial numbers to trials, in order."""
 
     def __init__(self, journal: Journal) -> None:
-        """Rebuilds everything from the journal, and ends what a dead driver left half done."""
+        """Rebuilds everything from the journal, and ends the proposals that a dead driver did not finish."""
         self.study = journal.study
         self.entries: dict[int, Entry] = {}
         self.active: dict[int, Entry] = {}
         self.first: dict[str, int] = {}
-        """Fingerprint -> the first trial that had it, launched or over budget."""
+        """Fingerprint -> the first trial with it that was launched or over budget."""
         self.launches: Counter[str] = Counter()
         self.brackets: Counter[int] = Counter()
         self.baselines: set[str] = set()
@@ -138,7 +137,7 @@ class TrialLedger:
     # --- proposals
 
     def ask(self, params: Mapping[str, Value] | None = None) -> optuna.Trial:
-        """A new trial, its parameters fixed to `params` if given."""
+        """A new trial, with the parameters `params` if given."""
         if params is not None:
             self.study.enqueue_trial(dict(params))
         return self.study.ask()
@@ -155,17 +154,17 @@ class TrialLedger:
         estimates: Mapping[str, Estimate],
         verdict: Verdict | None,
     ) -> Entry:
-        """Makes a proposal a trial that is due. When this returns, it is on the disk."""
+        """Makes a proposal a queued trial. When this returns, the trial is on the disk."""
         with self._journal.commit():
             self._describe(trial, architecture.fingerprint, origin, estimates, verdict)
             trial.set_user_attr(records.SEED, seed)
             trial.set_user_attr(records.BRACKET, bracket)
             trial.set_user_attr(records.STOP_EPOCH, stop_epoch)
-            # Last: with it the trial counts as launched.
+            # The last attribute: a trial with an architecture counts as launched.
             trial.set_user_attr(records.ARCHITECTURE, architecture.to_dict())
         entry = Entry(
             number=trial.number,
-            # The study's own copy: there need not be two.
+            # The study's own copy, to save memory.
             plan=trial_of(self.study, trial.number).user_attrs[records.ARCHITECTURE],
             fingerprint=architecture.fingerprint,
             origin=origin,
@@ -189,7 +188,7 @@ class TrialLedger:
         verdict: Verdict,
         values: Sequence[float] | None,
     ) -> None:
-        """Records a proposal that is over budget: told as complete with `values`, or as pruned if None."""
+        """Ends a proposal that is over budget: as complete with `values`, or as pruned if they are None."""
         self._describe(trial, architecture.fingerprint, origin, estimates, verdict)
         trial.set_user_attr(records.REJECTED, verdict.stage)
         self._tell_infeasible(trial.number, values)
@@ -198,7 +197,7 @@ class TrialLedger:
         self.rejected[verdict.stage] += 1
 
     def repeat(self, trial: optuna.Trial, fingerprint: str, *, origin: Origin) -> None:
-        """Records a proposal that is known: its result, if there is one, is told again at no cost."""
+        """Ends a proposal that was already made, with the first trial's result if there is one."""
         first = self.first[fingerprint]
         known = trial_of(self.study, first)
         trial.set_user_attr(records.FINGERPRINT, fingerprint)
@@ -209,7 +208,7 @@ class TrialLedger:
         if known.state.is_finished():
             self.study.tell(trial, known.values if known.state == TrialState.COMPLETE else None, known.state)
         else:
-            # Nothing to tell yet; samplers ignore what failed.
+            # There is no result yet. Samplers ignore failed trials.
             self.study.tell(trial, state=TrialState.FAIL)
         self._count_origin(origin)
         self.duplicates += 1
@@ -217,14 +216,14 @@ class TrialLedger:
     # --- training
 
     def record(self, entry: Entry, record: EpochRecord) -> None:
-        """Adds an epoch; one that is there already is replaced."""
+        """Adds an epoch, or replaces its earlier record."""
         entry.epochs[record.epoch] = record
         entry.losses.clear()
         with self._journal.group():
             self._set(entry.number, *records.epoch_attribute(record))
 
     def climb(self, entry: Entry, stop_epoch: int) -> None:
-        """Lets a trial go on to its next rung."""
+        """Queues a trial for training to its next rung."""
         entry.stop_epoch = stop_epoch
         entry.state = "queued"
         with self._journal.group():
@@ -254,7 +253,7 @@ class TrialLedger:
         self._end(entry, "failed")
 
     def out_of_memory(self, entry: Entry, reason: str, values: Sequence[float] | None) -> None:
-        """Ends a trial that turned out to be over the memory budget; `values` as in `reject`."""
+        """Ends a trial that ran out of memory; `values` as in `reject`."""
         with self._journal.commit():
             self._set(entry.number, records.REASON, reason)
             self._set(entry.number, records.REJECTED, records.BY_TRAINING)
@@ -320,9 +319,9 @@ class TrialLedger:
 
     def _restore(self, trial: TrialRecord) -> None:
         if not trial.ended and trial.status != "active":
-            # Its driver died before it told how the proposal ended.
+            # The driver died before it recorded how the proposal ended.
             if trial.status == "unlaunched":
-                self._set(trial.number, records.REASON, "its driver died before it was launched")
+                self._set(trial.number, records.REASON, "the driver died before it launched this trial")
             self.study.tell(trial.number, state=TrialState.PRUNED if trial.status == "rejected" else TrialState.FAIL)
         if trial.status == "duplicate":
             self._count_origin(trial.origin)
