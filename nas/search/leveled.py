@@ -17,8 +17,8 @@ from nas.search.surrogate import Levels
 from search_spaces import SearchSpace
 
 Proposer: TypeAlias = Callable[[StudyHistory, np.random.Generator], tuple[Levels, Mapping[str, Any]]]
-"""From the trials and a generator: levels [d], and the parameters of the trial that they vary (none: an empty mapping),
-from which a value is taken wherever the level is the same."""
+"""(trials, generator) -> the next levels [d], and the parameters of the trial that they were derived from (or an empty
+mapping). Where a level is unchanged, that trial's value is used."""
 
 
 class LeveledSampler(BaseSampler):
