@@ -1,7 +1,7 @@
-"""What we use of Optuna beyond its public interface: all of it, and here alone.
+"""All uses of Optuna's private interface. No other file uses it.
 
-`pyproject.toml` admits the versions of Optuna that this was checked with; `tests/nas/search/test_optuna_private.py`
-says which part moved when another does not have it.
+`pyproject.toml` allows the versions of Optuna that this was checked with. If another version lacks a part,
+`tests/nas/search/test_optuna_private.py` names it.
 
 Optuna's journal storage looks through all trials whenever a parameter is set that few trials have, and whenever a trial
 is asked for: both grow with the run. `Storage` keeps what they look for.
@@ -30,7 +30,7 @@ class Storage(JournalStorage):
 
 
 class _Replay(JournalStorageReplayResult):
-    """Remembers how each parameter was first asked for, and which trials wait to be asked for."""
+    """Keeps the first distribution of each parameter, and the trials in state WAITING."""
 
     def __init__(self, worker_id_prefix: str) -> None:
         super().__init__(worker_id_prefix)
@@ -82,22 +82,22 @@ class _Replay(JournalStorageReplayResult):
 
 
 def trial_of(study: optuna.Study, number: int) -> FrozenTrial:
-    """A trial as it is stored: not a copy, nothing may be changed in it."""
+    """The stored trial, not a copy. Do not change it."""
     return study._storage.get_trial(trial_id_of(study, number))
 
 
 def trial_id_of(study: optuna.Study, number: int) -> int:
-    """The number of a trial among those of all studies of its storage."""
+    """The id of a trial in the storage, where it is unique among all studies."""
     return study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
 
 
 def set_user_attr(study: optuna.Study, number: int, name: str, value: object) -> None:
-    """As `optuna.Trial.set_user_attr`; to make an `optuna.Trial` of a number would ask the sampler again."""
+    """Like `optuna.Trial.set_user_attr`, but creates no `optuna.Trial`, which would call the sampler again."""
     study._storage.set_trial_user_attr(trial_id_of(study, number), name, value)
 
 
 def only(study: optuna.Study, wanted: Callable[[FrozenTrial], bool]) -> optuna.Study:
-    """The study as one whose trials are the wanted ones alone, for a sampler."""
+    """A view of the study, for a sampler, that has only the wanted trials."""
     view, get_trials = copy.copy(study), study._get_trials
 
     def some(*args: Any, **settings: Any) -> list[FrozenTrial]:
