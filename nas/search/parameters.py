@@ -1,8 +1,8 @@
-"""Optuna parameters as small integers: what a surrogate and a mutation work on.
+"""Maps Optuna parameters to small integers (levels), on which surrogates and mutations work.
 
-Every parameter becomes an axis with a few levels. Choices and short integer ranges have a level a value; long and
-continuous ranges are cut into bins of equal width on their own (possibly logarithmic) scale. A parameter that was not
-asked for, because the value that opens it was not chosen, has level `CLOSED`.
+Every parameter becomes an axis with a few levels. Choices and short integer ranges have one level per value. Long and
+continuous ranges are cut into bins of equal width on their (possibly logarithmic) scale. A conditional parameter has
+level `CLOSED` in trials whose condition does not hold, because these do not ask for it.
 """
 
 import math
@@ -24,7 +24,7 @@ _BINS = 8
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """A parameter and its number of levels; ``binned`` if a level stands for a range of values."""
+    """A parameter and its number of levels; ``binned``: whether a level is a range of values."""
 
     name: str
     distribution: BaseDistribution
@@ -45,7 +45,7 @@ class Axis:
         return cls(name, distribution, 1 if distribution.single() else _BINS, binned=True)
 
     def level(self, value: Any) -> int:  # noqa: ANN401  # whatever the distribution holds
-        """The level of a value; one beyond the range has the nearest."""
+        """The level of a value; a value beyond the range has the nearest level."""
         distribution = self.distribution
         if isinstance(distribution, CategoricalDistribution):
             return int(distribution.to_internal_repr(value))
@@ -60,7 +60,7 @@ class Axis:
         return min(max(place, 0), self.size - 1)
 
     def value(self, level: int, rng: np.random.Generator) -> Any:  # noqa: ANN401  # whatever the distribution holds
-        """A value of a level, drawn within its bin."""
+        """A value of a level; in a bin, a random one."""
         distribution = self.distribution
         if isinstance(distribution, CategoricalDistribution):
             return distribution.choices[level]
@@ -82,7 +82,7 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What opens an axis: the axis at index `parent` has one of `levels`."""
+    """The condition that opens an axis: the axis at index `parent` has one of `levels`."""
 
     parent: int
     levels: frozenset[int]
@@ -90,10 +90,9 @@ class Opening:
 
 @dataclass(frozen=True)
 class Axes:
-    """All axes of a study, in an order in which every axis comes after the one that opens it.
+    """All axes of a study; every axis comes after the one that opens it.
 
-    ``openings``: axis index -> what opens it; an axis without one is always open, or follows no rule that could be
-    seen.
+    ``openings``: axis index -> its condition. An axis without one is always open, or no rule for it was found.
     """
 
     axes: tuple[Axis, ...]
@@ -119,7 +118,7 @@ class Axes:
 
     @cached_property
     def _opens(self) -> dict[int, NDArray[np.bool_]]:
-        """Axis index -> whether each level of what opens it does; `CLOSED`, the last, does not."""
+        """Axis index -> table over the levels of its parent: whether the level opens it. The last entry is `CLOSED`."""
         tables = {}
         for index, opening in self.openings.items():
             tables[index] = np.zeros(self.axes[opening.parent].size + 1, np.bool_)
@@ -131,7 +130,7 @@ class Axes:
         return [axis.level(params[axis.name]) if axis.name in params else CLOSED for axis in self.axes]
 
     def settle(self, levels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-        """Closes and opens the axes of candidates [n, d] as their openings demand; what opens gets a random level."""
+        """Closes and opens the axes of candidates [n, d] as `openings` require; an opened axis gets a random level."""
         settled = levels.copy()
         drawn = (rng.random(levels.shape) * self.sizes).astype(np.int64)
         for index in range(len(self.axes)):
@@ -146,7 +145,7 @@ class Axes:
     def mutate(
         self, levels: NDArray[np.int64], counts: NDArray[np.int64], rng: np.random.Generator
     ) -> NDArray[np.int64]:
-        """Candidates [n, d], with another level on so many [n] of the axes that are open in each."""
+        """Candidates [n, d] in which ``counts`` [n] of the open axes have another level."""
         closed = levels == CLOSED
         order = np.where(closed, np.inf, rng.random(levels.shape)).argsort(axis=1).argsort(axis=1)
         mutated = (order < counts[:, None]) & ~closed
@@ -160,16 +159,16 @@ class Axes:
 
 
 def learn_openings(levels: NDArray[np.int64], sizes: Sequence[int]) -> dict[int, Opening]:
-    """The rules by which axes open, as far as trials [n, d] show them.
+    """Learns the conditions of axes from trials [n, d].
 
-    Axis c follows axis p if c is open exactly when p has certain levels, in every trial. Only axes before c are looked
-    at, the nearest first: a parameter is asked for after the one that opens it.
+    Axis p is the parent of axis c if, in every trial, c is open exactly when p has one of certain levels. Only axes
+    before c are considered, the nearest first, because a parameter is asked for after its parent.
     """
     openings: dict[int, Opening] = {}
     is_open = levels != CLOSED
     for child in np.flatnonzero(~is_open.all(axis=0)):
         for parent in range(int(child) - 1, -1, -1):
-            count = sizes[parent] + 1  # the last for CLOSED
+            count = sizes[parent] + 1  # the last is CLOSED
             place = np.where(levels[:, parent] == CLOSED, sizes[parent], levels[:, parent])
             tried = np.bincount(place, minlength=count)
             opened = np.bincount(place[is_open[:, child]], minlength=count)
