@@ -1,7 +1,7 @@
 """Fronts, layers, spread and hypervolume of points in objective space.
 
-Every function takes points as an array [n, m] of n points and m objectives, all to be made small (`minimised` turns
-them so). NaN is an error: it compares with nothing, so a point that has one would stand on every front.
+Every function takes points as an array [n, m] of n points and m objectives. All objectives are minimised; `minimised`
+converts others. NaN is an error: every comparison with NaN is false, so such a point would be on every front.
 """
 
 from bisect import bisect_right
@@ -19,7 +19,7 @@ Points: TypeAlias = NDArray[np.float64]
 
 
 def minimised(values: ArrayLike, directions: Sequence[str]) -> Points:
-    """The values [n, m] with the objectives that are maximised negated; an empty list gives [0, m]."""
+    """The values [n, m], with maximised objectives negated; an empty list gives [0, m]."""
     points = np.asarray(values, dtype=np.float64).reshape(-1, len(directions))
     signs = np.array([-1.0 if direction == "maximize" else 1.0 for direction in directions])
     product: Points = points * signs
@@ -27,9 +27,9 @@ def minimised(values: ArrayLike, directions: Sequence[str]) -> Points:
 
 
 def layers(points: ArrayLike) -> NDArray[np.int64]:
-    """The layer [n] that each point lies in: 0 is the front, 1 the front of what is left without it, and so on.
+    """The layer [n] of each point: 0 is the front, 1 is the front of the other points, and so on.
 
-    A point dominates another that is nowhere smaller and somewhere larger; equal points share their layer.
+    A point dominates another that is nowhere smaller and somewhere larger. Equal points have the same layer.
     """
     array = _checked(points)
     unique, inverse = _distinct(array)
@@ -38,17 +38,17 @@ def layers(points: ArrayLike) -> NDArray[np.int64]:
 
 
 def is_front(points: ArrayLike) -> NDArray[np.bool_]:
-    """Which points [n] no other dominates."""
+    """Whether each point [n] is on the front, which means that no other point dominates it."""
     array = _checked(points)
     unique, inverse = _distinct(array)
     return _front_of_sorted(unique)[inverse]
 
 
 def spread_order(points: ArrayLike) -> list[int]:
-    """The points' indices such that every beginning of the list covers the set well: an epsilon-net, made greedily.
+    """The points' indices, ordered so that for every k the first k points cover the set well (a greedy epsilon-net).
 
-    First the point that is best in the first objective, then always the one farthest from those chosen, each objective
-    scaled to its range in the set (Gonzalez, Clustering to minimize the maximum intercluster distance, 1985).
+    The first point is the best in the first objective. Each next point is the farthest from those chosen, with each
+    objective scaled to its range (Gonzalez, Clustering to minimize the maximum intercluster distance, 1985).
     """
     array = _checked(points)
     if not len(array):
@@ -64,9 +64,9 @@ def spread_order(points: ArrayLike) -> list[int]:
 
 
 def ranking(points: ArrayLike) -> list[int]:
-    """The points' indices, best first: by layer, within a layer by `spread_order`.
+    """The points' indices, best first: by layer, and within a layer by `spread_order`.
 
-    The order by which MO-ASHA promotes: Schmucker et al., Multi-objective Asynchronous Successive Halving, 2021,
+    MO-ASHA promotes in this order: Schmucker et al., Multi-objective Asynchronous Successive Halving, 2021,
     arXiv:2106.12639, section 3.2 ("non-dominated sorting" with "EpsNet").
     """
     array = _checked(points)
@@ -89,11 +89,11 @@ def hypervolume(points: ArrayLike, reference: ArrayLike) -> float:
 
 
 def hypervolume_gains(front: ArrayLike, reference: ArrayLike, candidates: ArrayLike) -> Points:
-    """What each candidate [k, m] alone would add to the hypervolume of a front [n, m]: [k], zero where nothing.
+    """The hypervolume [k] that each candidate [k, m] alone would add to a front [n, m].
 
-    Exact with one or two objectives. With more, up to a common factor, an average over directions: the volume is
-    proportional to the mean over directions w of max over points of min over objectives ((reference - point) / w)^m
-    (Zhang & Golovin, Random Hypervolume Scalarizations, 2020, arXiv:2006.04655, lemma 5).
+    Exact for one or two objectives. For more, it is an estimate up to a common factor: the volume is proportional to
+    the mean over directions w of max over points of min over objectives ((reference - point) / w)^m (Zhang & Golovin,
+    Random Hypervolume Scalarizations, 2020, arXiv:2006.04655, lemma 5).
     """
     corner = np.asarray(reference, dtype=np.float64)
     new = np.minimum(_checked(candidates), corner)
@@ -104,7 +104,7 @@ def hypervolume_gains(front: ArrayLike, reference: ArrayLike, candidates: ArrayL
     if len(corner) == 2:
         known, _ = _distinct(known)
         known = known[_front_of_sorted(known)]
-        # Strips between the front's points along the first objective; in each, the front stands at `heights`.
+        # Strips between the front's points along the first objective, each with its height of the front.
         left = np.concatenate([[-np.inf], known[:, 0]])
         right = np.concatenate([known[:, 0], corner[:1]])
         heights = np.concatenate([corner[1:], known[:, 1]])
@@ -118,10 +118,10 @@ def hypervolume_gains(front: ArrayLike, reference: ArrayLike, candidates: ArrayL
 
 
 def knee(points: ArrayLike) -> int:
-    """The index of the point that gives most for least: the lowest sum of objectives, each scaled to the front's range.
+    """The index of the best compromise: the front's point with the lowest sum of objectives, scaled to its range.
 
     With two objectives it is the point farthest from the line through the front's ends (Das, On characterizing the
-    "knee" of the Pareto curve, 1999). Only points on the front are looked at.
+    "knee" of the Pareto curve, 1999).
 
     Raises:
         ValueError: There are no points.
@@ -163,7 +163,7 @@ def _scaled(array: Points) -> Points:
 
 
 def _front_of_sorted(unique: Points) -> NDArray[np.bool_]:
-    """As `is_front`, for distinct points in lexicographic order: none is dominated by a later one."""
+    """Like `is_front`, for distinct points in lexicographic order, in which no point dominates an earlier one."""
     if unique.shape[1] <= 2:
         best = np.minimum.accumulate(unique[:, -1])
         front = np.zeros(len(unique), np.bool_)
@@ -181,7 +181,10 @@ def _front_of_sorted(unique: Points) -> NDArray[np.bool_]:
 
 
 def _layers_2d(unique: Points) -> NDArray[np.int64]:
-    """Each point, in lexicographic order, goes to the first layer none of whose members is as low as it: O(n log n)."""
+    """Layers of points in lexicographic order, in O(n log n).
+
+    A point belongs to the first layer in which no member is as low in the second objective.
+    """
     lowest: list[float] = []
     result = np.empty(len(unique), np.int64)
     for index, value in enumerate(unique[:, 1].tolist()):
@@ -207,7 +210,7 @@ def _layers_any(unique: Points) -> NDArray[np.int64]:
 
 
 def _volume(points: Points, corner: NDArray[Any]) -> float:
-    """Slices along the last objective; distinct points strictly inside the box, in lexicographic order."""
+    """Hypervolume, by slices along the last objective, of distinct points inside the box in lexicographic order."""
     if not len(points):
         return 0.0
     if points.shape[1] == 1:
@@ -227,7 +230,7 @@ def _volume(points: Points, corner: NDArray[Any]) -> float:
 
 
 def relative_hypervolume(points: Points, reference: Mapping[str, float], objectives: Sequence[Objective]) -> float:
-    """Hypervolume of points [n, m] (to be made small) as a share of the box from the ideal corner to `reference`.
+    """Hypervolume of points [n, m] (minimised) as a share of the box from the ideal corner to `reference`.
 
     The ideal corner is accuracy 1 and cost 0.
     """
