@@ -1,7 +1,7 @@
-"""A run as its journal has it, for those who only read: every line checked, and Optuna not asked.
+"""Reads a run from its journal and checks every line, without Optuna.
 
-Optuna builds a study line by line, with a copy of a trial for each of them; whoever wants to know where a run stands
-needs none of that. The two agree (`tests/nas/search/test_reading.py`), for both follow the one format.
+Optuna copies a trial for every line that it applies, which readers do not need. `tests/nas/search/test_reading.py`
+checks that this module and Optuna read the same.
 """
 
 import json
@@ -20,14 +20,14 @@ from nas.search.records import Direction, RecordError, TrialRecord, ended, recor
 from search_spaces.errors import printable
 
 _METRICS = "study:metric_names"
-"""Optuna's attribute of the study."""
+"""Optuna's attribute of the study for the names of the objectives."""
 _DIRECTIONS: Mapping[int, Direction] = {1: "minimize", 2: "maximize"}
 _MOST_DISTRIBUTIONS = 10_000
 
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """A run's study: what it was created with, what was said of it since, and its trials by number."""
+    """A run's study: its settings, its other attributes, and its trials by number."""
 
     path: Path
     settings: Mapping[str, Any]
@@ -38,11 +38,11 @@ class StudyRecord:
 
 
 def read_run(run: Path) -> StudyRecord:
-    """A run as it is now, while a driver may be at work on it. Nothing is written; a torn end is ignored.
+    """The present state of a run; a driver may be writing to it. Writes nothing; ignores an incomplete last line.
 
     Raises:
-        JournalError: There is no run, or its journal is damaged or says what no driver writes; the line or the trial,
-            and the field.
+        JournalError: There is no run, its journal is damaged, or it has a value that no driver writes. The message
+            names the line or the trial, and the field.
     """
     path = run / JOURNAL_NAME
     if not path.is_file():
@@ -195,7 +195,7 @@ class _Trial:
 
 @dataclass
 class _Study:
-    """What the lines add up to."""
+    """The study after all lines read so far."""
 
     attributes: dict[str, Any] = field(default_factory=dict)
     system: dict[str, Any] = field(default_factory=dict)
@@ -204,15 +204,15 @@ class _Study:
 
 
 class _Distribution(Protocol):
-    """What is asked of Optuna's own."""
+    """The part of Optuna's distributions that is used here."""
 
     def to_external_repr(self, param_value_in_internal_repr: float) -> Any:  # noqa: ANN401  # whatever it holds
-        """The value that Optuna keeps as this number."""
+        """The value that Optuna stores as this number."""
 
 
 @dataclass(frozen=True)
 class _Choices:
-    """Optuna's `CategoricalDistribution`: the number is a place among the choices."""
+    """Optuna's `CategoricalDistribution`: the number is an index of the choices."""
 
     choices: Sequence[Any]
 
@@ -233,7 +233,7 @@ class _Distributions:
             try:
                 found = _parsed(text)
             except Exception as error:
-                raise ValueError(f"{text!r:.80} is no distribution") from error
+                raise ValueError(f"{text!r:.80} is not a distribution") from error
             if len(self._parsed) < _MOST_DISTRIBUTIONS:
                 self._parsed[text] = found
         distribution, low, high = found
@@ -243,9 +243,9 @@ class _Distributions:
 
 
 def _parsed(text: str) -> tuple[_Distribution, float, float]:
-    """A distribution with its lowest and its highest number; raises what Optuna raises if it is none."""
+    """A distribution with its lowest and highest number; raises Optuna's errors if the text is not a distribution."""
     match json.loads(text):
-        # All that this program asks for. Optuna, which takes long to import, is needed for what others asked.
+        # The only kind that this program writes. Others need Optuna, which takes long to import.
         case {"name": "CategoricalDistribution", "attributes": {"choices": [_, *_] as choices, **others}} if (
             not others and all(choice is None or isinstance(choice, bool | int | float | str) for choice in choices)
         ):
@@ -257,10 +257,10 @@ def _parsed(text: str) -> tuple[_Distribution, float, float]:
 
 
 def _replay(path: Path) -> _Study:
-    """Adds up the lines.
+    """The study that the lines describe.
 
     Raises:
-        JournalError: a line is damaged, not of Optuna's format, or one of this program's that refers to nothing.
+        JournalError: a line is damaged, is not in Optuna's format, or refers to something that does not exist.
     """
     lines, study = Lines(path), _Study()
     ours: int | None = None  # the study's id
@@ -276,7 +276,7 @@ def _replay(path: Path) -> _Study:
             line = _LINE.validate_python(raw)
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False)[0]
-            # Behind the operation's number, which the union puts in front.
+            # The union puts the operation's number before the field.
             place = ".".join(str(part) for part in first["loc"][1:]) or "op_code"
             raise wrong(f"{place}: {first['msg']}") from None
         match line:
@@ -320,8 +320,8 @@ def _replay(path: Path) -> _Study:
                     continue
                 if ended(known.state):
                     if line.worker_id == OURS:
-                        raise wrong(f"trial_id: trial {number} has ended, and more is said of it")
-                    continue  # as Optuna does with a dashboard's
+                        raise wrong(f"trial_id: trial {number} has ended, but this line changes it")
+                    continue  # Optuna also ignores such lines from a dashboard
                 match line:
                     case _TrialAttribute():
                         known.user_attrs.update(line.user_attr)
