@@ -1,6 +1,6 @@
-"""What the engine hands out and takes back, and how a trial reads in the journal.
+"""The jobs and reports that engine and driver exchange, and the form of trials in the journal.
 
-A trial's user attributes are the protocol of docs/architecture.md; their names stand here and nowhere else.
+A trial's user attributes are the protocol of docs/architecture.md. Their names are defined only here.
 """
 
 import math
@@ -53,14 +53,14 @@ REJECTED = "rejected"
 SEED = "seed"
 STOP_EPOCH = "stop_epoch"
 BY_TRAINING: Literal["training"] = "training"
-"""The stage at which an architecture is rejected that ran out of memory."""
+"""The stage of rejection of an architecture that ran out of memory."""
 BY_ESTIMATE: Literal["estimate"] = "estimate"
-"""The stage at which one is rejected whose costs cannot be estimated; its reason says why."""
+"""The stage of rejection of an architecture whose costs cannot be estimated; `REASON` says why."""
 
 
 def _known_measure(name: str) -> str:
     if name not in MEASURES:
-        raise ValueError(f"{name!r:.60} is no measure; there are {', '.join(MEASURES)}")
+        raise ValueError(f"{name!r:.60} is not a measure; the measures are {', '.join(MEASURES)}")
     return name
 
 
@@ -76,7 +76,7 @@ _ORIGIN = re.compile(rf"{_BASELINE}(?P<baseline>[\w.-]+)|{_FINALIST}(?P<trial>\d
 
 
 class State(IntEnum):
-    """A trial's state by Optuna's numbers. Optuna's `TrialState` has the same, and takes long to import."""
+    """A trial's state, with the numbers of Optuna's `TrialState`, which takes long to import."""
 
     RUNNING = 0
     COMPLETE = 1
@@ -86,16 +86,16 @@ class State(IntEnum):
 
 
 class RecordError(JournalError):
-    """A trial of which the journal says what no driver writes. The message names the trial and the field."""
+    """The journal has a value for a trial that no driver writes. The message names the trial and the field."""
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Why a trial is there.
+    """Where a trial comes from.
 
-    ``baseline``: a placement that is always tried, `name`; ``sampler``: it was proposed; ``fallback``: proposed by
-    chance, for the sampler repeated itself; ``finalist``: another seed of `trial`; ``unknown``: the journal does not
-    say, as of trials that others added.
+    ``baseline``: the baseline `name`, which is always trained. ``sampler``: the sampler proposed it. ``fallback``: a
+    random proposal, because the sampler repeated itself. ``finalist``: a repetition of `trial` with another seed.
+    ``unknown``: the journal does not say; other programs can add such trials.
     """
 
     kind: OriginKind
@@ -104,14 +104,14 @@ class Origin:
 
     @classmethod
     def parse(cls, stored: object) -> "Origin":
-        """What the journal holds.
+        """The origin from the journal's form (see `stored`).
 
         Raises:
-            ValueError: No driver writes that.
+            ValueError: No driver writes this value.
         """
         found = _ORIGIN.fullmatch(stored) if isinstance(stored, str) else None
         if found is None:
-            raise ValueError(f"{stored!r:.60} is no origin of a trial")
+            raise ValueError(f"{stored!r:.60} is not an origin of a trial")
         if found["baseline"] is not None:
             return cls("baseline", name=found["baseline"])
         if found["trial"] is not None:
@@ -121,7 +121,7 @@ class Origin:
 
     @property
     def stored(self) -> str:
-        """As the journal holds it; ``hand:se`` is what it says of a baseline since its first version."""
+        """The journal's form; a baseline is ``hand:se``, as in the format's first version."""
         match self.kind:
             case "baseline":
                 return f"{_BASELINE}{self.name}"
@@ -133,16 +133,16 @@ class Origin:
 
     @property
     def is_baseline(self) -> bool:
-        """Whether it is a placement that is always tried."""
+        """Whether the trial is a baseline."""
         return self.kind == "baseline"
 
     @property
     def is_finalist(self) -> bool:
-        """Whether it repeats a member of the front with another seed."""
+        """Whether the trial repeats a finalist with another seed."""
         return self.kind == "finalist"
 
     def __str__(self) -> str:
-        """As people read it."""
+        """The form in reports."""
         return {"baseline": f"baseline {self.name}", "finalist": f"finalist of {self.trial}"}.get(self.kind, self.kind)
 
 
@@ -150,7 +150,7 @@ SAMPLER, FALLBACK = Origin("sampler"), Origin("fallback")
 
 
 class Figure(BaseModel):
-    """A cost with what is known of its error, as the journal holds a `nas.costs.CostEstimate`."""
+    """A cost with its bounds: the journal's form of `nas.costs.CostEstimate`."""
 
     model_config = _STRICT_MODEL
 
@@ -162,7 +162,7 @@ class Figure(BaseModel):
 
 
 class Judgement(BaseModel):
-    """What the budget said of an architecture. ``violations``: measure -> upper bound / limit - 1."""
+    """The budget's verdict on an architecture. ``violations``: measure -> upper bound / limit - 1."""
 
     model_config = _STRICT_MODEL
 
@@ -172,7 +172,7 @@ class Judgement(BaseModel):
 
 
 class _Attributes(BaseModel):
-    """A trial's user attributes, epochs aside; others may add their own."""
+    """A trial's user attributes except epochs; other programs may add their own."""
 
     model_config = ConfigDict(strict=True, extra="ignore", arbitrary_types_allowed=True)
 
@@ -200,11 +200,11 @@ class Objective:
 
 @typed(frozen=True, slots=True, config=_STRICT)
 class Job:
-    """Training that is due: from `start_epoch`'s checkpoint (0: from scratch) to the end of `stop_epoch`.
+    """A part of a trial's training: from the checkpoint of `start_epoch` (0: from scratch) to the end of `stop_epoch`.
 
-    `epochs` is the full length, which a schedule of the learning rate needs to know. A checkpoint may lie ahead of
-    `start_epoch`, when the driver died before it heard of an epoch: the worker then reports what the checkpoint knows
-    instead of training again.
+    `epochs` is the full length, for the schedule of the learning rate. A checkpoint may be ahead of `start_epoch`, if
+    the driver died before an epoch's report arrived. Then the worker reports the checkpoint's epochs instead of
+    training them again.
     """
 
     number: Annotated[int, Field(ge=0)]
@@ -231,12 +231,12 @@ class Job:
 
 @typed(frozen=True, slots=True, config=_STRICT)
 class EpochRecord:
-    """What one epoch gave.
+    """The results of one epoch.
 
-    ``epoch`` counts from 1. ``metrics``: by name, on validation data as they are (``top1`` in [0, 1], ``loss``), on
-    training data with ``train_`` in front; NaN where a figure is not finite. ``lr``: of the last step; ``seconds``:
-    with evaluation. ``worker`` is the process that trained it and ``node`` the host that it ran on; ``ended`` is that
-    host's clock when the epoch was over, in seconds since 1970. None in a record that says nothing of it.
+    ``epoch`` counts from 1. ``metrics``: by name, on validation data (``top1`` in [0, 1], ``loss``), and on training
+    data with the prefix ``train_``; NaN for values that are not finite. ``lr``: of the last step. ``seconds``: with
+    evaluation. ``worker``: the process that trained it; ``node``: its host; ``ended``: the host's clock at the end, in
+    seconds since 1970. These three are None if unknown.
     """
 
     epoch: Annotated[int, Field(ge=1)]
@@ -254,7 +254,7 @@ class EpochRecord:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "EpochRecord":
-        """What `to_dict` returned, or what older versions wrote (``val_top1``, ``val_loss``, ``train_loss`` as fields).
+        """Reads the result of `to_dict`, or the older form (``val_top1``, ``val_loss``, ``train_loss`` as fields).
 
         Raises:
             ValueError: A field is missing, of another type or unknown.
@@ -268,7 +268,7 @@ class EpochRecord:
         return cls(**data)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able: a figure that is not finite is None."""
+        """JSON values; None for a figure that is not finite."""
         finite = {name: value if math.isfinite(value) else None for name, value in self.metrics.items()}
         return {**_fields(self), "metrics": finite}
 
@@ -277,11 +277,11 @@ class EpochRecord:
 class Outcome:
     """How a job ended.
 
-    ``reached``: its stop epoch, with a checkpoint. ``failed``: it can never be trained (diverged, cannot be built).
-    ``out_of_memory``: over the memory budget, as it turned out; ``peak_bytes`` is
-    the most that was allocated, where the device keeps count. ``machine``: the machine failed, whatever it trained (its
-    disk is full, its data gone); the job is given out again. ``lost``: its worker died; it goes on elsewhere.
-    ``node_lost``: so did the node, which a trial is seldom to blame for.
+    ``reached``: it reached its stop epoch, with a checkpoint. ``failed``: the trial cannot be trained (it diverged, or
+    cannot be built). ``out_of_memory``: memory was too small; ``peak_bytes``: peak of the allocated memory, if the
+    device records it. ``machine``: the machine failed independently of the trial (full disk, missing data); the job is
+    queued again. ``lost``: its worker died; the job continues elsewhere. ``node_lost``: like ``lost``, but the node
+    died, which a trial rarely causes.
     """
 
     kind: OutcomeKind
@@ -292,7 +292,7 @@ class Outcome:
 
 @typed(frozen=True, slots=True, config=_STRICT)
 class JobReport:
-    """What a worker tells the driver at once: an epoch's record, the job's end, or both."""
+    """A message from a worker to the driver: an epoch's record, the job's end, or both."""
 
     record: EpochRecord | None = None
     outcome: Outcome | None = None
@@ -326,15 +326,14 @@ class JobReport:
 class TrialRecord:
     """One trial of the journal.
 
-    ``status``: ``complete`` (trained to full length), ``stopped`` (early, by a rung), ``failed``, ``rejected`` (over
-    budget, never trained, or out of memory), ``duplicate`` (of `duplicate_of`; its values are that trial's), ``active``
-    (launched and not ended: it runs, waits at a rung, or its driver died) or ``unlaunched``.
+    ``status``: ``complete`` (trained to full length), ``stopped`` (early, at a rung), ``failed``, ``rejected`` (over
+    budget and not trained, or out of memory), ``duplicate`` (of `duplicate_of`, with its values), ``active`` (launched,
+    but not ended: it runs, waits at a rung, or its driver died) or ``unlaunched``.
 
-    ``plan`` is the architecture as `Architecture.to_dict` has it, None if it was never launched; ``ended``: the study
-    was told.
-
-    ``costs``: by measure. ``budget``: what it said, None without one; ``rejected_by``: the stage that found it over
-    the budget, if it was. ``values``: the objectives, only of what is complete or a duplicate of it.
+    ``plan``: the architecture as in `Architecture.to_dict`; None if it was never launched. ``ended``: whether Optuna's
+    study has the trial's end. ``costs``: by measure. ``budget``: the budget's verdict; None without a budget.
+    ``rejected_by``: the stage that rejected it, or None. ``values``: the objectives of a complete trial or of a
+    duplicate of one, else None.
     """
 
     number: int
@@ -357,11 +356,11 @@ class TrialRecord:
 
     @cached_property
     def architecture(self) -> Architecture:
-        """Of a trial that was launched.
+        """The architecture of a launched trial.
 
         Raises:
-            ValueError: It was not.
-            RecordError: What the journal holds is no architecture.
+            ValueError: The trial was never launched.
+            RecordError: The journal's value is not an architecture.
         """
         if self.plan is None:
             raise ValueError(f"trial {self.number} was never launched: the journal has no architecture for it")
@@ -376,7 +375,7 @@ class TrialRecord:
 
     @property
     def last_epoch(self) -> int:
-        """The highest epoch up to which all are recorded."""
+        """The last epoch of the recorded epochs without a gap; 0 if there is none."""
         last = 0
         while last + 1 in self.epochs:
             last += 1
@@ -384,19 +383,19 @@ class TrialRecord:
 
 
 class StoredTrial(Protocol):
-    """A trial as the journal's lines leave it; `optuna.trial.FrozenTrial`, or what `nas.search.reading` makes."""
+    """A trial in the journal: `optuna.trial.FrozenTrial`, or the trial of `nas.search.reading`."""
 
     @property
     def number(self) -> int:
-        """0 for the first."""
+        """Counted from 0."""
 
     @property
     def state(self) -> int:
-        """A `State`, or Optuna's own."""
+        """A `State` or Optuna's `TrialState`."""
 
     @property
     def values(self) -> Sequence[float] | None:
-        """One value an objective, None before the end."""
+        """One value per objective; None before the end."""
 
     @property
     def params(self) -> Mapping[str, Any]:
@@ -404,11 +403,11 @@ class StoredTrial(Protocol):
 
     @property
     def user_attrs(self) -> Mapping[str, Any]:
-        """All that this program knows of the trial, as JSON."""
+        """The attributes of this program and of others, as JSON values."""
 
 
 def ended(state: int) -> bool:
-    """Whether nothing more can be said of a trial in this state."""
+    """Whether a trial in this state has ended, and so cannot change."""
     return state not in (State.RUNNING, State.WAITING)
 
 
@@ -418,10 +417,10 @@ def accuracy_among(metrics: Sequence[str]) -> int | None:
 
 
 def read_trials(study: "optuna.Study", without: Container[int] = ()) -> list[TrialRecord]:
-    """The trials of a study that a driver has open, by number; those in `without` are not even parsed.
+    """The trials of a driver's study, by number; those in `without` are left out and not parsed.
 
     Raises:
-        RecordError: The first trial of which the journal says what no driver writes.
+        RecordError: A trial has a value that no driver writes; for the first such trial.
     """
     metrics = study.metric_names or [""] * len(study.directions)
     return [record_of(trial, metrics) for trial in study.get_trials(deepcopy=False) if trial.number not in without]
@@ -435,7 +434,7 @@ def record_of(trial: StoredTrial, metrics: Sequence[str]) -> TrialRecord:
         metrics: The names of the objectives.
 
     Raises:
-        RecordError: It says what no driver writes; the first such field.
+        RecordError: The trial has a value that no driver writes; for the first such field.
     """
     with _of(trial.number):
         attrs = _Attributes.model_validate(trial.user_attrs)
@@ -467,7 +466,7 @@ def epochs_of(trial: StoredTrial) -> dict[int, EpochRecord]:
     """The epochs among a trial's user attributes.
 
     Raises:
-        RecordError: One says what no driver writes.
+        RecordError: An epoch has a value that no driver writes.
     """
     found = {}
     for name, value in trial.user_attrs.items():
@@ -498,28 +497,28 @@ def _status(state: int, attrs: _Attributes) -> Status:
             return "stopped"
         case State.FAIL:
             return "failed"
-    # A trial that others added may be complete, and is none of the search.
+    # A trial from another program may be complete, but is not a trial of the search.
     return "active" if launched and not ended(state) else "unlaunched"
 
 
 def _check(trial: TrialRecord, metrics: Sequence[str]) -> None:
     """Raises a ValueError unless a trial's fields agree with each other."""
     if trial.duplicate_of is not None and trial.duplicate_of >= trial.number:
-        raise ValueError(f"{DUPLICATE_OF}: it is said to repeat trial {trial.duplicate_of}, which came later")
+        raise ValueError(f"{DUPLICATE_OF}: it names trial {trial.duplicate_of}, which is not an earlier trial")
     if trial.origin.trial is not None and trial.origin.trial >= trial.number:
-        raise ValueError(f"{ORIGIN}: it is said to repeat trial {trial.origin.trial}, which came later")
+        raise ValueError(f"{ORIGIN}: it names trial {trial.origin.trial}, which is not an earlier trial")
     if trial.plan is not None and not trial.stop_epoch:
         raise ValueError(f"{STOP_EPOCH}: it is missing")
     if (trial.plan is not None or trial.status == "rejected") and not trial.fingerprint:
         raise ValueError(f"{FINGERPRINT}: it is missing")
     if trial.last_epoch != len(trial.epochs):
-        raise ValueError(f"{_EPOCH}{trial.last_epoch + 1}: it is missing, and later ones are there")
+        raise ValueError(f"{_EPOCH}{trial.last_epoch + 1}: it is missing, but later epochs exist")
     if trial.epochs and trial.last_epoch > trial.stop_epoch:
-        raise ValueError(f"{STOP_EPOCH} is {trial.stop_epoch}, and epoch {trial.last_epoch} is there")
+        raise ValueError(f"{STOP_EPOCH} is {trial.stop_epoch}, but epoch {trial.last_epoch} exists")
     if trial.status in ("complete", "stopped") and trial.last_epoch < trial.stop_epoch:
-        raise ValueError(f"{_EPOCH}{trial.last_epoch + 1}: it is missing, and the trial is {trial.status}")
+        raise ValueError(f"{_EPOCH}{trial.last_epoch + 1}: it is missing, but the trial is {trial.status}")
     if trial.status == "complete" and trial.values is None:
-        raise ValueError("values: they are missing, and the trial is complete")
+        raise ValueError("values: they are missing, but the trial is complete")
     if trial.values is not None and not (len(trial.values) == len(metrics) and all(map(math.isfinite, trial.values))):
         raise ValueError(f"values are {list(trial.values)}; there must be a finite one for each of {list(metrics)}")
     if trial.plan is not None:
@@ -531,12 +530,12 @@ def _check(trial: TrialRecord, metrics: Sequence[str]) -> None:
 
 
 def check_plans(trials: Iterable[TrialRecord], space: SearchSpace) -> None:
-    """Checks launched trials' architectures against the space: the skeleton, and the names of places and options.
+    """Checks launched trials' architectures against the space: skeleton, and names of blocks, slots and options.
 
-    The rest is checked when one is built (`TrialRecord.architecture`), which takes a hundred times as long.
+    The rest is checked when an architecture is built (`TrialRecord.architecture`), which takes a hundred times as long.
 
     Raises:
-        RecordError: Something has another name, or the skeleton is another; the first such trial.
+        RecordError: The skeleton differs, or a name does not exist; for the first such trial.
     """
     skeleton = space.plain().to_dict()["skeleton"]
     blocks, known = {block.name: block for block in space.blocks}, options()
@@ -545,21 +544,17 @@ def check_plans(trials: Iterable[TrialRecord], space: SearchSpace) -> None:
             continue
         with _of(trial.number, ARCHITECTURE):
             if trial.plan["skeleton"] != skeleton:
-                raise ValueError(f"its skeleton is {trial.plan['skeleton']!r:.80}, not that of the space")
+                raise ValueError(f"its skeleton is {trial.plan['skeleton']!r:.80}, which is not the space's")
             for block, slots in trial.plan["placements"].items():
                 for slot, choice in slots.items():
                     [(option, _)] = choice.items()
                     if block not in blocks or slot not in blocks[block].sites or option not in known:
-                        raise ValueError(f"placements: there is no {block}.{slot}: {option!r:.40} in the space")
+                        raise ValueError(f"placements: the space has no {block}.{slot}: {option!r:.40}")
 
 
 @contextmanager
 def _of(number: int, name: str = "") -> Iterator[None]:
-    """Says of which trial, and which field, something is wrong.
-
-    Raises:
-        RecordError: what else was raised.
-    """
+    """Converts errors in the block to a `RecordError` that names the trial and the field."""
     try:
         yield
     except RecordError:
@@ -570,12 +565,12 @@ def _of(number: int, name: str = "") -> Iterator[None]:
         message = first["msg"].removeprefix("Value error, ")
         raise RecordError(f"trial {number}: {place}{': ' if place else ''}{message}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        # What an architecture raises that is none has no form of its own.
+        # These errors come from `Architecture` if the value is not an architecture.
         raise RecordError(f"trial {number}: {name}{': ' if name else ''}{error}") from None
 
 
 def _mapping(data: object, what: str) -> dict[str, Any]:
-    """A copy of a JSON object; a ValueError if it is none."""
+    """A copy of a JSON object; a ValueError if the data is not one."""
     match data:
         case Mapping():
             return dict(data)
@@ -584,5 +579,5 @@ def _mapping(data: object, what: str) -> dict[str, Any]:
 
 
 def _fields(value: Any) -> dict[str, Any]:  # noqa: ANN401  # a dataclass
-    """A dataclass's fields as they are; `dataclasses.asdict` would copy what they hold."""
+    """A dataclass's fields by name; unlike `dataclasses.asdict`, it does not copy their values."""
     return {one.name: getattr(value, one.name) for one in fields(value)}

@@ -181,8 +181,8 @@ def test_overwriting_a_run_follows_no_link(run: Run, tmp_path: Path, capsys: pyt
             "trial 0: costs.macs.value: ",
         ),
         (with_attribute("budget", []), "trial 0: budget: Input should be"),
-        (with_attribute("origin", "\x1b]0;owned\x07"), r"trial 0: origin: '\x1b]0;owned\x07' is no origin"),
-        (with_attribute("origin", "hand:../../x"), "trial 0: origin: 'hand:../../x' is no origin"),
+        (with_attribute("origin", "\x1b]0;owned\x07"), r"trial 0: origin: '\x1b]0;owned\x07' is not an origin"),
+        (with_attribute("origin", "hand:../../x"), "trial 0: origin: 'hand:../../x' is not an origin"),
         (with_attribute("limits", {"macs": None}), "limits.macs: Input should be a valid number"),
     ],
 )
