@@ -1,17 +1,18 @@
-"""Predicts an objective from levels: a Gaussian process whose draws are main effects, plus pairs, plus a rest.
+"""Predicts an objective from levels, with a Gaussian process that is a sum of main effects, pair effects and a rest.
 
-The kernel counts the axes on which two candidates agree. With s agreements of d axes it is the mean of
+The kernel depends on the number of axes on which two candidates agree. For s agreements on d axes it is the weighted
+mean of three terms:
 
-* s / d: every level of every axis has an effect of its own (69 % of the variance of NAS-Bench-Macro),
-* s (s - 1) / d (d - 1): every pair of levels has one,
-* 2^-(d - s): anything else, near candidates alike,
+* s / d: every level of every axis has its own effect (69 % of the variance of NAS-Bench-Macro),
+* s (s - 1) / (d (d - 1)): every pair of levels has its own effect,
+* 2^-(d - s): all other effects; similar candidates have similar values.
 
-with weights, and the variance of the noise, that make the data most likely (Rasmussen & Williams, Gaussian Processes
-for Machine Learning, 2006, equations 2.43 to 2.45 with a constant mean; the additive kernel: Duvenaud et al., Additive
-Gaussian Processes, 2011, arXiv:1112.4394). Ridge regression on one-hot levels and their products is its special case.
+The weights and the noise's variance maximise the likelihood (Rasmussen & Williams, Gaussian Processes for Machine
+Learning, 2006, equations 2.43 to 2.45 with a constant mean). The additive kernel is from Duvenaud et al., Additive
+Gaussian Processes, 2011, arXiv:1112.4394. Ridge regression on one-hot levels and their products is a special case.
 
-Accuracies are crowded near the best and thin below. So an objective may be taken on a logarithmic scale of its
-distance to the best; whether, and how strongly, is decided by likelihood too.
+Many accuracies are near the best and few are far below it. So an objective may be transformed to a logarithmic scale of
+its distance to the best. The likelihood also decides whether it is transformed, and how strongly.
 """
 
 import math
@@ -28,9 +29,9 @@ Vector = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 _WEIGHTS = ((0.0, 0.0), (0.3, 0.0), (1.0, 0.0), (0.0, 0.3), (0.3, 0.3), (1.0, 1.0))
-"""Of pairs and rest, against 1 for main effects."""
+"""Candidate weights of (pairs, rest); main effects have weight 1."""
 _NOISES = (1e-5, 1e-3, 1e-2, 5e-2, 0.2)
-"""Variances against the kernel's scale."""
+"""Candidate variances of the noise, relative to the kernel."""
 _BENDS = (None, 0.02, 0.1, 0.5)
 _ADDITIVE: tuple[tuple[float, float], float, float | None] = ((0.3, 0.0), 1e-5, None)
 _JITTER = 1e-6
@@ -40,8 +41,8 @@ _MOST_FOR_WEIGHTS = 96
 
 @dataclass(frozen=True)
 class _Scale:
-    """y -> a standardised scale; with `bend` b, log((y - low) / span + b) first: the smaller, the more the low end
-    counts."""
+    """Maps y to a standardised scale. With `bend` b, y is first replaced by log((y - low) / span + b): a smaller b
+    stretches the low end more."""
 
     low: float
     span: float
@@ -64,7 +65,7 @@ class _Scale:
         bent = z * self.spread + self.centre
         if self.bend is None:
             return np.asarray(bent)
-        # Beyond the worst seen by a factor of e at most: the exponential is no forecast.
+        # At most a factor e beyond the worst known value, because the exponential would extrapolate too far.
         return np.asarray(self.low + self.span * (np.exp(np.minimum(bent, np.log(1 + self.bend) + 1)) - self.bend))
 
     def slope(self, y: Vector) -> Vector:
@@ -76,10 +77,10 @@ class _Scale:
 
 @dataclass(frozen=True)
 class Likeness:
-    """On how many axes rows [n, d] and columns [m, d] agree: all that a kernel looks at, so it is counted once.
+    """The numbers of axes on which rows [n, d] and columns [m, d] agree. Kernels depend only on these.
 
-    ``same`` [n, m]: axes that are open and equal; ``apart`` [n, m]: the others, one that is open in a single one
-    counting half; ``open`` [n]: open axes of each row; ``d``: all axes.
+    ``same`` [n, m]: axes that are open and equal. ``apart`` [n, m]: axes that differ; an axis that is open in only one
+    of the two counts half. ``open`` [n]: open axes of each row. ``d``: number of axes.
     """
 
     same: Vector
@@ -91,7 +92,7 @@ class Likeness:
     @classmethod
     @one_thread
     def of(cls, rows: Levels, columns: Levels, sizes: Levels) -> "Likeness":
-        """Of levels [n, d] and [m, d], each axis with so many `sizes` [d]."""
+        """The likeness of levels [n, d] and [m, d]; ``sizes`` [d]: number of levels of each axis."""
         a = _one_hot(rows, sizes)
         b = a if rows is columns else _one_hot(columns, sizes)
         same = (a @ b.T).astype(np.float64)
@@ -99,12 +100,12 @@ class Likeness:
         return cls(same, (open_[:, None] + b.sum(axis=1)) / 2 - same, open_, len(sizes))
 
     def part(self, rows: Indices, columns: Indices) -> "Likeness":
-        """Of some rows and some columns."""
+        """The likeness of a subset of rows and of columns."""
         chosen = np.ix_(rows, columns)
         return Likeness(self.same[chosen], self.apart[chosen], self.open[rows], self.d)
 
     def kernel(self, weights: tuple[float, float]) -> Vector:
-        """[n, m], made once: a model is fitted to it, and asked about the same rows."""
+        """The kernel matrix [n, m], cached because fitting and prediction use the same one."""
         if weights not in self._kernels:
             self._kernels[weights] = _mix(self.same, self.apart, self.d, weights)
             self._kernels[weights].setflags(write=False)
@@ -117,7 +118,7 @@ class Likeness:
 
 @dataclass(frozen=True)
 class Surrogate:
-    """A fitted model of an objective that is to be made small. It was fitted to the columns `known` of a likeness."""
+    """A fitted model of a minimised objective. It was fitted to the columns `known` of a likeness."""
 
     known: Indices
     _weights: tuple[float, float]
@@ -129,11 +130,11 @@ class Surrogate:
 
     @one_thread
     def expect(self, likeness: Likeness, optimism: float = 0.0) -> Vector:
-        """The objective [n] at the rows of a likeness: the median, less so many standard deviations."""
+        """The predicted objective [n] at the rows of a likeness: the median minus `optimism` standard deviations."""
         if optimism:
             mean, deviation = self._predict(likeness)
             return self._scale.backward(mean - optimism * deviation)
-        # The deviation costs many times what the mean does.
+        # Computing the deviation takes many times as long as the mean.
         return self._scale.backward(self._mean + self._cross(likeness) @ self._solved)
 
     @one_thread
@@ -159,14 +160,14 @@ class Surrogate:
 def fit(
     likeness: Likeness, known: Indices, y: Vector, variance: Vector | None = None, *, additive: bool = False
 ) -> Surrogate:
-    """The surrogate of an objective to be made small.
+    """Fits a surrogate of a minimised objective.
 
     Args:
-        likeness: Of all that was tried with itself, [m, m].
-        known: Those of them whose value is known, [n], n at least 2.
+        likeness: Of all trials with themselves, [m, m].
+        known: Indices of the trials with a known value, [n], n at least 2.
         y: Their values, [n].
-        variance: What is known of each value's own error, [n], in the unit of y squared. None: nothing.
-        additive: Take main effects and pairs, without noise; do not look for what is most likely, the longest part.
+        variance: Variance of each value's error, [n]; None: zero.
+        additive: Use main effects and pairs, without noise, instead of maximising the likelihood, which takes longest.
     """
     if additive:
         weights, noise, bend = _ADDITIVE
@@ -188,13 +189,13 @@ def fit(
 
 
 def _most_likely(likeness: Likeness, y: Vector) -> tuple[tuple[float, float], float, float | None]:
-    """Kernel weights, noise and bend of the highest likelihood; scale and mean of the process are solved for."""
+    """Kernel weights, noise and bend with the highest likelihood; the best scale and mean have a closed form."""
     n = len(y)
     scales = [_Scale.of(y, bend) for bend in _BENDS]
     jacobians = np.array([np.log(scale.slope(y)).sum() for scale in scales])
     given = np.stack([np.ones(n), *(scale.forward(y) for scale in scales)])  # [1 + bends, n]
-    # Covariances L L', bordered by what is given: below L then stands given L'^-1, and of these two the likelihood is
-    # made. The corner takes no part in it, and needs to be large only.
+    # For covariances L L', the Cholesky factor of [[L L', given'], [given, corner]] has given L'^-1 below L. Both give
+    # the likelihood. The corner does not affect them; it only has to be large.
     whole = np.arange(n + len(given))
     bordered = np.zeros((len(_NOISES), len(whole), len(whole)))
     bordered[:, n:, :n] = given
@@ -209,7 +210,7 @@ def _most_likely(likeness: Likeness, y: Vector) -> tuple[tuple[float, float], fl
         ones, z = factors[:, n : n + 1, :n], factors[:, n + 1 :, :n]
         precisions = (ones**2).sum(axis=2)
         means = (ones * z).sum(axis=2) / precisions  # [noises, bends]
-        # The sum of (z - mean * ones)^2: no mean is left over, so the cross term is known.
+        # The sum of (z - mean * ones)^2, simplified with the formula of the mean.
         variances = np.maximum(((z**2).sum(axis=2) - means**2 * precisions) / n, 1e-12)
         likelihood[index] = jacobians - 0.5 * n * np.log(variances) - 0.5 * log_determinants
     best, noise, bend = np.unravel_index(int(np.argmax(likelihood)), likelihood.shape)
@@ -217,7 +218,7 @@ def _most_likely(likeness: Likeness, y: Vector) -> tuple[tuple[float, float], fl
 
 
 def _one_hot(levels: Levels, sizes: Levels) -> NDArray[np.float32]:
-    """[n, sum of sizes]; an axis that is closed has no column set. Their products count, exactly, in half the time."""
+    """One-hot levels [n, sum of sizes]; a closed axis has only zeros. float32 products are exact and twice as fast."""
     offsets = np.concatenate([[0], np.cumsum(sizes)])
     hot = np.zeros((len(levels), offsets[-1]), np.float32)
     rows, axes = np.nonzero(levels != CLOSED)
@@ -229,7 +230,7 @@ def _mix(same: Vector, apart: Vector, d: int, weights: tuple[float, float]) -> V
     pairs, rest = weights
     total = 1 + pairs + rest
     per_pair = pairs / (d * (d - 1) * total) if d > 1 else 0.0
-    # same / d + pairs * same * (same - 1) / (d * (d - 1)), with few passes over the matrix.
+    # same / d + pairs * same * (same - 1) / (d * (d - 1)), in few passes over the matrix.
     mixed: Vector = same * (1 / (d * total) - per_pair)
     if per_pair:
         mixed += per_pair * same**2
