@@ -30,7 +30,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
 from nas.operators.base import fixed, recording, without_autocast
-from nas.operators.derivatives import by_formula, formula_gradients, transformed
+from nas.operators.derivatives import Context, by_formula, formula_gradients, transformed
 
 _BLOCK = 1 << 18
 """Number of logits of a block for each thread: 1 MiB of float32, about the size of a core's L2 cache."""
@@ -355,20 +355,17 @@ def _(grad: Tensor, qkv: Tensor, rel: Tensor, out: Tensor, lse: Tensor, heads: i
     return torch.empty_like(qkv).contiguous(memory_format=_memory_format(qkv)), torch.empty_like(rel)
 
 
-class _Context(Protocol):
-    saved_tensors: tuple[Tensor, ...]
+class _AttentionContext(Context, Protocol):
     heads: int
     d_k: int
 
-    def save_for_backward(self, *tensors: Tensor) -> None: ...
 
-
-def _remember(ctx: _Context, inputs: tuple[Tensor, Tensor, int, int], output: tuple[Tensor, Tensor]) -> None:
+def _remember(ctx: _AttentionContext, inputs: tuple[Tensor, Tensor, int, int], output: tuple[Tensor, Tensor]) -> None:
     qkv, rel, ctx.heads, ctx.d_k = inputs
     ctx.save_for_backward(qkv, rel, *output)
 
 
-def _differentiate(ctx: _Context, grad: Tensor, _grad_lse: Tensor) -> tuple[Tensor | None, ...]:
+def _differentiate(ctx: _AttentionContext, grad: Tensor, _grad_lse: Tensor) -> tuple[Tensor | None, ...]:
     if by_formula(grad):
         formula = partial(_formula, heads=ctx.heads, d_k=ctx.d_k)
         return *formula_gradients(formula, ctx.saved_tensors[:2], grad), None, None

@@ -50,7 +50,7 @@ from nas.operators.base import (
     recording,
     without_autocast,
 )
-from nas.operators.derivatives import by_formula, formula_gradients, transformed
+from nas.operators.derivatives import Context, by_formula, formula_gradients, transformed
 from nas.operators.gating import pooled
 from search_spaces.sites import Site
 
@@ -377,22 +377,19 @@ def _(
     return grad_x, weight.new_empty(weight.shape), scale.new_empty(scale.shape)
 
 
-class _Context(Protocol):
-    saved_tensors: tuple[Tensor, ...]
+class _ConvContext(Context, Protocol):
     stride: int
 
-    def save_for_backward(self, *tensors: Tensor) -> None: ...
 
-    def set_materialize_grads(self, value: bool, /) -> None: ...
-
-
-def _remember(ctx: _Context, inputs: tuple[Tensor, Tensor, Tensor, int, bool], output: tuple[Tensor, Tensor]) -> None:
+def _remember(
+    ctx: _ConvContext, inputs: tuple[Tensor, Tensor, Tensor, int, bool], output: tuple[Tensor, Tensor]
+) -> None:
     x, weight, scale, ctx.stride, _ = inputs
     ctx.set_materialize_grads(False)  # otherwise PyTorch allocates zeros as the gradient of the maps
     ctx.save_for_backward(x, weight, scale, output[1])
 
 
-def _differentiate(ctx: _Context, grad: Tensor | None, _grad_maps: None) -> tuple[Tensor | None, ...]:
+def _differentiate(ctx: _ConvContext, grad: Tensor | None, _grad_maps: None) -> tuple[Tensor | None, ...]:
     if grad is None:
         return (None,) * 5
     if by_formula(grad):

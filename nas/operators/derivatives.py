@@ -10,6 +10,7 @@ plain formula that every operator has besides its fast form:
 """
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -17,6 +18,18 @@ from torch._C._functorch import is_legacy_batchedtensor
 from torch.autograd import forward_ad
 
 from nas.operators.base import recording
+
+
+class Context(Protocol):
+    """What an operator's forward pass hands to its backward pass; PyTorch makes it. Operators add their own fields."""
+
+    saved_tensors: tuple[Tensor, ...]
+
+    def save_for_backward(self, *tensors: Tensor) -> None:
+        """Keeps tensors; `saved_tensors` has them in the backward pass."""
+
+    def set_materialize_grads(self, value: bool, /) -> None:
+        """False: the backward pass gets None, not zeros, where there is no gradient."""
 
 
 def transformed() -> bool:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.operators.base import recording, without_autocast
-from nas.operators.derivatives import by_formula, differentiates, transformed
+from nas.operators.derivatives import Context, by_formula, differentiates, transformed
 
 _SINGLE = {torch.float32, torch.float64}
 """Types in which a sum over a map does not overflow and 1 / count is accurate enough to multiply by."""
@@ -105,14 +105,9 @@ def pooled(x: Tensor, line: Linear, plane: Linear) -> tuple[Tensor, Tensor]:
     return small, passed
 
 
-class _Context(Protocol):
-    saved_tensors: tuple[Tensor, Tensor]
+class _GatingContext(Context, Protocol):
     shape: torch.Size
     shortcut_dtype: torch.dtype | None
-
-    def save_for_backward(self, *tensors: Tensor) -> None: ...
-
-    def set_materialize_grads(self, value: bool, /) -> None: ...
 
 
 # The gate ------------------------------------------------------------------------------------------------------------
@@ -122,13 +117,13 @@ class _Gated(torch.autograd.Function):
     """(x, factor, shortcut) -> x * factor + shortcut. PyTorch's own gradient needs three products of full size."""
 
     @staticmethod
-    def forward(ctx: _Context, x: Tensor, factor: Tensor, shortcut: Tensor | None) -> Tensor:
+    def forward(ctx: _GatingContext, x: Tensor, factor: Tensor, shortcut: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, factor)
         ctx.shortcut_dtype = None if shortcut is None else shortcut.dtype
         return x * factor if shortcut is None else torch.addcmul(shortcut, x, factor)
 
     @staticmethod
-    def backward(ctx: _Context, grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    def backward(ctx: _GatingContext, grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         x, factor = ctx.saved_tensors
         by_shortcut = None if ctx.shortcut_dtype is None else grad.to(ctx.shortcut_dtype)
         return (grad * factor).to(x.dtype), _summed_product(grad, x, factor).to(factor.dtype), by_shortcut
@@ -163,13 +158,13 @@ class _Squeeze(torch.autograd.Function):
     """x -> (mean of x, x)."""
 
     @staticmethod
-    def forward(ctx: _Context, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: _GatingContext, x: Tensor) -> tuple[Tensor, Tensor]:
         ctx.shape = x.shape
         ctx.set_materialize_grads(False)
         return _mean(x), x
 
     @staticmethod
-    def backward(ctx: _Context, by_mean: Tensor | None, grad: Tensor | None) -> Tensor | None:
+    def backward(ctx: _GatingContext, by_mean: Tensor | None, grad: Tensor | None) -> Tensor | None:
         if by_mean is None:
             return grad
         share = by_mean / (ctx.shape[2] * ctx.shape[3])
@@ -185,14 +180,14 @@ class _Pool(torch.autograd.Function):
     """(x, rows, columns) -> (rows' x columns of every channel, x)."""
 
     @staticmethod
-    def forward(ctx: _Context, x: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: _GatingContext, x: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
         ctx.shape = x.shape
         ctx.save_for_backward(rows, columns)
         ctx.set_materialize_grads(False)
         return _resample(x, rows, columns), x
 
     @staticmethod
-    def backward(ctx: _Context, by_small: Tensor | None, grad: Tensor | None) -> tuple[Tensor | None, None, None]:
+    def backward(ctx: _GatingContext, by_small: Tensor | None, grad: Tensor | None) -> tuple[Tensor | None, None, None]:
         if by_small is None:
             return grad, None, None
         rows, columns = ctx.saved_tensors
