@@ -41,7 +41,7 @@ def status(run: Run, trials: Sequence[TrialRecord], now: float | None = None) ->
     """The state of a run, JSON-able.
 
     Keys: ``state`` (``running``, ``stopped``, ``done``), ``driver`` (process and host, None if none holds the run),
-    ``heard_s`` (seconds since the last epoch or None), ``trials`` (counts), ``rejected`` (by stage), ``epochs``,
+    ``silent_s`` (seconds since the last epoch or None), ``trials`` (counts), ``rejected`` (by stage), ``epochs``,
     ``failures`` (one row per reason), ``pace`` (epochs per minute of all workers), ``left_s`` (estimate or None),
     ``cluster`` (Ray's nodes and jobs a few seconds ago, or None), ``nodes``, ``training`` (one row per running trial),
     ``waiting`` (one row per rung), ``warnings``.
@@ -71,7 +71,7 @@ def status(run: Run, trials: Sequence[TrialRecord], now: float | None = None) ->
         "run": str(run.folder),
         "state": state,
         "driver": driver,
-        "heard_s": max(0.0, now - told[-1][0]) if told else None,
+        "silent_s": max(0.0, now - told[-1][0]) if told else None,
         "trials": {
             "target": search.trials,
             "launched": len(searched),
@@ -110,7 +110,7 @@ def show(console: Console, found: Mapping[str, Any]) -> None:
     at_work = (
         f"process {driver['pid']} on {driver['host']}" if driver else "none is running; nas resume continues the run"
     )
-    heard = "-" if found["heard_s"] is None else f"{duration(found['heard_s'])} ago"
+    heard = "-" if found["silent_s"] is None else f"{duration(found['silent_s'])} ago"
     rejected = ", ".join(f"{count} {stage}" for stage, count in sorted(found["rejected"].items())) or "0"
     lines = [
         ("run", printable(f"{found['run']}: {found['state']}")),
@@ -133,7 +133,7 @@ def show(console: Console, found: Mapping[str, Any]) -> None:
     for title, rows in (
         ("cluster", [_given(row) for row in note["nodes"]]),
         ("nodes", [{**row, "busy": f"{100 * row['busy']:.0f} %"} for row in found["nodes"]]),
-        ("training", [{**row, "heard_s": _ago(row["heard_s"])} for row in found["training"]]),
+        ("training", [{**row, "silent_s": _ago(row["silent_s"])} for row in found["training"]]),
         ("waiting at a rung for the results of others", found["waiting"]),
     ):
         if rows:
@@ -195,7 +195,7 @@ def _training(
         "to": trial.stop_epoch,
         "node": last.node if here and driving and last else None,
         "worker": last.worker if here and driving and last else None,
-        "heard_s": max(0.0, now - last.ended) if last and last.ended is not None else None,
+        "silent_s": max(0.0, now - last.ended) if last and last.ended is not None else None,
         "epoch_s": last.seconds if last else None,
     }
 
@@ -232,7 +232,7 @@ def _rungs(searched: Sequence[TrialRecord], waiting: Sequence[TrialRecord], eta:
             "epoch": epoch,
             "trials": numbers,
             "reached": sum(epoch in trial.epochs for trial in searched),
-            "goes on": f"one in {eta}",
+            "promoted": f"one in {eta}",
         }
         for epoch, numbers in sorted(rungs.items())
     ]
@@ -259,10 +259,10 @@ def _warnings(found: Mapping[str, Any], to_come: int) -> list[str]:
         return []
     warnings = []
     for row in found["training"]:
-        if row["epoch_s"] is not None and row["heard_s"] > max(_SILENT_AFTER * row["epoch_s"], _SILENT_AT_LEAST_S):
+        if row["epoch_s"] is not None and row["silent_s"] > max(_SILENT_AFTER * row["epoch_s"], _SILENT_AT_LEAST_S):
             where = f" (worker {row['worker']} on {row['node']})" if row["node"] else ""
             warnings.append(
-                f"trial {row['trial']}{where} was last heard {duration(row['heard_s'])} ago, and its epochs take "
+                f"trial {row['trial']}{where} was last heard {duration(row['silent_s'])} ago, and its epochs take "
                 f"{duration(row['epoch_s'])}: its node may be gone, or the driver"
             )
     workers = sum(row["workers"] for row in found["nodes"])
@@ -316,7 +316,7 @@ def _cells(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row as text, without control characters: lists joined by commas, columns with readable titles."""
     cells: dict[str, Any] = {}
     for name, value in row.items():
-        title = {"heard_s": "last heard", "epoch_s": "an epoch, s"}.get(name, name)
+        title = {"silent_s": "last heard", "epoch_s": "an epoch, s"}.get(name, name)
         if isinstance(value, list):
             cells[title] = ", ".join(map(str, value))
         else:

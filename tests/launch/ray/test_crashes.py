@@ -85,6 +85,17 @@ def head_of(process: "subprocess.Popen[str]") -> list[int]:
     return [int(line) for line in listed.stdout.split()]
 
 
+def kill_head(process: "subprocess.Popen[str]", pause: float = 0.0) -> None:
+    """Kills Ray's head so many seconds after it has begun. The driver then ends with an error."""
+    while not (heads := head_of(process)) and process.poll() is None:
+        time.sleep(0.1)
+    time.sleep(pause)
+    for head in heads:
+        os.kill(head, signal.SIGKILL)
+    out, _ = process.communicate(timeout=LIMIT_S)
+    assert process.returncode != 0, out
+
+
 Check = Callable[[int], None]
 
 
@@ -134,12 +145,7 @@ def test_deaths_of_worker_driver_and_head_and_ctrl_c(
 
     process = nas(folder, "resume", "run")
     wait_for(folder, process, epochs_told(folder) + 1)
-    heads = head_of(process)
-    assert heads
-    for head in heads:
-        os.kill(head, signal.SIGKILL)
-    out, _ = process.communicate(timeout=LIMIT_S)
-    assert process.returncode != 0, out
+    kill_head(process)
 
     process = nas(folder, "resume", "run")
     wait_for(folder, process, epochs_told(folder) + 1)
@@ -190,13 +196,7 @@ def test_deaths_of_rays_head_at_random_moments_change_nothing(
         told = epochs_told(folder)
         process = nas(folder, *(("resume", "run") if death else begin))
         wait_for(folder, process, told + rng.randint(0, 1))
-        while not (found := head_of(process)) and process.poll() is None:
-            time.sleep(0.1)
-        time.sleep(rng.random())
-        for head in found:
-            os.kill(head, signal.SIGKILL)
-        out, _ = process.communicate(timeout=LIMIT_S)
-        assert process.returncode != 0, out
+        kill_head(process, pause=rng.random())
     finish(folder)
     check(trials)
 

@@ -71,13 +71,13 @@ def test_status_of_running_and_waiting_trials(run: Run) -> None:
     assert found["rejected"] == {"static": 1}
     assert found["trials"]["launched"] == 5
     assert found["epochs"] == 10
-    assert found["heard_s"] == 30
+    assert found["silent_s"] == 30
     assert [(row["trial"], row["node"], row["worker"], row["epoch"], row["to"]) for row in found["training"]] == [
         (2, "b", 8, 3, 4),
         (3, None, None, 1, 2),
         (4, None, None, 0, 2),
     ]
-    assert found["waiting"] == [{"epoch": 2, "trials": [1], "reached": 3, "goes on": "one in 2"}]
+    assert found["waiting"] == [{"epoch": 2, "trials": [1], "reached": 3, "promoted": "one in 2"}]
     assert [(row["node"], row["workers"]) for row in found["nodes"]] == [("a", 1), ("b", 1)]
     assert all(0 < row["busy"] <= 1 for row in found["nodes"])
 
