@@ -132,8 +132,8 @@ def repeat(networks: int) -> str:
 def peer(networks: int) -> str:
     """Latency relative to the plain network's: by a simple loop without our code, as measured, and as predicted."""
     space, conditions = load_space("shapes"), Conditions()
-    hand = {name: found for name, found in space.hand_placements().items() if name != "plain"}
-    found = {"plain": space.plain(), **hand}
+    baselines = {name: found for name, found in space.baselines().items() if name != "plain"}
+    found = {"plain": space.plain(), **baselines}
     ratios = _plain_loop(list(found.values()), conditions.batch_size, rounds=20 * networks)
     costs, predicted = CostModel(conditions), calibrate(space, conditions, measures=["latency_ms"])
     base = costs.measure(space.plain(), "latency_ms").value

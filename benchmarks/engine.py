@@ -31,10 +31,10 @@ from launch.rundir.config import RunConfig
 from launch.rundir.run import open_run
 from nas.analysis import select
 from nas.costs import Conditions, CostModel
-from nas.search import ACCURACY, Engine, EpochRecord, Job, Journal, Objective, Outcome, SearchConfig
+from nas.search import Engine, EpochRecord, Job, Journal, Objective, Outcome, SearchConfig
 from search_spaces import parse_space
 
-OBJECTIVES = (Objective(ACCURACY, "maximize"), Objective("macs", "minimize"))
+OBJECTIVES = (Objective("top1", "maximize"), Objective("macs", "minimize"))
 EPOCHS = 3
 ASKED = 40
 SECONDS = 5.0
@@ -73,7 +73,7 @@ def train(engine: Engine, job: Job) -> None:
     own = int(job.architecture.fingerprint[:6], 16) / 16**6
     top1 = min(0.2 + _COSTS.estimate(job.architecture, "macs").value / 2e8 + 0.1 * own, 1.0)
     for epoch in range(job.start_epoch + 1, job.stop_epoch + 1):
-        engine.report(job, EpochRecord(epoch, {ACCURACY: top1, "loss": 1.0}, 0.1, 1.0))
+        engine.report(job, EpochRecord(epoch, {"top1": top1, "loss": 1.0}, 0.1, 1.0))
     engine.finish(job, Outcome("reached"))
 
 

@@ -51,7 +51,7 @@ from launch.rundir.run import Run, open_run
 from nas.analysis import account, progress, searched
 from nas.analysis.ranks import rank_correlation
 from nas.costs import CostEstimate
-from nas.search import ACCURACY, Engine, EpochRecord, Job, Journal, Objective, Outcome, SearchConfig, TrialRecord
+from nas.search import Engine, EpochRecord, Job, Journal, Objective, Outcome, SearchConfig, TrialRecord
 from nas.search.pareto import hypervolume
 from search_spaces import Architecture, SearchSpace, parse_space
 
@@ -87,12 +87,12 @@ class Found(TypedDict):
 class Table(Protocol):
     """Final accuracies and costs of a space's architectures.
 
-    ``hand``: the baselines; ``reference``: accuracy and cost of the hypervolume's reference point; ``floor``: accuracy
-    at which curves start; ``noise``: standard deviation of an epoch's accuracy.
+    ``baselines``: always trained; ``reference``: accuracy and cost of the hypervolume's reference point; ``floor``:
+    accuracy at which curves start; ``noise``: standard deviation of an epoch's accuracy.
     """
 
     space: SearchSpace
-    hand: Mapping[str, Architecture]
+    baselines: Mapping[str, Architecture]
     reference: tuple[float, float]
     floor: float
     noise: float
@@ -116,7 +116,7 @@ class Made:
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self.space = parse_space(_SPACE.format(depth=20, se_reductions=[4, 16]))
-        self.hand = self.space.hand_placements()
+        self.baselines = self.space.baselines()
         sample = sampled(self.space, seed)
         costs = [self.cost(architecture) for architecture in sample]
         self._costs = _moments(costs)
@@ -143,7 +143,7 @@ class Macro:
 
     def __init__(self, path: Path = MACRO) -> None:
         self.space = parse_space(_SPACE.format(depth=18, se_reductions=16))
-        self.hand = {n: a for n, a in self.space.hand_placements().items() if self.space.contains(a)}
+        self.baselines = {n: a for n, a in self.space.baselines().items() if self.space.contains(a)}
         table = macro(path)
         self._finals, self._costs = table.accuracies.mean(axis=-1) / 100, table.costs
         self.reference = (table.reference[0] / 100, table.reference[1])
@@ -265,7 +265,7 @@ def _placed(architecture: Architecture) -> list[str]:
 
 def search(problem: Problem, sampler: str, scheme: str, seed: int, trials: int) -> Found:
     """One search, to its end."""
-    objectives = (Objective(ACCURACY, "maximize"), Objective(_COST, "minimize"))
+    objectives = (Objective("top1", "maximize"), Objective(_COST, "minimize"))
     config = SearchConfig.model_validate(
         {"trials": trials, "sampler": sampler, "seed": seed, "stopping": scheme, "eta": ETA, "finalist_seeds": 0}
     )
@@ -281,7 +281,7 @@ def search(problem: Problem, sampler: str, scheme: str, seed: int, trials: int) 
                 objectives=objectives,
                 epochs=EPOCHS,
                 costs=problem,
-                hand=problem.table.hand,
+                baselines=problem.table.baselines,
             )
             running: list[tuple[Job, int]] = []
             while not engine.done:
@@ -343,7 +343,9 @@ def report_runs(folders: Sequence[Path]) -> list[str]:
         epochs = f"{spent.epochs} ({of_run['spent'] / first['spent']:.0%})"
         volume, then = of_run["volumes"][-1], volume_at(first, of_run["spent"])
         shares = f"{volume / first['volumes'][-1]:.3f} | {then / first['volumes'][-1]:.3f}"
-        complete = [[record.metrics["top1"] for _, record in sorted(t.epochs.items())] for t in searched(trials)]
+        complete = [
+            [record.metrics[run.metric.name] for _, record in sorted(t.epochs.items())] for t in searched(trials)
+        ]
         *early, last = zip(*complete, strict=True)
         stopping = run.config.search.stopping
         ranks = ", ".join(f"{rank_correlation(epoch, last):.2f}" for epoch in early)

@@ -35,7 +35,7 @@ def rows(placements: Iterable[str], seeds: int) -> Iterator[list[str]]:
     """Top-1 of each seed, mean, and points above plain; plain comes first."""
     recipe = validate(recipe_document("shapes"), Recipe)
     data = load_data(recipe.data)
-    networks = load_space("shapes").hand_placements()
+    networks = load_space("shapes").baselines()
     plain = 0.0
     for name in ["plain", *(name for name in placements if name != "plain")]:
         figures = [final_top1(networks[name], data, recipe.trainer, seed) for seed in range(seeds)]

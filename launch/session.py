@@ -27,6 +27,7 @@ from nas.search import Engine, Journal, Summary, read_trials
 from search_spaces import SearchSpace
 from search_spaces.errors import printable
 from trainers import Dataset, load_data, precision
+from trainers.tasks import TASKS
 
 _BOARD_EVERY_S = 5.0
 _MOST_DRAWN = 200
@@ -41,20 +42,20 @@ def load_fitting(config: RunConfig, space: SearchSpace) -> Dataset:
         DataError: as `load_data`.
     """
     dataset = load_data(config.data)
-    wrong = [
-        f"skeleton.{key} is {getattr(space.skeleton, key)}, the data has {getattr(dataset, key)}"
-        for key in ("num_classes", "image_size", "in_channels")
-        if getattr(space.skeleton, key) != getattr(dataset, key)
-    ]
-    if wrong:
-        raise UserError(f"space {space.name or config.space} does not fit the data {dataset.name}: {'; '.join(wrong)}")
+    try:
+        TASKS[dataset.task].load().check(space.plain(), dataset)
+    except ValueError as error:
+        raise UserError(f"space {space.name or config.space} does not fit the data: {error}") from error
     return dataset
 
 
-def search(folder: Path, dataset: Dataset, console: Console, address: str | None = None) -> Summary:
+def search(folder: Path, dataset: Dataset, console: Console, address: str | None = None) -> tuple[Summary, Facts]:
     """Continues a run from its present state until it is done, and writes the report and the TensorBoard files.
 
     `address`: the Ray cluster, from `connection.address_of`; the address in the journal is not used.
+
+    Returns:
+        The engine's state at the end, and the facts of the report.
 
     Raises:
         Interrupted: the user stopped the search; another call continues it.
@@ -87,7 +88,7 @@ def search(folder: Path, dataset: Dataset, console: Console, address: str | None
         finally:
             if costs.calibration is not None:
                 costs.calibration.save(run.folder / names.CALIBRATION)
-        return engine.summary()
+        return engine.summary(), facts
 
 
 class Drawing:
@@ -100,7 +101,7 @@ class Drawing:
         self._counted: set[int] = set()
         self._board: Board | None = None
         with self._tried():
-            self._board = Board(run.folder / names.TENSORBOARD, run.space, run.measures)
+            self._board = Board(run.folder / names.TENSORBOARD, run.space, run.metric.name, run.measures)
 
     def draw(self, study: optuna.Study) -> None:
         """Adds what is new, at most `_MOST_DRAWN` trials in one call, so that the search hardly waits."""
@@ -242,7 +243,7 @@ def _train(
             )
         if waits is not None:
             console.print(f"warning: {waits}", soft_wrap=True)
-        display = stack.enter_context(Display(console, engine.summary, lambda: note.left(run.folder)))
+        display = stack.enter_context(Display(console, engine.summary, run.metric, lambda: note.left(run.folder)))
         driver.run(engine, driver.Plan(run.folder, dataset, run.config.trainer, resources), on_tick)
 
 

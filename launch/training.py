@@ -1,7 +1,7 @@
 """Full training of one architecture: `nas train`."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +9,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from launch.errors import Failure, UserError
+from launch.reports.tables import metric_amount
 from launch.rundir.config import with_root
 from launch.rundir.run import open_run
+from nas.search import Metric
 from search_spaces import Architecture
 from search_spaces.yamlfile import read_yaml, validate, write_yaml
 from trainers import Diverged, EpochResult, OutOfMemory, Recipe, Training, fit, load_data, recipe_document
+from trainers.tasks import TASKS
 
 
 def train_in_full(
@@ -43,6 +46,8 @@ def train_in_full(
     """
     chosen = _recipe(recipe, run, overrides)
     data = load_data(chosen.data)
+    metrics = TASKS[data.task].metrics
+    main = metrics[0]
     try:
         training = Training(architecture, data, chosen.trainer, device=device)
     except ValueError as error:
@@ -65,11 +70,11 @@ def train_in_full(
 
             for result in fit(training, folder / "checkpoint.pt", on_step):
                 bar.update(epochs, completed=result.epoch)
-                console.print(_line(result, training.epochs))
+                console.print(_line(result, training.epochs, metrics))
         test = training.evaluate("test")
     except (Diverged, OutOfMemory) as error:
         raise Failure(f"training stopped: {error}") from error
-    last, main = training.history[-1], training.task.main
+    last = training.history[-1]
     figures = {
         "fingerprint": architecture.fingerprint,
         "epochs": training.epoch,
@@ -79,7 +84,8 @@ def train_in_full(
     }
     (folder / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
     console.print(
-        f"test {_figure(main, test.metrics)} on {test.images:,} images (validation {_figure(main, last.val)})"
+        f"test {_figure(main.name, test.metrics, metrics)} on {test.images:,} images "
+        f"(validation {_figure(main.name, last.val, metrics)})"
     )
     return figures
 
@@ -101,9 +107,9 @@ def _recipe(recipe: str | None, run: Path | None, overrides: list[str]) -> Recip
     return chosen.model_copy(update={"data": with_root(chosen.data, document)})
 
 
-def _line(result: EpochResult, epochs: int) -> str:
+def _line(result: EpochResult, epochs: int, known: Sequence[Metric]) -> str:
     figures = [
-        f"{split} {_figure(name, metrics)}"
+        f"{split} {_figure(name, metrics, known)}"
         for split, metrics in (("train", result.train), ("val", result.val))
         for name in metrics
         if split == "val" or name == "loss"
@@ -111,8 +117,9 @@ def _line(result: EpochResult, epochs: int) -> str:
     return f"epoch {result.epoch}/{epochs}  {'  '.join(figures)}  lr {result.lr:.4f}  {result.seconds:.1f} s"
 
 
-def _figure(name: str, metrics: Mapping[str, float]) -> str:
-    """A metric in words: a loss in nats, any other one as a share."""
-    if name == "loss":
-        return f"loss {metrics[name]:.3f}"
-    return f"{'top-1' if name == 'top1' else name} {100 * metrics[name]:.2f} %"
+def _figure(name: str, metrics: Mapping[str, float], known: Sequence[Metric]) -> str:
+    """A metric in words: one of the task's as its row says, another one, such as the loss, as a plain number."""
+    for metric in known:
+        if metric.name == name:
+            return f"{metric.label} {metric_amount(metrics[name], metric, more=1)}"
+    return f"{name} {metrics[name]:.3f}"

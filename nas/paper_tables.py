@@ -35,7 +35,7 @@ Rule: TypeAlias = Callable[[Architecture], Cost]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class PaperRow:
     """A row of a table: parameters in millions, GFLOPs as the table counts them.
 
     A figure that the table does not print is None, and so is its match. Without printed GFLOPs, ours are None too, as
@@ -63,7 +63,7 @@ def tables() -> tuple[str, ...]:
     return tuple(_TABLES)
 
 
-def rows(table: str) -> list[Row]:
+def rows(table: str) -> list[PaperRow]:
     """The rows of a table in the paper's order.
 
     Raises:
@@ -91,10 +91,10 @@ class _Entry:
     reason: str = ""
 
 
-def _compare(table: str, entry: _Entry, results: Mapping[str, float]) -> Row:
+def _compare(table: str, entry: _Entry, results: Mapping[str, float]) -> PaperRow:
     counted = Cost() if entry.rule is None else entry.rule(load_architecture(entry.zoo))
     params_m, gflops = counted.params / 1e6, counted.macs / 1e9
-    return Row(
+    return PaperRow(
         table=table,
         row=entry.row,
         zoo=entry.zoo,

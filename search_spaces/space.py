@@ -321,7 +321,7 @@ class SearchSpace:
 
     # --- baselines ----------------------------------------------------------------------------------------------------
 
-    def hand_placements(self) -> dict[str, Architecture]:
+    def baselines(self) -> dict[str, Architecture]:
         """The baselines, which papers place by a fixed rule: ``plain``, ``se``, ``cbam``, ``aa``, ``aw``.
 
         SE and CBAM refine every block. AW replaces every convolution that it can. AA does so in all stages but the
@@ -330,7 +330,7 @@ class SearchSpace:
         is left out. Baselines may lie outside the space.
         """
         found = {"plain": self.plain()}
-        for option, slot in _BY_HAND.items():
+        for option, slot in _BASELINES.items():
             if option in known_options():
                 placements = self._everywhere(option, slot, skip_first_stage=option == "aa")
                 if placements:
@@ -357,7 +357,7 @@ class SearchSpace:
         return write_file(self.name, self.skeleton, self.offers, tie=self.tie)
 
 
-_BY_HAND: Mapping[str, Slot] = MappingProxyType({"se": "refine", "cbam": "refine", "aa": "conv", "aw": "conv"})
+_BASELINES: Mapping[str, Slot] = MappingProxyType({"se": "refine", "cbam": "refine", "aa": "conv", "aw": "conv"})
 
 
 class _OutsideError(ValueError):

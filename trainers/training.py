@@ -139,7 +139,7 @@ class Training:
         share: Share = ALONE,
         build: Callable[[Architecture], nn.Module] | None = None,
     ) -> None:
-        self.task = TASKS[dataset.task]
+        self.task = TASKS[dataset.task].load()
         self.task.check(architecture, dataset)
         self.architecture = architecture
         self.epochs = config.epochs if epochs is None else epochs

@@ -16,7 +16,6 @@ from launch.rundir.run import open_run
 from launch.session import conditions_of, load_fitting
 from nas.costs import Conditions, CostModel, read_limits
 from nas.costs.device import check_present
-from nas.search import ACCURACY
 from search_spaces import load_architecture
 from search_spaces.yamlfile import read_yaml
 
@@ -135,7 +134,7 @@ def proxies(
             raise UserError(f"{file}: {len(done)} trials are trained in full; a rank correlation needs 3")
         dataset = load_fitting(opened.config, opened.space)
         architectures = [trial.architecture for trial in done]
-        accuracies = [trial.epochs[trial.last_epoch].metrics[ACCURACY] for trial in done]
+        accuracies = [trial.epochs[trial.last_epoch].metrics[opened.metric.name] for trial in done]
     else:
         config = load_run(file)
         space = space_of(file, config)

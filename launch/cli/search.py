@@ -10,8 +10,7 @@ from launch.cli.options import Json, RunDir, Set, new_console, patience
 from launch.errors import Failure, Interrupted, UserError
 from launch.files import check_folder, in_words, naming
 from launch.ray.connection import address_of
-from launch.reports.facts import facts_of
-from launch.reports.failures import failure_lines, failures
+from launch.reports.failures import failure_lines
 from launch.reports.report import print_report
 from launch.rundir.beginning import begin, foreign
 from launch.rundir.config import load_run, space_of
@@ -76,7 +75,7 @@ def _work(run: Run, dataset: Dataset, shown: Path, address: str | None, *, json:
     console.print(printable(head), soft_wrap=True)
     try:
         with naming(run.folder):
-            summary = session.search(run.folder, dataset, console, address)
+            summary, facts = session.search(run.folder, dataset, console, address)
     except Interrupted:
         raise Interrupted(f"\nstopped; finished work is kept. Continue with: nas resume {shown}") from None
     except OSError as error:
@@ -86,7 +85,7 @@ def _work(run: Run, dataset: Dataset, shown: Path, address: str | None, *, json:
         raise UserError(f"{told}. Finished work is kept; continue with: nas resume {shown}") from error
     if not summary.complete:
         reason = summary.exhausted or f"{summary.failed} failed, {sum(summary.rejected.values())} over budget"
-        why = failure_lines(failures(open_run(run.folder)[1]))
+        why = failure_lines(facts.failures)
         end = "" if why else f"; nas report {shown} shows what was proposed"
         raise Failure("\n".join([f"no trial was trained to the end ({reason}){end}", *why]))
-    print_report(new_console(), facts_of(*open_run(run.folder)), shown, json=json)
+    print_report(new_console(), facts, shown, json=json)

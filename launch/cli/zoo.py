@@ -56,7 +56,7 @@ def _zoo_row(name: str, architecture: Architecture) -> dict[str, Any]:
     }
 
 
-def _paper_row(row: paper_tables.Row, notes: dict[str, int]) -> dict[str, Any]:
+def _paper_row(row: paper_tables.PaperRow, notes: dict[str, int]) -> dict[str, Any]:
     """A row with the printed accuracies. Its counting convention and the reason of a mismatch are numbered `notes`."""
     numbers = [notes.setdefault(note, len(notes) + 1) for note in (row.convention, row.reason) if note]
     cells: dict[str, Any] = {"row": row.row, "zoo": row.zoo}

@@ -10,7 +10,6 @@ import yaml
 from launch.errors import UserError
 from launch.rundir.config import RunConfig
 from nas.costs import is_counted
-from nas.search import ACCURACY
 
 _SAFE = re.compile(r"(?!-)[\w.,:@%+=/\[\]-]+", re.ASCII)
 
@@ -74,7 +73,7 @@ def check(config: RunConfig, target: Target) -> None:
 
 def own_gpu(config: RunConfig, target: Target) -> bool:
     """Whether the driver gets a GPU of its own: a trial on the same GPU would slow down its measurements."""
-    measured = any(name != ACCURACY and not is_counted(name) for name in (*config.objectives, *config.budget))
+    measured = any(not is_counted(measure) for measure in config.measures)
     return measured and config.resources.gpus_per_trial > 0 and target.nodes * target.gpus_per_node > 1
 
 

@@ -190,7 +190,7 @@ def proxy_rows(
 def sampled(space: SearchSpace, networks: int) -> list[Architecture]:
     """The baselines and random architectures of a space, each once; fewer if the space has fewer."""
     rng = random.Random(0)
-    found = {architecture.fingerprint: architecture for architecture in space.hand_placements().values()}
+    found = {architecture.fingerprint: architecture for architecture in space.baselines().values()}
     for _ in range(20 * networks):
         if len(found) >= networks:
             break

@@ -10,8 +10,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from launch.ray.note import ClusterNote
-from launch.reports.tables import duration, near_miss
-from nas.search import Summary
+from launch.reports.tables import duration, metric_amount, near_miss
+from nas.search import Metric, Summary
 
 _REFRESH_S = 0.25
 _LINE_EVERY_S = 10.0
@@ -24,9 +24,14 @@ class Display:
     """
 
     def __init__(
-        self, console: Console, summary: Callable[[], Summary], cluster: Callable[[], ClusterNote | None] = lambda: None
+        self,
+        console: Console,
+        summary: Callable[[], Summary],
+        metric: Metric,
+        cluster: Callable[[], ClusterNote | None] = lambda: None,
     ) -> None:
         self._console = console
+        self._metric = metric
         self._summary = summary
         self._cluster = cluster
         self._already = ended(summary())
@@ -55,7 +60,7 @@ class Display:
         if self._live:
             self._live.update(self._panel(summary, note), refresh=True)
         else:
-            self._console.print(line(summary, self._left(summary), note), soft_wrap=True)
+            self._console.print(line(summary, self._metric, self._left(summary), note), soft_wrap=True)
 
     def _left(self, summary: Summary) -> float | None:
         """Estimated seconds left, from the share of decided trials; None with too few of them."""
@@ -69,7 +74,7 @@ class Display:
         panel.add_column(style="dim", justify="right")
         panel.add_column()
         panel.add_row("search", ProgressBar(total=total, completed=ended(summary), width=40))
-        for name, value in _facts(summary, self._left(summary), note):
+        for name, value in _facts(summary, self._metric, self._left(summary), note):
             panel.add_row(name, value)
         return panel
 
@@ -79,14 +84,14 @@ def ended(summary: Summary) -> int:
     return summary.complete + summary.stopped + summary.failed + summary.waiting + summary.finalists_complete
 
 
-def line(summary: Summary, left: float | None, note: ClusterNote | None = None) -> str:
+def line(summary: Summary, metric: Metric, left: float | None, note: ClusterNote | None = None) -> str:
     """The state in one line."""
-    return "  ".join(f"{name} {value}" for name, value in _facts(summary, left, note))
+    return "  ".join(f"{name} {value}" for name, value in _facts(summary, metric, left, note))
 
 
-def _facts(summary: Summary, left: float | None, note: ClusterNote | None) -> list[tuple[str, str]]:
+def _facts(summary: Summary, metric: Metric, left: float | None, note: ClusterNote | None) -> list[tuple[str, str]]:
     rejected = ", ".join(f"{count} {stage}" for stage, count in sorted(summary.rejected.items())) or "0"
-    best = "-" if summary.best is None else f"{100 * summary.best:.1f} %"
+    best = "-" if summary.best is None else metric_amount(summary.best, metric)
     facts = [
         ("trials", f"{summary.launched}/{summary.target}"),
         ("running", str(summary.running)),

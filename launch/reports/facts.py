@@ -7,7 +7,7 @@ from typing import Any
 from launch.reports.failures import failures
 from launch.rundir.run import Run
 from nas.analysis import account, early_ranks, finalists, front_of
-from nas.search import ACCURACY, Figure, TrialRecord
+from nas.search import Figure, TrialRecord
 from search_spaces import Architecture
 from search_spaces.sites import Slot
 
@@ -48,21 +48,21 @@ def _rows(run: Run, trials: Sequence[TrialRecord], front: Sequence[TrialRecord])
     members = {trial.number for trial in front}
     beside = [t for t in trials if t.origin.is_baseline and t.number not in members]
     found = []
-    by_hand = run.space.hand_placements()
+    baselines = run.space.baselines()
     for trial in [*front, *beside]:
         row: dict[str, Any] = {
             "trial": trial.number,
             "front": trial.number in members,
             "origin": origin_of(trial),
             "status": trial.status,
-            ACCURACY: trial.accuracy,
+            run.metric.name: trial.latest(run.metric.name),
             "epochs": trial.last_epoch,
         }
         for measure in run.measures:
             row[measure] = _value(trial.costs.get(measure))
             row[f"{measure}_measured"] = _value(run.measured.get(trial.number, {}).get(measure))
         # A baseline over the budget was never launched, but the space knows its architecture.
-        architecture = by_hand[trial.origin.name] if trial.plan is None else trial.architecture
+        architecture = baselines[trial.origin.name] if trial.plan is None else trial.architecture
         row["placements"] = {
             f"{block}.{slot}": choice.option
             for block, slots in architecture.placements.items()
@@ -74,22 +74,23 @@ def _rows(run: Run, trials: Sequence[TrialRecord], front: Sequence[TrialRecord])
 
 
 def _finalist_rows(run: Run, trials: Sequence[TrialRecord]) -> list[dict[str, Any]]:
-    """The finalists, most accurate first, one row each; accuracies and probabilities are shares.
+    """The finalists, best first, one row each; values are in the metric's own unit, probabilities are shares.
 
-    ``groups``: letters. Finalists that share a letter cannot be told apart in accuracy; each with an ``a`` may be best.
+    ``groups``: letters. Finalists that share a letter cannot be told apart by the metric; each with an ``a`` may be
+    best. ``accuracies``: the metric's values, whatever it is.
     """
     return [
         {
             "trial": finalist.trial.number,
             "origin": origin_of(finalist.trial),
-            "seeds": len(finalist.accuracies),
+            "seeds": len(finalist.values),
             "mean": finalist.mean,
             "low": finalist.low,
             "high": finalist.high,
-            "searched": finalist.trial.accuracy,
+            "searched": finalist.trial.latest(run.metric.name),
             "on_front": finalist.on_front,
             "groups": "".join(group_letter(group) for group in finalist.groups),
-            "accuracies": list(finalist.accuracies),
+            "accuracies": list(finalist.values),
         }
         for finalist in finalists(trials, run.objectives)
     ]
@@ -99,7 +100,8 @@ def _spent(run: Run, trials: Sequence[TrialRecord]) -> dict[str, Any]:
     """Numbers of proposals and epochs: `nas.analysis.Account`, the saved share of training, `early_ranks`."""
     found = account(trials, run.config.trainer.epochs)
     saved = 1 - found.epochs / found.full_epochs if found.full_epochs else 0.0
-    return {**asdict(found), "rejected": dict(found.rejected), "saved": saved, "early_ranks": early_ranks(trials)}
+    agreement = early_ranks(trials, run.metric.name)
+    return {**asdict(found), "rejected": dict(found.rejected), "saved": saved, "early_ranks": agreement}
 
 
 def placed(architecture: Architecture) -> str:

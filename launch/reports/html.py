@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from launch.reports.facts import Facts
-from launch.reports.prose import FINALISTS_TITLE, FRONT_TITLE, ONE_SEED, TITLES, cells, finalist_cells, reading
+from launch.reports.prose import FINALISTS_TITLE, FRONT_TITLE, cells, finalist_cells, header, one_seed, reading, title
 from search_spaces.errors import printable
 
 
@@ -14,7 +14,7 @@ def page(facts: Facts, text: str, images: Mapping[str, bytes]) -> str:
     """`text`: the report as Markdown. `images`: PNG files by name."""
     lines = text.splitlines()
     paragraphs = [line for line in lines[2 : lines.index(f"## {FRONT_TITLE}")] if line]
-    header = ["trial", "from", "top-1", *facts.run.measures, "placements"]
+    metric = facts.run.metric
     body = "".join(
         f"<tr class={'front' if row['front'] else 'other'}><td>{row['trial']}</td>"
         + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells(facts.run, row))
@@ -22,13 +22,13 @@ def page(facts: Facts, text: str, images: Mapping[str, bytes]) -> str:
         for row in facts.rows
     )
     shown = "".join(
-        f'<figure><img alt="{html.escape(TITLES.get(name, name))}" '
+        f'<figure><img alt="{html.escape(title(name, metric))}" '
         f'src="data:image/png;base64,{base64.b64encode(data).decode()}">'
-        f"<figcaption>{html.escape(TITLES.get(name, name))}</figcaption></figure>"
+        f"<figcaption>{html.escape(title(name, metric))}</figcaption></figure>"
         for name, data in images.items()
     )
-    heading = "".join(f"<th>{html.escape(name)}</th>" for name in header)
-    again = _finalists([finalist_cells(row) for row in facts.finalists], reading(facts))
+    heading = "".join(f"<th>{html.escape(name)}</th>" for name in ["trial", *header(facts.run)])
+    again = _finalists([finalist_cells(row, metric) for row in facts.finalists], reading(facts), one_seed(metric))
     return f"""<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{html.escape(facts.run.space.name or printable(facts.run.folder.name))}</title>
 <style>
@@ -48,9 +48,9 @@ figure {{ margin: 1.5rem 0 }} img {{ max-width: 100% }} figcaption {{ font-size:
 """
 
 
-def _finalists(cells: Sequence[Mapping[str, str]], reading: str) -> str:
+def _finalists(cells: Sequence[Mapping[str, str]], reading: str, without: str) -> str:
     if not cells:
-        return f"<p>{ONE_SEED}</p>"
+        return f"<p>{html.escape(without)}</p>"
     heading = "".join(f"<th>{html.escape(name)}</th>" for name in cells[0])
     body = "".join(
         "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row.values()) + "</tr>" for row in cells

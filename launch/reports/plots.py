@@ -11,18 +11,20 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from nas.search.metrics import Direction
+
 INK, MUTED, GRID = "#1f2933", "#9aa5b1", "#e4e7eb"
-FRONT, HAND, LIMIT = "#0b6e4f", "#d1495b", "#edae49"
+FRONT, BASELINE, LIMIT = "#0b6e4f", "#d1495b", "#edae49"
 
 
 @dataclass(frozen=True)
 class Point:
-    """A trial in the picture: its cost (x), its accuracy (y), and its name if it is a baseline."""
+    """A trial in the picture: its cost (x), its metric (y), and its name if it is a baseline."""
 
     x: float
     y: float
     on_front: bool = False
-    hand: str = ""
+    baseline: str = ""
     complete: bool = True
 
 
@@ -39,39 +41,47 @@ class Repeated:
 
 
 def front(
-    points: Sequence[Point], *, x_label: str, y_label: str, limit: float | None = None, title: str = ""
+    points: Sequence[Point],
+    *,
+    x_label: str,
+    y_label: str,
+    direction: Direction = "maximize",
+    limit: float | None = None,
+    title: str = "",
 ) -> Figure:
     """Every trial, the Pareto front as a staircase, the baselines by name, the budget as a line.
 
-    The trials that were trained in full set the y range; trials that were stopped below it are drawn at its edge.
+    The trials that were trained in full set the y range. A trial that was stopped and is worse than all of it is drawn
+    at its edge: the lower one if the metric is maximised, else the upper one.
     """
     figure = Figure(figsize=(7.2, 4.6), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     _bare(axes)
-    heights = [p.y for p in points if p.complete]
+    sign, edge, marker = (1.0, "below", "v") if direction == "maximize" else (-1.0, "above", "^")
+    heights = [sign * p.y for p in points if p.complete]
     floor = min(heights) - 0.2 * max(np.ptp(heights), 1e-3 * max(map(abs, heights))) if heights else -np.inf
-    stopped = [p for p in points if not p.complete and p.y >= floor]
-    below = [p.x for p in points if not p.complete and p.y < floor]
-    searched = [p for p in points if p.complete and not p.on_front and not p.hand]
+    stopped = [p for p in points if not p.complete and sign * p.y >= floor]
+    beyond = [p.x for p in points if not p.complete and sign * p.y < floor]
+    searched = [p for p in points if p.complete and not p.on_front and not p.baseline]
     if stopped:
         axes.scatter([p.x for p in stopped], [p.y for p in stopped], s=14, c=GRID, edgecolors=MUTED, linewidths=0.5,
                      label="stopped early (last value)")  # fmt: skip
-    if below:
-        axes.scatter(below, [floor] * len(below), s=14, marker="v", c=GRID, edgecolors=MUTED, linewidths=0.5,
-                     label="stopped early, below")  # fmt: skip
+    if beyond:
+        axes.scatter(beyond, [sign * floor] * len(beyond), s=14, marker=marker, c=GRID, edgecolors=MUTED,
+                     linewidths=0.5, label=f"stopped early, {edge}")  # fmt: skip
     axes.scatter([p.x for p in searched], [p.y for p in searched], s=22, c=MUTED, label="trained in full")
     members = sorted((p for p in points if p.on_front), key=lambda p: p.x)
     if members:
         axes.step([p.x for p in members], [p.y for p in members], where="post", c=FRONT, lw=1.2, alpha=0.6)
         axes.scatter([p.x for p in members], [p.y for p in members], s=40, c=FRONT, label="Pareto front", zorder=3)
-    by_hand = [p for p in points if p.hand and p.complete]
-    axes.scatter([p.x for p in by_hand], [p.y for p in by_hand], s=60, marker="D", facecolors="none", edgecolors=HAND,
-                 linewidths=1.4, label="baseline", zorder=4)  # fmt: skip
+    baselines = [p for p in points if p.baseline and p.complete]
+    axes.scatter([p.x for p in baselines], [p.y for p in baselines], s=60, marker="D", facecolors="none",
+                 edgecolors=BASELINE, linewidths=1.4, label="baseline", zorder=4)  # fmt: skip
     if limit is not None:
         axes.axvline(limit, c=LIMIT, lw=1.4, ls="--", label="budget")
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.set_title(title, loc="left", color=INK, fontsize=11)
-    _label(axes, by_hand)
+    _label(axes, baselines)
     if points:
         axes.legend(frameon=False, fontsize=8, loc="best")
     return figure
@@ -109,12 +119,13 @@ def progress(hypervolume: Sequence[float], front_size: Sequence[int]) -> Figure:
     return figure
 
 
-def effects(table: Mapping[str, Mapping[str, float]], *, unit: str) -> Figure:
+def effects(table: Mapping[str, Mapping[str, float]], *, unit: str, decimals: int | None = 1) -> Figure:
     """Where which attention pays: mean gain over the empty choice, one row per option and one column per place.
 
     Args:
         table: option -> place -> gain; a pair that was never tried is absent.
         unit: The unit of the gain.
+        decimals: Of the gains; None for three significant digits.
     """
     options = list(table)
     places = list(dict.fromkeys(place for row in table.values() for place in row))
@@ -123,6 +134,7 @@ def effects(table: Mapping[str, Mapping[str, float]], *, unit: str) -> Figure:
         figsize=(1.8 + 0.9 * max(len(places), 1), 1.3 + 0.5 * max(len(options), 1)), dpi=120, layout="constrained"
     )
     axes = figure.add_subplot()
+    number = "+.3g" if decimals is None else f"+.{decimals}f"
     reach = float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 1.0
     image = axes.imshow(values, cmap="PRGn", vmin=-reach, vmax=reach, aspect="auto")
     axes.set_xticks(range(len(places)), places, rotation=30, ha="right", fontsize=8)
@@ -132,7 +144,13 @@ def effects(table: Mapping[str, Mapping[str, float]], *, unit: str) -> Figure:
         if np.isfinite(values[i, j]):
             strong = abs(values[i, j]) > 0.6 * reach
             axes.text(
-                j, i, f"{values[i, j]:+.1f}", ha="center", va="center", fontsize=8, color="white" if strong else INK
+                j,
+                i,
+                format(values[i, j], number),
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="white" if strong else INK,
             )
     bar = figure.colorbar(image, shrink=0.8)
     bar.set_label(unit, fontsize=8)
@@ -178,5 +196,12 @@ def _label(axes: Axes, points: Sequence[Point]) -> None:
             y += 0.01
         taken.append((x, y))
         axes.text(
-            x, y, p.hand, transform=axes.transAxes, fontsize=8, color=HAND, va="center", ha="right" if left else "left"
+            x,
+            y,
+            p.baseline,
+            transform=axes.transAxes,
+            fontsize=8,
+            color=BASELINE,
+            va="center",
+            ha="right" if left else "left",
         )

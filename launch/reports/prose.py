@@ -5,12 +5,12 @@ from typing import Any
 
 from launch.reports.facts import Facts, group_letter
 from launch.reports.failures import failure_lines
-from launch.reports.tables import measure_amount
+from launch.reports.tables import measure_amount, metric_amount, metric_figure
 from launch.rundir.run import Run
 from nas.analysis import searched
 from nas.costs import MEASURES, UNITS
 from nas.export import export
-from nas.search import ACCURACY, TrialRecord
+from nas.search import Metric, TrialRecord
 from search_spaces.errors import printable
 
 FRONT_TITLE = "The front and the baselines"
@@ -18,26 +18,38 @@ FINALISTS_TITLE = "Finalists, trained again with other seeds"
 
 LABELS: Mapping[str, str] = {name: f"{row.label}, {UNITS[row.unit].axis[1]}" for name, row in MEASURES.items()}
 _REPETITIONS_ALONE = (
-    "Means are over the repetitions alone: the value in the search is the highest of many, and so too high on average."
+    "Means are over the repetitions alone: the value in the search is the best of many, and so too good on average."
 )
 _SEARCH_COUNTED = (
-    "With one repetition each, the mean includes the value in the search, which is the highest of many and so too high "
+    "With one repetition each, the mean includes the value in the search, which is the best of many and so too good "
     "on average: set `search.finalist_seeds` to 2 or more to leave it out."
 )
 _HOW_TO_READ = (
-    "Finalists that share a letter cannot be told apart in accuracy; each with an `a` may be the best. "
-    "On the front: the probability that none of the other finalists is both as accurate and as cheap."
+    "Finalists that share a letter cannot be told apart in {label}; each with an `a` may be the best. "
+    "On the front: the probability that none of the other finalists is both as good and as cheap."
 )
-ONE_SEED = (
-    "Accuracies are of one seed on the validation split: differences of a few points between members can be noise; "
+_ONE_SEED = (
+    "Each trial's {label} is that of one seed on the validation split: small differences between members can be noise; "
     "test data was not touched."
 )
-TITLES: Mapping[str, str] = {
+_TITLES: Mapping[str, str] = {
     "finalists": FINALISTS_TITLE,
     "progress": "Hypervolume and size of the front",
     "effects": "Where which attention pays",
-    **{f"front-{measure}": f"Accuracy against {label}" for measure, label in LABELS.items()},
 }
+
+
+def title(name: str, metric: Metric) -> str:
+    """The title of a picture of the report."""
+    measure = name.removeprefix("front-")
+    if name not in _TITLES and measure in LABELS:
+        return f"{metric.label[0].upper()}{metric.label[1:]} against {LABELS[measure]}"
+    return _TITLES.get(name, name)
+
+
+def one_seed(metric: Metric) -> str:
+    """What to keep in mind where there are no finalists."""
+    return _ONE_SEED.format(label=metric.label)
 
 
 def markdown(facts: Facts, plots: Iterable[str]) -> str:
@@ -60,47 +72,55 @@ def markdown(facts: Facts, plots: Iterable[str]) -> str:
         *_table(facts.run, facts.rows),
         "",
     ]
-    again = [finalist_cells(row) for row in facts.finalists]
+    again = [finalist_cells(row, run.metric) for row in facts.finalists]
     if again:
         lines += [f"## {FINALISTS_TITLE}", "", *_plain_table(again), "", reading(facts), ""]
     for name in plots:
-        lines += [f"![{TITLES.get(name, name)}]({name}.png)", ""]
+        lines += [f"![{title(name, run.metric)}]({name}.png)", ""]
     if not again:
-        lines += [ONE_SEED, ""]
+        lines += [one_seed(run.metric), ""]
     return "\n".join(lines)
 
 
 def verdict(facts: Facts) -> str:
     """A few sentences: whether the search beat the baselines, and whether other seeds confirm it."""
-    complete = searched(facts.trials)
-    by_hand = [t for t in complete if t.origin.is_baseline]
-    found = [t for t in complete if not t.origin.is_baseline]
-    if not by_hand or not found:
+    metric = facts.run.metric
+    complete = [(t, value) for t in searched(facts.trials) if (value := t.latest(metric.name)) is not None]
+    baselines = [pair for pair in complete if pair[0].origin.is_baseline]
+    found = [pair for pair in complete if not pair[0].origin.is_baseline]
+    if not baselines or not found:
         return "There is nothing to compare yet."
-    best_hand = max(by_hand, key=_top1)
-    best_found = max(found, key=_top1)
-    gain = 100 * (_top1(best_found) - _top1(best_hand))
-    name = best_hand.origin.name
+    best_baseline, baseline = max(baselines, key=lambda pair: metric.objective.merit(pair[1]))
+    best_found, value = max(found, key=lambda pair: metric.objective.merit(pair[1]))
     members = facts.front
     share = sum(not t.origin.is_baseline for t in members)
-    standing = "level with" if abs(gain) < 0.05 else f"{abs(gain):.1f} points {'above' if gain > 0 else 'below'}"
     compared = (
-        f"On one seed each, the most accurate placement of the search (trial {best_found.number}, "
-        f"{100 * _top1(best_found):.1f} %) is {standing} the best baseline ({name}, {100 * _top1(best_hand):.1f} %)."
+        f"On one seed each, the best placement of the search (trial {best_found.number}, {metric.label} "
+        f"{metric_amount(value, metric)}) is {_standing(value - baseline, metric)} the best baseline "
+        f"({best_baseline.origin.name}, {metric_amount(baseline, metric)})."
     )
     front = f"The front has {len(members)} members: the search found {share}; the others are baselines."
     return " ".join(filter(None, [compared, front, _borne_out(facts)]))
 
 
+def _standing(difference: float, metric: Metric) -> str:
+    """`0.3 points above`, or `level with` where the difference is too small to be shown."""
+    figure = metric_figure(abs(difference), metric)
+    if float(figure) == 0:
+        return "level with"
+    return " ".join(filter(None, [figure, metric.shown.difference, "above" if difference > 0 else "below"]))
+
+
 def _borne_out(facts: Facts) -> str:
-    """A sentence on the most accurate finalist over its repetitions; empty without finalists."""
-    again = facts.finalists
+    """A sentence on the best finalist over its repetitions; empty without finalists."""
+    again, metric = facts.finalists, facts.run.metric
     if not again:
         return ""
     first = again[0]
     stated = (
-        f"Trained again, trial {first['trial']} ({first['origin']}) has the highest mean, {100 * first['mean']:.1f} % "
-        f"({100 * first['low']:.1f} to {100 * first['high']:.1f} with 95 %)"
+        f"Trained again, trial {first['trial']} ({first['origin']}) has the best mean, "
+        f"{metric_amount(first['mean'], metric)} "
+        f"({metric_figure(first['low'], metric)} to {metric_figure(first['high'], metric)} with 95 %)"
     )
     level = [f"{row['trial']} ({row['origin']})" for row in again[1:] if group_letter(0) in row["groups"]]
     if not level:
@@ -115,7 +135,8 @@ def spent_text(facts: Facts) -> str:
     if over:
         stages = " (" + ", ".join(f"{count} by {stage}" for stage, count in over.items()) + ")"
     agreed = " and ".join(f"{value:.2f} at epoch {epoch}" for epoch, value in row["early_ranks"].items())
-    early = f" Rank correlation with the final accuracy, over trials trained in full: {agreed}." if agreed else ""
+    label = facts.run.metric.label
+    early = f" Rank correlation with the final {label}, over trials trained in full: {agreed}." if agreed else ""
     again = f" Repetitions of finalists took {row['finalist_epochs']} more." if row["finalist_epochs"] else ""
     return (
         f"{row['proposals']} architectures proposed: {row['launched']} trained ({row['complete']} in full, "
@@ -125,15 +146,15 @@ def spent_text(facts: Facts) -> str:
     )
 
 
-def finalist_cells(row: Mapping[str, Any]) -> dict[str, str]:
+def finalist_cells(row: Mapping[str, Any], metric: Metric) -> dict[str, str]:
     """A finalist's row as text."""
     return {
         "trial": str(row["trial"]),
         "from": row["origin"],
         "seeds": str(row["seeds"]),
-        "mean top-1": f"{100 * row['mean']:.1f} %",
-        "95 % interval": f"{100 * row['low']:.1f} to {100 * row['high']:.1f}",
-        "in the search": f"{100 * row['searched']:.1f} %",
+        f"mean {metric.label}": metric_amount(row["mean"], metric),
+        "95 % interval": f"{metric_figure(row['low'], metric)} to {metric_figure(row['high'], metric)}",
+        "in the search": metric_amount(row["searched"], metric),
         "on the front": probability(row["on_front"]),
         "group": row["groups"],
     }
@@ -143,7 +164,7 @@ def reading(facts: Facts) -> str:
     """How to read the finalists' table."""
     repeated = [t.origin for t in facts.trials if t.origin.is_finalist and t.status == "complete"]
     counted = _SEARCH_COUNTED if len(repeated) == len(set(repeated)) else _REPETITIONS_ALONE
-    return f"{counted} {_HOW_TO_READ}"
+    return f"{counted} {_HOW_TO_READ.format(label=facts.run.metric.label)}"
 
 
 def probability(value: float) -> str:
@@ -157,30 +178,37 @@ def exported(run: Run, trial: TrialRecord) -> str:
         measure: f"{measure_amount(figure.value, measure)} ({figure.source})"
         for measure, figure in {**trial.costs, **run.measured.get(trial.number, {})}.items()
     }
-    if trial.epochs:
-        last = trial.last_epoch
-        top1 = 100 * trial.epochs[last].metrics[ACCURACY]
+    value = trial.latest(run.metric.name)
+    if value is not None:
+        figure = metric_amount(value, run.metric, more=1)
         figures_of = {
-            ACCURACY: f"{top1:.2f} % on validation after {last} epochs of proxy training",
+            run.metric.name: f"{figure} on validation after {trial.last_epoch} epochs of proxy training",
             **figures_of,
         }
     return export(trial.architecture, {"run": printable(run.folder.name), "trial": str(trial.number), **figures_of})
 
 
-def _top1(trial: TrialRecord) -> float:
-    return trial.epochs[trial.last_epoch].metrics[ACCURACY]
+def metric_cell(run: Run, row: Mapping[str, Any]) -> str:
+    """The metric of a row as text; ``-`` if there is none."""
+    value = row[run.metric.name]
+    return "-" if value is None else metric_amount(value, run.metric)
+
+
+def header(run: Run) -> list[str]:
+    """The heading of the table whose rows `cells` makes, after the trial's number."""
+    return ["from", run.metric.label, *run.measures, "placements"]
 
 
 def cells(run: Run, row: Mapping[str, Any]) -> list[str]:
-    """A row of the front as text: origin, top-1, each cost, placements."""
-    top1 = "-" if row[ACCURACY] is None else f"{100 * row[ACCURACY]:.1f} %"
+    """A row of the front as text: origin, metric, each cost, placements."""
+    told = metric_cell(run, row)
     if row["status"] != "complete":
-        top1 += f" ({row['status']})"
+        told += f" ({row['status']})"
     costs = []
     for measure in run.measures:
         measured, value = row[f"{measure}_measured"], row[measure]
         costs.append("-" if value is None else measure_amount(value if measured is None else measured, measure))
-    return [row["origin"], top1, *costs, row["summary"]]
+    return [row["origin"], told, *costs, row["summary"]]
 
 
 def _plain_table(cells: Sequence[Mapping[str, str]]) -> list[str]:
@@ -189,8 +217,8 @@ def _plain_table(cells: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def _table(run: Run, table: Sequence[Mapping[str, Any]]) -> list[str]:
-    header = ["trial", "from", "top-1", *(f"{measure}" for measure in run.measures), "placements"]
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    heading = ["trial", *header(run)]
+    lines = ["| " + " | ".join(heading) + " |", "|" + "---|" * len(heading)]
     for row in table:
         mark = "**" if row["front"] else ""
         lines.append("| " + " | ".join([f"{mark}{row['trial']}{mark}", *cells(run, row)]) + " |")

@@ -22,6 +22,7 @@ from launch.reports.prose import (
     exported,
     finalist_cells,
     markdown,
+    metric_cell,
     probability,
     spent_text,
     verdict,
@@ -31,7 +32,6 @@ from launch.rundir import names
 from nas.analysis import effects, progress
 from nas.analysis.effects import as_table
 from nas.costs import MEASURES, UNITS
-from nas.search import ACCURACY
 from search_spaces.errors import printable
 
 
@@ -62,24 +62,29 @@ def _write(facts: Facts, folder: Path) -> Path:
 def figures(facts: Facts) -> dict[str, Figure]:
     """The pictures by name: one front for each cost, progress, and where which attention pays."""
     members = {trial.number for trial in facts.front}
+    metric, shown = facts.run.metric, facts.run.metric.shown
+    axis = f"validation {metric.label}" + (f", {shown.symbol}" if shown.symbol else "")
     made: dict[str, Figure] = {}
     for measure in facts.run.measures:
         points = [
             plots.Point(
                 x=_scaled(trial.costs[measure].value, measure),
-                y=100 * trial.epochs[trial.last_epoch].metrics[ACCURACY],
+                y=shown.factor * value,
                 on_front=trial.number in members,
-                hand=trial.origin.name,
+                baseline=trial.origin.name,
                 complete=trial.status == "complete",
             )
             for trial in facts.trials
-            if trial.epochs and measure in trial.costs and not trial.origin.is_finalist
+            if measure in trial.costs
+            and not trial.origin.is_finalist
+            and (value := trial.latest(metric.name)) is not None
         ]
         limit = facts.run.limits.get(measure)
         made[f"front-{measure}"] = plots.front(
             points,
             x_label=LABELS[measure],
-            y_label="validation top-1, %",
+            y_label=axis,
+            direction=metric.direction,
             limit=None if limit is None else _scaled(limit, measure),
         )
     again = facts.finalists
@@ -88,22 +93,24 @@ def figures(facts: Facts) -> dict[str, Figure]:
             [
                 plots.Repeated(
                     name=f"{row['trial']} {row['origin']}",
-                    values=[100 * accuracy for accuracy in row["accuracies"]],
-                    mean=100 * row["mean"],
-                    low=100 * row["low"],
-                    high=100 * row["high"],
+                    values=[shown.factor * value for value in row["accuracies"]],
+                    mean=shown.factor * row["mean"],
+                    low=shown.factor * row["low"],
+                    high=shown.factor * row["high"],
                     note=f"on the front: {probability(row['on_front'])}   {row['groups']}",
                 )
                 for row in again
             ],
-            label="validation top-1, %",
+            label=axis,
         )
     series = progress(facts.trials, facts.run.objectives, facts.run.reference)
     if series:
         made["progress"] = plots.progress([p.hypervolume for p in series], [p.front for p in series])
-    table = as_table(effects(facts.trials, facts.run.config.trainer.epochs))
+    table = as_table(effects(facts.trials, metric.objective, facts.run.config.trainer.epochs), shown.factor)
     if table:
-        made["effects"] = plots.effects(table, unit="points of top-1 over the empty choice")
+        unit = " of ".join(filter(None, [shown.difference, metric.label]))
+        side = "over" if metric.direction == "maximize" else "below"
+        made["effects"] = plots.effects(table, unit=f"{unit} {side} the empty choice", decimals=shown.decimals)
     return made
 
 
@@ -136,7 +143,7 @@ def print_report(console: Console, facts: Facts, shown: Path, *, json: bool, wri
     lines = []
     for row in facts.rows:
         line = {"trial": row["trial"], "front": "*" if row["front"] else "", "from": row["origin"]}
-        line["top-1"] = "-" if row[ACCURACY] is None else f"{100 * row[ACCURACY]:.1f} %"
+        line[run.metric.label] = metric_cell(run, row)
         for name in run.measures:
             measured = row[f"{name}_measured"]
             value = row[name] if measured is None else measured
@@ -145,7 +152,7 @@ def print_report(console: Console, facts: Facts, shown: Path, *, json: bool, wri
         lines.append(line)
     print_table(console, lines)
     if facts.finalists:
-        print_table(console, [finalist_cells(row) for row in facts.finalists], title=f"\n{FINALISTS_TITLE}")
+        print_table(console, [finalist_cells(row, run.metric) for row in facts.finalists], title=f"\n{FINALISTS_TITLE}")
     console.print(f"\n{spent_text(facts)}\n\n{verdict(facts)}")
     for why in failure_lines(facts.failures):
         console.print(why, soft_wrap=True)

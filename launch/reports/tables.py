@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nas.costs import MEASURES
+from nas.search import Metric
 from search_spaces import Value
 
 
@@ -102,6 +103,18 @@ def near_miss(over: Mapping[str, tuple[float, float]]) -> str:
 def measure_amount(value: float, measure: str) -> str:
     """A cost with the unit that suits it; a plain number if there is no such measure."""
     return amount(value, MEASURES[measure].unit) if measure in MEASURES else f"{value:g}"
+
+
+def metric_figure(value: float, metric: Metric, more: int = 0) -> str:
+    """A metric as a number without its unit, with `more` decimals than usual: `83.1` for a share of 0.831."""
+    shown = metric.shown
+    scaled = shown.factor * value
+    return f"{scaled:.4g}" if shown.decimals is None else f"{scaled:.{shown.decimals + more}f}"
+
+
+def metric_amount(value: float, metric: Metric, more: int = 0) -> str:
+    """A metric with its unit: `83.1 %`."""
+    return f"{metric_figure(value, metric, more)} {metric.shown.symbol}".rstrip()
 
 
 def duration(seconds: float) -> str:

@@ -21,7 +21,7 @@ from torch.utils.tensorboard import summary
 
 from launch.reports.plots import pixels
 from nas.analysis import FrontGrowth
-from nas.search import ACCURACY, TrialRecord
+from nas.search import TrialRecord
 from search_spaces import SearchSpace
 
 _ENDED = ("complete", "stopped", "failed")
@@ -31,10 +31,10 @@ _STATUS = {"complete": api_pb2.STATUS_SUCCESS, "stopped": api_pb2.STATUS_SUCCESS
 class Board:
     """Writes what is new in a run's trials at each call."""
 
-    def __init__(self, folder: Path, space: SearchSpace, measures: Sequence[str]) -> None:
+    def __init__(self, folder: Path, space: SearchSpace, metric: str, measures: Sequence[str]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         self._folder = folder
-        self._measures = tuple(measures)
+        self._metric, self._measures = metric, tuple(measures)
         self._parameters = {name: parameter.choices for name, parameter in space.parameters.items()}
         self._written: dict[int, int] = {}
         """Running trial -> the last epoch that is written."""
@@ -77,7 +77,7 @@ class Board:
             record = trial.epochs[epoch]
             summaries.append((_scalars({**record.metrics, "lr": record.lr, "seconds": record.seconds}), epoch))
         if ended:
-            final = {ACCURACY: trial.accuracy or 0.0}
+            final = {self._metric: trial.latest(self._metric) or 0.0}
             final |= {measure: trial.costs[measure].value for measure in self._measures if measure in trial.costs}
             summaries.append((_scalars({f"final/{name}": value for name, value in final.items()}), last))
             end = plugin_data_pb2.SessionEndInfo(status=_STATUS[trial.status])
@@ -104,7 +104,7 @@ class Board:
         columns = [_column("origin", ()), *(_column(name, choices) for name, choices in self._parameters.items())]
         metrics = [
             api_pb2.MetricInfo(name=api_pb2.MetricName(tag=f"final/{name}"), display_name=name)
-            for name in ("top1", *self._measures)
+            for name in (self._metric, *self._measures)
         ]
         experiment = api_pb2.Experiment(hparam_infos=columns, metric_infos=metrics)
         return _hparams(metadata.EXPERIMENT_TAG, experiment=experiment)

@@ -10,6 +10,7 @@ from launch.rundir.config import RunConfig
 from launch.rundir.guard import check_files
 from launch.rundir.run import VERSION, Run
 from nas.search import Journal, JournalError, is_journal, locked
+from nas.search.metrics import METRIC
 from search_spaces import SearchSpace
 from search_spaces.errors import printable
 
@@ -27,12 +28,17 @@ def begin(folder: Path, config: RunConfig, space: SearchSpace, *, overwrite: boo
         JournalError: the folder already holds a run and `overwrite` is not set, a driver is running on it, it cannot be
             written, or its journal is not one of this program.
     """
-    run = Run(folder.resolve(), _with_absolute_paths(config), space)
+    run = Run(folder.resolve(), _with_absolute_paths(config), space, config.metric)
     check_files(folder)
     if overwrite:
         _remove(run.folder)
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would announce the study
-    settings = {"version": VERSION, "config": run.config.model_dump(mode="json"), "space": space.dump()}
+    settings = {
+        "version": VERSION,
+        "config": run.config.model_dump(mode="json"),
+        "space": space.dump(),
+        METRIC: run.metric.model_dump(mode="json"),
+    }
     directions = [objective.direction for objective in run.objectives]
     Journal.create(run.folder, directions, config.objectives, settings).close()
     return run

@@ -5,15 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from nas.costs import MEASURES, read_limits
-from nas.search import ACCURACY, SearchConfig
+from nas.search import Metric, SearchConfig
 from search_spaces import SearchSpace, load_space
 from search_spaces.yamlfile import Document, FileError, KeyPath, Problem, WrongInside, read_yaml, unknown, validate
 from trainers import DataConfig, TrainerConfig, recipe_document
+from trainers.datasets import SOURCES
+from trainers.tasks import TASKS
 
-OBJECTIVES = (ACCURACY, *MEASURES)
 _MOST_WORKERS = 100_000
 _RUNS = Path(__file__).parents[1] / "runs"
 
@@ -77,7 +78,8 @@ class RunConfig(BaseModel):
         default=("top1", "latency_ms"),
         min_length=1,
         max_length=4,
-        description="top1 is maximized, the others minimized",
+        validate_default=True,
+        description="a metric of the data's task (top1 is maximized) and cost measures, which are minimized",
     )
     budget: dict[str, float | str] = Field(
         default_factory=dict,
@@ -108,16 +110,28 @@ class RunConfig(BaseModel):
     @property
     def measures(self) -> tuple[str, ...]:
         """The costs that the objectives or the budget name, each once."""
-        return tuple(dict.fromkeys(name for name in (*self.objectives, *self.budget) if name != ACCURACY))
+        return tuple(dict.fromkeys(name for name in (*self.objectives, *self.budget) if name in MEASURES))
+
+    @property
+    def metric(self) -> Metric:
+        """The metric of training that is an objective; if all are costs, the task's main one, for reports."""
+        row = TASKS[SOURCES[self.data.name].task]
+        return next((metric for metric in row.metrics if metric.name in self.objectives), row.main)
 
     @field_validator("objectives")
     @classmethod
-    def _objectives_known(cls, objectives: tuple[str, ...]) -> tuple[str, ...]:
-        wrong = [name for name in objectives if name not in OBJECTIVES]
+    def _objectives_known(cls, objectives: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        data = info.data.get("data")  # missing if it is wrong itself
+        tasks = TASKS.values() if data is None else [TASKS[SOURCES[data.name].task]]
+        metrics = [metric.name for row in tasks for metric in row.metrics]
+        wrong = [name for name in objectives if name not in metrics and name not in MEASURES]
         if wrong:
-            raise ValueError(unknown("objective", wrong[0], OBJECTIVES))
+            raise ValueError(unknown("objective", wrong[0], (*metrics, *MEASURES)))
         if len(set(objectives)) != len(objectives):
             raise ValueError("an objective is given twice; name each once")
+        told = [name for name in objectives if name in metrics]
+        if len(told) > 1:
+            raise ValueError(f"{' and '.join(told)} are metrics of training; name one of them, and cost measures")
         return objectives
 
     @field_validator("budget")

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapte
 from launch.rundir import names
 from launch.rundir.config import RunConfig
 from launch.rundir.guard import check_files, check_place
-from nas.search import ACCURACY, Figure, JournalError, Objective, TrialRecord
+from nas.costs import MEASURES
+from nas.search import Figure, JournalError, Metric, Objective, TrialRecord
 from nas.search.lines import damaged
 from nas.search.reading import StudyRecord, read_run
 from nas.search.records import RecordError, check_plans
@@ -30,21 +31,26 @@ LIMITS = "limits"
 class Run:
     """A run, as described in its journal.
 
-    ``limits`` are the budget in base units (bytes, ms), ``reference`` is the reference point of the hypervolume; both
-    are empty until a driver has started. ``measured``: trial -> measure -> figure measured after the search.
+    ``metric``: the metric of training by which trials are compared. ``limits`` are the budget in base units (bytes,
+    ms), ``reference`` is the reference point of the hypervolume; both are empty until a driver has started.
+    ``measured``: trial -> measure -> figure measured after the search.
     """
 
     folder: Path
     config: RunConfig
     space: SearchSpace
+    metric: Metric
     limits: Mapping[str, float] = field(default_factory=dict)
     reference: Mapping[str, float] = field(default_factory=dict)
     measured: Mapping[int, Mapping[str, Figure]] = field(default_factory=dict)
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
-        """Accuracy up, every cost down."""
-        return tuple(Objective(name, "maximize" if name == ACCURACY else "minimize") for name in self.config.objectives)
+        """The metric in its direction, every cost down."""
+        return tuple(
+            Objective(name, "minimize") if name in MEASURES else self.metric.objective
+            for name in self.config.objectives
+        )
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -69,16 +75,18 @@ def open_run(folder: Path) -> tuple[Run, list[TrialRecord]]:
     check_files(folder)
     study = read_run(folder.resolve())
     settings = _checked(study, "settings", _Settings, study.settings)
+    config = _config(study, settings)
     run = Run(
         folder.resolve(),
-        _config(study, settings),
+        config,
         parse_space(settings.space, f"{folder}: space"),
+        settings.metric or config.metric,
         _checked(study, LIMITS, _LIMITS, study.attributes.get(LIMITS, {})),
         _checked(study, "reference", _LIMITS, study.attributes.get("reference", {})),
         _measured(study),
     )
-    objectives = tuple(Objective(*pair) for pair in zip(study.metrics, study.directions, strict=True))
-    if objectives != run.objectives:
+    objectives = list(zip(study.metrics, study.directions, strict=True))
+    if objectives != [(objective.metric, objective.direction) for objective in run.objectives]:
         raise damaged(
             study.path,
             "settings.config.objectives",
@@ -105,6 +113,8 @@ class _Settings(BaseModel):
     version: Annotated[str, StringConstraints(pattern=r"^[\w.+-]{1,32}$")] | None = None
     config: dict[str, Any]
     space: str
+    metric: Metric | None = None
+    """Journals of older versions do not have it."""
 
 
 _FIGURES = TypeAdapter(dict[str, Figure], config=ConfigDict(strict=True))

@@ -1,11 +1,12 @@
-"""How much each placement adds to the accuracy, with all other placements held equal."""
+"""How much each placement improves the metric, with all other placements held equal."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from nas.search.records import ACCURACY, TrialRecord
+from nas.search.metrics import Objective
+from nas.search.records import TrialRecord
 from search_spaces.sites import EMPTY, Slot
 
 _SHRINKAGE = 1.0
@@ -14,7 +15,7 @@ _SHRINKAGE = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """The validation accuracy (from 0 to 1) that an option in a slot of a block adds to that of the empty slot."""
+    """By how much an option in a slot of a block improves the metric on validation data, against the empty slot."""
 
     block: str
     slot: Slot
@@ -23,28 +24,30 @@ class Effect:
     trials: int
 
 
-def effects(trials: Sequence[TrialRecord], epochs: int) -> list[Effect]:
-    """Main effects of placements on accuracy, by ridge regression over the trials trained for `epochs`.
+def effects(trials: Sequence[TrialRecord], metric: Objective, epochs: int) -> list[Effect]:
+    """Main effects of placements on a metric, by ridge regression over the trials trained for `epochs`.
 
     Trials differ in many places at once, so the mean over the trials with a placement would include effects of their
     other placements. The regression has a column per (block, slot, option), which is 0 where the slot is empty. It
     shrinks the effects of rarely tried placements towards 0.
 
     Args:
-        trials: Of a run. Trials that did not reach `epochs` are left out: their accuracies are not comparable.
+        trials: Of a run. Trials that did not reach `epochs` are left out: their values are not comparable.
+        metric: In its unit, gains are above 0 where a placement makes it better.
         epochs: The full length of a trial.
 
     Returns:
         One effect per column, in the order of the network.
     """
-    reached = [trial for trial in trials if trial.plan is not None and epochs in trial.epochs]
+    told = metric.metric
+    reached = [t for t in trials if t.plan is not None and epochs in t.epochs and told in t.epochs[epochs].metrics]
     placed = [_placed(trial) for trial in reached]
     order = {block.name: i for i, block in enumerate(reached[0].architecture.blocks)} if reached else {}
     columns = sorted({key for keys in placed for key in keys}, key=lambda key: (order[key[0]], key[1], key[2]))
     if not columns:
         return []
     x = np.array([[key in keys for key in columns] for keys in placed], dtype=np.float64)
-    y = np.array([trial.epochs[epochs].metrics[ACCURACY] for trial in reached])
+    y = np.array([metric.merit(trial.epochs[epochs].metrics[told]) for trial in reached])
     centred = x - x.mean(axis=0)
     gram = centred.T @ centred + _SHRINKAGE * np.eye(len(columns))
     gains = np.linalg.solve(gram, centred.T @ (y - y.mean()))
@@ -55,11 +58,11 @@ def effects(trials: Sequence[TrialRecord], epochs: int) -> list[Effect]:
     ]
 
 
-def as_table(found: Sequence[Effect]) -> Mapping[str, Mapping[str, float]]:
-    """option -> block -> gain in percentage points, for plots."""
+def as_table(found: Sequence[Effect], factor: float) -> Mapping[str, Mapping[str, float]]:
+    """option -> block -> gain times `factor`, for plots."""
     table: dict[str, dict[str, float]] = {}
     for effect in found:
-        table.setdefault(effect.option, {})[effect.block] = 100 * effect.gain
+        table.setdefault(effect.option, {})[effect.block] = factor * effect.gain
     return table
 
 

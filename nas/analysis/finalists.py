@@ -12,8 +12,9 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.search.metrics import Objective, metric_among
 from nas.search.pareto import minimised
-from nas.search.records import Objective, TrialRecord, accuracy_among
+from nas.search.records import TrialRecord
 
 _DRAWS = 20_000
 _DRAWS_OF_PAIRS = 5_000
@@ -25,14 +26,14 @@ _SMALLEST_VARIANCE = 1e-12
 class Finalist:
     """An architecture that was trained again with new seeds.
 
-    ``trial``: its trial in the search. ``accuracies``: those that ``mean`` averages. ``low``, ``high``: the 95 %
-    interval of the mean. ``on_front``: the probability that it is on the Pareto front of the finalists. ``groups``: the
-    numbers of its groups. Finalists of one group do not differ significantly in accuracy. Group 0 has the most accurate
-    ones: any of its members may be the best.
+    ``trial``: its trial in the search. ``values``: those of the metric that ``mean`` averages. ``low``, ``high``: the
+    95 % interval of the mean. ``on_front``: the probability that it is on the Pareto front of the finalists.
+    ``groups``: the numbers of its groups. Finalists of one group do not differ significantly in the metric. Group 0 has
+    the best ones: any of its members may be the best.
     """
 
     trial: TrialRecord
-    accuracies: tuple[float, ...]
+    values: tuple[float, ...]
     mean: float
     low: float
     high: float
@@ -41,7 +42,7 @@ class Finalist:
 
 
 def finalists(trials: Sequence[TrialRecord], objectives: Sequence[Objective]) -> list[Finalist]:
-    """The finalists with complete repetitions, most accurate first.
+    """The finalists with complete repetitions, best first.
 
     If every finalist has only one repetition, there is no variance to estimate, so the search's value counts as well.
 
@@ -54,14 +55,15 @@ def finalists(trials: Sequence[TrialRecord], objectives: Sequence[Objective]) ->
 
     Args:
         trials: Of a run.
-        objectives: Of the run, accuracy among them.
+        objectives: Of the run.
 
     Returns:
-        An empty list if accuracy is not an objective, or if no repetition is complete.
+        An empty list if all objectives are costs, or if no repetition is complete.
     """
-    place = accuracy_among([objective.metric for objective in objectives])
+    place = metric_among([objective.metric for objective in objectives])
     if place is None:
         return []
+    metric = objectives[place]
     by_number = {trial.number: trial for trial in trials}
     repeated: dict[int, list[float]] = {}
     for trial in trials:
@@ -69,11 +71,11 @@ def finalists(trials: Sequence[TrialRecord], objectives: Sequence[Objective]) ->
             repeated.setdefault(trial.origin.trial, []).append(values_of(trial)[place])
     if not repeated:
         return []
-    if all(len(accuracies) == 1 for accuracies in repeated.values()):
-        for number, accuracies in repeated.items():
-            accuracies.insert(0, values_of(by_number[number])[place])
+    if all(len(values) == 1 for values in repeated.values()):
+        for number, values in repeated.items():
+            values.insert(0, values_of(by_number[number])[place])
 
-    order = sorted(repeated, key=lambda number: (-float(np.mean(repeated[number])), number))
+    order = sorted(repeated, key=lambda number: (-metric.merit(float(np.mean(repeated[number]))), number))
     counts = np.array([len(repeated[number]) for number in order])
     means = np.array([np.mean(repeated[number]) for number in order])
     squares = sum(float(np.square(np.array(repeated[n]) - np.mean(repeated[n])).sum()) for n in order)
@@ -83,7 +85,7 @@ def finalists(trials: Sequence[TrialRecord], objectives: Sequence[Objective]) ->
     rng = np.random.default_rng(0)
     sigma = np.sqrt(variance * freedom / rng.chisquare(freedom, size=(_DRAWS, 1)))
     draws = means + sigma * rng.normal(size=(_DRAWS, len(order))) / np.sqrt(counts)
-    low, high = np.clip(np.quantile(draws, [0.025, 0.975], axis=0), 0.0, 1.0)
+    low, high = np.clip(np.quantile(draws, [0.025, 0.975], axis=0), metric.low, metric.high)
     on_front = _front_shares(
         draws[:_DRAWS_OF_PAIRS], [values_of(by_number[number]) for number in order], objectives, place
     )
@@ -91,7 +93,7 @@ def finalists(trials: Sequence[TrialRecord], objectives: Sequence[Objective]) ->
     return [
         Finalist(
             trial=by_number[number],
-            accuracies=tuple(repeated[number]),
+            values=tuple(repeated[number]),
             mean=float(means[i]),
             low=float(low[i]),
             high=float(high[i]),
@@ -113,20 +115,20 @@ def _front_shares(
 ) -> NDArray[np.float64]:
     """For each of n finalists, the share of the draws [draws, n] in which it is on their Pareto front.
 
-    Two draws are never equal, so a finalist is off the front exactly if another is more accurate and no cost of that
-    one is higher.
+    Two draws are never equal, so a finalist is off the front exactly if another one's metric is better and no cost of
+    that one is higher.
     """
     costs = np.delete(minimised(values, [objective.direction for objective in objectives]), place, axis=1)
     no_dearer = (costs[:, None, :] <= costs[None, :, :]).all(axis=2)
-    sign = 1.0 if objectives[place].direction == "maximize" else -1.0
-    better = sign * draws[:, :, None] > sign * draws[:, None, :]
+    merits = objectives[place].merit(1.0) * draws
+    better = merits[:, :, None] > merits[:, None, :]
     return np.asarray(1 - (better & no_dearer).any(axis=1).mean(axis=0))
 
 
 def _groups(
     means: NDArray[np.float64], counts: NDArray[np.int64], variance: float, draws: NDArray[np.float64]
 ) -> list[range]:
-    """The longest stretches of finalists, by falling mean, in which no two differ significantly."""
+    """The longest stretches of finalists, best mean first, in which no two differ significantly."""
     n = len(means)
     pairs = list(combinations(range(n), 2))
     if not pairs:
@@ -135,7 +137,7 @@ def _groups(
     error = np.sqrt(variance * (1 / counts[first] + 1 / counts[second]))
     moved = draws - means
     largest = (np.abs(moved[:, first] - moved[:, second]) / error).max(axis=1)
-    apart = (means[first] - means[second]) / error > np.quantile(largest, 0.95)
+    apart = np.abs(means[first] - means[second]) / error > np.quantile(largest, 0.95)
     told = {pair for pair, differs in zip(pairs, apart.tolist(), strict=True) if differs}
     found: list[range] = []
     for start in range(n):

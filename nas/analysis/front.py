@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from nas.analysis.finalists import finalists, values_of
+from nas.search.metrics import Objective, metric_among
 from nas.search.pareto import Points, is_front, knee, minimised, relative_hypervolume
-from nas.search.records import Objective, TrialRecord, accuracy_among
+from nas.search.records import TrialRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ class GrowingFront:
 
 
 def select(trials: Sequence[TrialRecord], objectives: Sequence[Objective], which: str) -> TrialRecord:
-    """The trial that `which` names: ``best`` (highest accuracy), ``knee`` (best compromise), or a trial's number.
+    """The trial that `which` names: ``best`` (by the metric), ``knee`` (best compromise), or a trial's number.
 
     If finalists were trained again, best and knee are chosen among them, by the means of their repetitions, because one
     seed is not enough for a comparison. Otherwise they are chosen among the members of the front.
@@ -85,10 +87,11 @@ def select(trials: Sequence[TrialRecord], objectives: Sequence[Objective], which
         members = [finalist.trial for finalist in again] or front_of(trials, objectives)
         if not members:
             raise ValueError(f"no trial is trained in full yet, so there is no {which}; name a trial by its number")
-        first = accuracy_among([objective.metric for objective in objectives]) or 0
-        points = _points(members, objectives)
+        first = metric_among([objective.metric for objective in objectives]) or 0
+        values = np.array([values_of(trial) for trial in members])
         if again:
-            points[:, first] = [-finalist.mean for finalist in again]
+            values[:, first] = [finalist.mean for finalist in again]
+        points = _minimised(values, objectives)
         if which == "knee":
             return members[knee(points)]
         return members[min(range(len(members)), key=lambda index: (points[index, first], members[index].number))]
@@ -107,4 +110,8 @@ def _front_with(members: Points, point: Points) -> Points:
 
 
 def _points(trials: Sequence[TrialRecord], objectives: Sequence[Objective]) -> Points:
-    return minimised([values_of(trial) for trial in trials], [objective.direction for objective in objectives])
+    return _minimised([values_of(trial) for trial in trials], objectives)
+
+
+def _minimised(values: ArrayLike, objectives: Sequence[Objective]) -> Points:
+    return minimised(values, [objective.direction for objective in objectives])

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.analysis.front import searched
-from nas.search import ACCURACY, TrialRecord
+from nas.search import TrialRecord
 
 _FEWEST = 5
 
@@ -34,11 +34,11 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
     return float(np.corrcoef(a, b)[0, 1])
 
 
-def early_ranks(trials: Sequence[TrialRecord]) -> dict[int, float]:
-    """How well accuracy predicts the final one: epoch at which trials were stopped -> rank correlation with the last.
+def early_ranks(trials: Sequence[TrialRecord], metric: str) -> dict[int, float]:
+    """How well a metric predicts its final value: epoch at which trials were stopped -> rank correlation with the last.
 
     Uses the trials that were trained in full, and leaves out epochs with fewer than five of them. It is empty if no
-    trial was stopped. Trials trained in full are the better ones, so their accuracies are closer together and the
+    trial was stopped. Trials trained in full are the better ones, so their values are closer together and the
     correlation is lower than it would be for all launched trials.
     """
     complete = searched(trials)
@@ -46,9 +46,9 @@ def early_ranks(trials: Sequence[TrialRecord]) -> dict[int, float]:
     found: dict[int, float] = {}
     for stop in stops:
         both = [
-            (t.epochs[stop].metrics[ACCURACY], t.epochs[t.last_epoch].metrics[ACCURACY])
+            (t.epochs[stop].metrics[metric], t.epochs[t.last_epoch].metrics[metric])
             for t in complete
-            if stop in t.epochs
+            if stop in t.epochs and all(metric in record.metrics for record in t.epochs.values())
         ]
         if len(both) >= _FEWEST:
             found[stop] = rank_correlation(*zip(*both, strict=True))

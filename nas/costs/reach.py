@@ -47,7 +47,7 @@ def unkept(budget: Mapping[str, str | float], space: SearchSpace, costs: CostMod
         limit = number * base.value if relative else number
         if base.lower <= limit:
             continue
-        figures = {name: costs.estimate(found, measure).lower for name, found in space.hand_placements().items()}
+        figures = {name: costs.estimate(found, measure).lower for name, found in space.baselines().items()}
         counted = [name for name, row in MEASURES.items() if isinstance(row.told, Counted)]
         cheap = [cheapest(space, name) for name in ([measure] if measure in counted else counted)]
         figures[CHEAPEST] = min(costs.estimate(found, measure).lower for found in cheap)

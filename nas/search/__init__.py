@@ -10,13 +10,12 @@ if TYPE_CHECKING:
     from nas.search.engine import Engine, Summary
     from nas.search.journal import Journal, RunLockedError, is_journal, locked, read_study, settings_of
     from nas.search.lines import JournalError
+    from nas.search.metrics import Metric, Objective
     from nas.search.records import (
-        ACCURACY,
         EpochRecord,
         Figure,
         Job,
         JobReport,
-        Objective,
         Outcome,
         OutcomeKind,
         TrialRecord,
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from nas.search.samplers import make_sampler
 
 __all__ = [
-    "ACCURACY",
     "Engine",
     "EpochRecord",
     "Figure",
@@ -34,6 +32,7 @@ __all__ = [
     "Journal",
     "JournalError",
     "Known",
+    "Metric",
     "Objective",
     "Outcome",
     "OutcomeKind",
@@ -57,7 +56,8 @@ __getattr__, __dir__ = lazily(
         "engine": "Engine Summary",
         "journal": "Journal RunLockedError is_journal locked read_study settings_of",
         "lines": "JournalError",
-        "records": "ACCURACY EpochRecord Figure Job JobReport Objective Outcome OutcomeKind TrialRecord read_trials",
+        "metrics": "Metric Objective",
+        "records": "EpochRecord Figure Job JobReport Outcome OutcomeKind TrialRecord read_trials",
         "samplers": "make_sampler",
     },
 )

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.search.gain import Gain, learn
-from nas.search.history import Row, StudyHistory
+from nas.search.history import Observation, StudyHistory
 from nas.search.parameters import CLOSED, Axes
 from nas.search.pareto import Points, is_front
 from nas.search.surrogate import Levels, Likeness, Surrogate, Vector, fit
@@ -44,7 +44,8 @@ _OPTIMISM = (0.0, 0.5, 1.0, 2.0)
 class Known:
     """What is known about an architecture before it is trained.
 
-    ``values``: of each objective, in the study's order; None for accuracy. ``seen``: it was already proposed.
+    ``values``: of each objective, in the study's order; None for the metric that training tells. ``seen``: whether it
+    was proposed before.
     """
 
     values: tuple[float | None, ...]
@@ -78,7 +79,7 @@ class FrontNeighbours:
             return _differing(axes, levels, holds, rng), {}
 
         # Known costs are computed later for the best candidates; a rough model is enough to find these.
-        rough = [self.known is not None and k != history.accuracy for k in range(targets.values.shape[1])]
+        rough = [self.known is not None and k != history.told for k in range(targets.values.shape[1])]
         models = [learn(likeness, targets, k, rough=rough[k]) for k in range(len(rough))]
         expected = _expect(models, likeness, 0.0)
         expected[:, rough] = np.where(np.isfinite(targets.values), targets.values, expected)[:, rough]
@@ -136,7 +137,7 @@ class FrontNeighbours:
         return again if again.any() else score
 
 
-def _learn_constraints(rows: Sequence[Row], likeness: Likeness) -> Callable[[Likeness], Vector]:
+def _learn_constraints(rows: Sequence[Observation], likeness: Likeness) -> Callable[[Likeness], Vector]:
     """A function: likeness of candidates to the rows -> probability [n] that they keep all constraints."""
     models = []
     for name in sorted({name for row in rows for name, value in row.constraints.items() if value > 0}):
@@ -157,7 +158,7 @@ def _learn_constraints(rows: Sequence[Row], likeness: Likeness) -> Callable[[Lik
     return probability
 
 
-def _breaks(row: Row) -> bool:
+def _breaks(row: Observation) -> bool:
     return any(value > 0 for value in row.constraints.values())
 
 

@@ -25,21 +25,21 @@ from nas.search.default import Known
 from nas.search.gain import most_promising
 from nas.search.history import StudyHistory
 from nas.search.journal import Journal
-from nas.search.ledger import Entry, Estimate, TrialLedger, Verdict
+from nas.search.ledger import BudgetVerdict, Entry, Estimate, TrialLedger
 from nas.search.lines import JournalError
+from nas.search.metrics import Objective, metric_among
 from nas.search.parameters import Axes
 from nas.search.pareto import Points, is_front, minimised, relative_hypervolume, spread_order
 from nas.search.records import (
-    ACCURACY,
     BY_ESTIMATE,
     FALLBACK,
     REASON,
     SAMPLER,
     EpochRecord,
     Job,
-    Objective,
     Origin,
     Outcome,
+    objectives_in,
 )
 from nas.search.rungs import choose_bracket, in_better_half, ladders, promotable
 from nas.search.samplers import learns_from_complete_only, make_sampler
@@ -83,7 +83,7 @@ class Limits(Protocol):
     def limits(self) -> Mapping[str, float]:
         """Measure -> its largest allowed value."""
 
-    def check(self, architecture: Architecture) -> Verdict:
+    def check(self, architecture: Architecture) -> BudgetVerdict:
         """Whether an architecture is within every limit."""
 
 
@@ -104,8 +104,9 @@ class Summary:
 
     ``target``: number of trials requested; ``waiting``: trials at a rung or queued; ``stopped``: trials stopped early;
     ``rejected``: proposals by the stage that rejected them; ``finalists``: repetitions, launched and planned;
-    ``epochs``: all epochs trained; ``best``: the highest accuracy of a complete trial; ``hypervolume``: of the front,
-    as a share of the box below `Engine.reference`; ``exhausted``: why proposals ended before the target.
+    ``epochs``: all epochs trained; ``best``: of the metric that training tells, over the complete trials;
+    ``hypervolume``: of the front, as a share of the box below `Engine.reference`; ``exhausted``: why proposals ended
+    before the target.
     ``rejected_in_a_row``: proposals rejected since the last launch; ``nearest``: the one least over budget among them,
     as measure -> (limit, value) for each exceeded limit; empty for fewer than 24 rejections.
     """
@@ -137,11 +138,12 @@ class Engine:
         journal: Of a new run, or of one to resume.
         space: The space of proposals.
         config: The settings of the search.
-        objectives: In the order and with the directions of the journal.
+        objectives: In the order and with the directions and ranges of the journal. One at most is a metric that
+            training tells; the others are costs.
         epochs: The full length of a trial.
-        costs: Source of the objectives other than accuracy.
+        costs: Source of the costs among the objectives.
         budget: Architectures over it are never trained. None: no limits.
-        hand: The baselines, which are trained first and to full length, also outside the space. None: the space's own.
+        baselines: Trained first and to full length, also outside the space. None: the space's own.
 
     Raises:
         ValueError: The objectives do not fit the journal's directions, or `config.min_epochs` exceeds `epochs`.
@@ -157,22 +159,32 @@ class Engine:
         epochs: int,
         costs: Costs,
         budget: Limits | None = None,
-        hand: Mapping[str, Architecture] | None = None,
+        baselines: Mapping[str, Architecture] | None = None,
     ) -> None:
         self._objectives = tuple(objectives)
         self._directions = [objective.direction for objective in objectives]
-        created_for = [direction.name.lower() for direction in journal.study.directions]
+        found = objectives_in(journal.study)
+        created_for = [objective.direction for objective in found]
         if created_for != self._directions:
             raise ValueError(
                 f"the objectives' directions are {self._directions}, the journal was made for {created_for}"
             )
+        place = metric_among([objective.metric for objective in objectives])
+        self._metric: Objective | None = None
+        if place is not None:
+            self._metric, stored = self._objectives[place], found[place]
+            if (stored.low, stored.high) != (self._metric.low, self._metric.high):
+                raise ValueError(
+                    f"the objective {self._metric.metric} lies within {self._metric.low:g} and {self._metric.high:g}, "
+                    f"the journal was made for {stored.low:g} and {stored.high:g}"
+                )
         self._journal = journal
         self._space = space
         self._config = config
         self._epochs = epochs
         self._costs = costs
         self._budget = budget
-        self._hand = dict(space.hand_placements() if hand is None else hand)
+        self._baselines = dict(space.baselines() if baselines is None else baselines)
         self._brackets = ladders(config.stopping, epochs, config.min_epochs, config.eta)
         self._ledger = TrialLedger(journal)
         self._study = journal.study
@@ -236,12 +248,17 @@ class Engine:
 
     def report(self, job: Job, record: EpochRecord) -> None:
         """Records an epoch's result. A second report of an epoch replaces the first; reports of ended trials are
-        ignored.
+        ignored. A trial fails if the metric that is an objective is missing or out of its range.
         """
         entry = self._ledger.active.get(job.number)
-        if entry is not None:
-            self._ledger.record(entry, record)
-            self._faults.clear()
+        if entry is None:
+            return
+        fault = None if self._metric is None else self._metric.fault_of(record.metrics)
+        if fault is not None:
+            self._ledger.fail(entry, f"epoch {record.epoch}: {fault}")
+            return
+        self._ledger.record(entry, record)
+        self._faults.clear()
 
     def finish(self, job: Job, outcome: Outcome) -> None:
         """Records a job's end. It is ignored if the job is not running (reported twice, or lost and reassigned).
@@ -305,7 +322,7 @@ class Engine:
             finalists=len(repetitions) + len(self._finalists or ()),
             finalists_complete=sum(entry.state == "complete" for entry in repetitions),
             epochs=sum(len(entry.epochs) for entry in ledger.entries.values()),
-            best=max((entry.epochs[self._epochs].metrics[ACCURACY] for entry in complete), default=None),
+            best=None if self._metric is None else max(self._told(complete), key=self._metric.merit, default=None),
             front=int(is_front(points).sum()) if complete else 0,
             hypervolume=relative_hypervolume(points, self.reference, self._objectives) if complete else 0.0,
             exhausted=self._exhausted,
@@ -323,8 +340,8 @@ class Engine:
 
     @property
     def _proposing(self) -> bool:
-        hand_left = any(name not in self._ledger.baselines for name in self._hand)
-        return hand_left or (self._exhausted is None and self._ledger.searched < self._config.trials)
+        baselines_left = any(name not in self._ledger.baselines for name in self._baselines)
+        return baselines_left or (self._exhausted is None and self._ledger.searched < self._config.trials)
 
     def _due(self) -> Entry | None:
         active = self._ledger.active.values()
@@ -385,8 +402,9 @@ class Engine:
 
     def _reached(self, entry: Entry) -> None:
         self._best_at.clear()
-        if not math.isfinite(entry.epochs[entry.stop_epoch].metrics[ACCURACY]):
-            self._ledger.fail(entry, f"its accuracy at epoch {entry.stop_epoch} is not a number")
+        metric = self._metric
+        if metric is not None and not math.isfinite(entry.epochs[entry.stop_epoch].metrics[metric.metric]):
+            self._ledger.fail(entry, f"its {metric.metric} at epoch {entry.stop_epoch} is not a number")
         elif entry.stop_epoch >= self._epochs:
             self._ledger.complete(entry, self._values(entry, self._epochs))
         elif self._config.stopping != "median":
@@ -436,10 +454,12 @@ class Engine:
         points = self._points(complete, self._epochs)
         members = np.flatnonzero(is_front(points))
         chosen = [complete[members[index]] for index in spread_order(points[members])[: self._config.finalists]]
-        by_hand = [entry for entry in complete if entry.origin.is_baseline]
-        best = max(by_hand, key=lambda entry: entry.epochs[self._epochs].metrics[ACCURACY], default=chosen[0])
-        if best not in chosen:
-            chosen.append(best)
+        baselines = [entry for entry in complete if entry.origin.is_baseline]
+        if baselines and self._metric is not None:
+            merits = [self._metric.merit(value) for value in self._told(baselines)]
+            best = baselines[merits.index(max(merits))]
+            if best not in chosen:
+                chosen.append(best)
         launched = {(entry.origin.trial, entry.seed) for entry in self._ledger.entries.values()}
         return [
             (entry, self._config.seed + offset)
@@ -456,14 +476,14 @@ class Engine:
             if not self._proposing or (number and time.monotonic() > until):
                 return None
             with self._journal.group():
-                hand = next((name for name in self._hand if name not in self._ledger.baselines), None)
-                entry = self._propose_new() if hand is None else self._propose_hand(hand)
+                baseline = next((name for name in self._baselines if name not in self._ledger.baselines), None)
+                entry = self._propose_new() if baseline is None else self._propose_baseline(baseline)
             if entry is not None:
                 return entry
         return None
 
-    def _propose_hand(self, name: str) -> Entry | None:
-        architecture = self._hand[name]
+    def _propose_baseline(self, name: str) -> Entry | None:
+        architecture = self._baselines[name]
         params = self._space.encode(architecture) if self._space.contains(architecture) else None
         trial, asked = self._ask(params) if params else (self._ledger.ask(), architecture)
         return self._judge(trial, asked, Origin("baseline", name))
@@ -513,7 +533,7 @@ class Engine:
         if self._rejections >= _REJECTIONS_IN_A_ROW:
             self._exhausted = f"{self._rejections} proposals in a row were rejected"
 
-    def _check(self, architecture: Architecture) -> tuple[Verdict | None, dict[str, Estimate]]:
+    def _check(self, architecture: Architecture) -> tuple[BudgetVerdict | None, dict[str, Estimate]]:
         """The budget's verdict on a proposal, and its costs. If it is over budget, nothing else is measured."""
         try:
             verdict = None if self._budget is None else self._budget.check(architecture)
@@ -530,7 +550,7 @@ class Engine:
         origin: Origin,
         seed: int,
         estimates: Mapping[str, Estimate],
-        verdict: Verdict | None,
+        verdict: BudgetVerdict | None,
     ) -> Entry:
         if origin.is_baseline or origin.is_finalist:
             bracket, stop_epoch = len(self._brackets), self._epochs
@@ -581,19 +601,27 @@ class Engine:
             if entry.state == "complete" and not entry.origin.is_finalist
         ]
 
+    def _told(self, complete: Sequence[Entry]) -> list[float]:
+        """What training told of complete trials: the metric that is an objective; empty if none is."""
+        if self._metric is None:
+            return []
+        return [entry.epochs[self._epochs].metrics[self._metric.metric] for entry in complete]
+
     def _values(self, entry: Entry, epoch: int) -> list[float]:
         return [
-            entry.epochs[epoch].metrics[ACCURACY] if objective.metric == ACCURACY else entry.costs[objective.metric]
+            entry.epochs[epoch].metrics[objective.metric]
+            if objective is self._metric
+            else entry.costs[objective.metric]
             for objective in self._objectives
         ]
 
     def _points(self, entries: Sequence[Entry], epoch: int) -> Points:
         return minimised([self._values(entry, epoch) for entry in entries], self._directions)
 
-    def _estimates(self, architecture: Architecture, verdict: Verdict | None) -> dict[str, Estimate]:
+    def _estimates(self, architecture: Architecture, verdict: BudgetVerdict | None) -> dict[str, Estimate]:
         estimates = dict(verdict.estimates) if verdict is not None else {}
         rejected = verdict is not None and not verdict.feasible
-        for measure in (objective.metric for objective in self._objectives if objective.metric != ACCURACY):
+        for measure in (objective.metric for objective in self._objectives if objective is not self._metric):
             if measure not in estimates and not (rejected and self._costs.must_measure(architecture, measure)):
                 estimates[measure] = self._costs.estimate(architecture, measure)
         return estimates
@@ -617,19 +645,21 @@ class Engine:
         """The values to store for an architecture over budget; None if the sampler learns from its constraints.
 
         NSGA-II and GP use only complete trials. For them the values are the estimated costs, or the reference's where
-        there is no estimate, and a neutral accuracy: the mean of those known.
+        there is no estimate, and a neutral value of the metric: the mean of those known, or the worst.
         """
         if not learns_from_complete_only(self._config.sampler):
             return None
-        accuracies = [entry.epochs[self._epochs].metrics[ACCURACY] for entry in self._complete()]
-        neutral = sum(accuracies) / len(accuracies) if accuracies else 0.0
+        told = self._told(self._complete())
         return [
-            neutral if objective.metric == ACCURACY else costs.get(objective.metric, self.reference[objective.metric])
+            (sum(told) / len(told) if told else objective.worst)
+            if objective is self._metric
+            else costs.get(objective.metric, self.reference[objective.metric])
             for objective in self._objectives
         ]
 
     def _load_reference(self) -> dict[str, float]:
-        """The reference point of hypervolumes: accuracy 0, and each cost's limit or twice the plain network's cost.
+        """The reference point of hypervolumes: the metric's worst value, and each cost's limit or twice the plain
+        network's cost.
 
         It is stored in the journal, so that it never changes and readers need no cost model.
         """
@@ -638,8 +668,8 @@ class Engine:
             return stored
         limits = {} if self._budget is None else self._budget.limits
         reference = {
-            objective.metric: 0.0
-            if objective.metric == ACCURACY
+            objective.metric: objective.worst
+            if objective is self._metric
             else limits.get(objective.metric, 2 * self._costs.estimate(self._space.plain(), objective.metric).value)
             for objective in self._objectives
         }

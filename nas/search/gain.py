@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nas.search.history import Row, StudyHistory, Targets
+from nas.search.history import Observation, StudyHistory, Targets
 from nas.search.pareto import Points, hypervolume, hypervolume_gains, is_front, ranking
 from nas.search.surrogate import Likeness, Surrogate, Vector, fit
 
@@ -81,7 +81,7 @@ def most_promising(
         The trial's number. None if no trial is expected to add 0.6 % to the front's hypervolume, nor anything at all
         while less than 40 % of `of_all` is spent. If `in_full` is empty: the best of the trials with the most epochs.
     """
-    rows, told = history.closing(), history.accuracy
+    rows, told = history.closing(), history.told
     targets = history.targets(rows)
     waiting = np.array([index for index, row in enumerate(rows) if row.number in left], dtype=np.int64)
     front = np.array([index for index, row in enumerate(rows) if row.number in in_full], dtype=np.int64)
@@ -91,20 +91,20 @@ def most_promising(
     epochs = np.array([left[number] for number in numbers])
     if not len(front):
         # There are so few trials that no rung promoted any.
-        far: list[Row] = [rows[index] for index in waiting[epochs == epochs.min()].tolist()]
+        far: list[Observation] = [rows[index] for index in waiting[epochs == epochs.min()].tolist()]
         points = [[*row.values[:told], row.curve[max(row.curve)], *row.values[told + 1 :]] for row in far]
         return far[ranking(points)[0]].number
     if np.isfinite(targets.values[:, told]).sum() < _FEWEST:
         return None
     levels = np.array([row.levels for row in rows], dtype=np.int64).reshape(len(rows), -1)
     likeness = Likeness.of(levels, levels, history.axes.sizes)
-    accuracy = learn(likeness, targets, told)
+    learnt = learn(likeness, targets, told)
     # A baseline outside the space has no levels for the surrogate, so its own value is used.
     outside = np.array([not row.params for row in rows], dtype=bool) & np.isfinite(targets.values[:, told])
 
     def expected(deviations: float) -> Points:
         points = targets.values.copy()
-        points[:, told] = np.where(outside, points[:, told], accuracy.expect(likeness, deviations))
+        points[:, told] = np.where(outside, points[:, told], learnt.expect(likeness, deviations))
         return points
 
     gain = Gain.over(expected(0.0)[front])

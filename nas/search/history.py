@@ -12,6 +12,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.search import records
+from nas.search.metrics import metric_among
 from nas.search.parameters import Axes, Axis, learn_openings
 from nas.search.pareto import layers
 
@@ -23,11 +24,11 @@ _MOST_RANKED = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Observation:
     """A trial. Objectives are minimised.
 
-    ``values``: [m], NaN if unknown. ``curve``: epoch -> the accuracy objective. ``constraints``: at most 0 if they
-    hold. ``complete``: trained to full length, within its constraints. ``open``: it has not ended.
+    ``values``: [m], NaN if unknown. ``curve``: epoch -> the objective that training tells. ``constraints``: at most 0
+    if they hold. ``complete``: trained to full length, within its constraints. ``open``: it has not ended.
     """
 
     number: int
@@ -57,8 +58,9 @@ class StudyHistory:
     """The trials of one study, each parsed once when it has ended, and again with every epoch until then.
 
     With `axes` None, the axes are learnt: every parameter of a finished trial, and its condition. ``rows``: trials that
-    ended, in the order in which they were read; ``open``: the other trials; ``tried``: the levels of all; ``accuracy``:
-    the index of that objective. `sample` bounds the number of rows, so that the time of a proposal does not grow.
+    ended, in the order in which they were read; ``open``: the other trials; ``tried``: the levels of all; ``told``: the
+    index of the objective that training tells. `sample` bounds the number of rows, so that the time of a proposal does
+    not grow.
     """
 
     def __init__(self, study: optuna.Study, axes: Axes | None) -> None:
@@ -67,18 +69,18 @@ class StudyHistory:
         self.signs = [-1.0 if d == StudyDirection.MAXIMIZE else 1.0 for d in study.directions]
         metrics = study.metric_names
         self._metrics = metrics or [""] * len(self.signs)
-        self.accuracy = records.accuracy_among(self._metrics) or 0
+        self.told = metric_among(self._metrics) or 0
         self._clear({})
 
     def _clear(self, distributions: dict[str, BaseDistribution]) -> None:
         self._distributions = distributions
         self.axes = self._given or Axes(tuple(Axis.of(name, d) for name, d in distributions.items()), {})
-        self.rows: list[Row] = []
-        self.open: list[Row] = []
+        self.rows: list[Observation] = []
+        self.open: list[Observation] = []
         self.tried: set[tuple[int, ...]] = set()
         self._parsed: set[int] = set()
         self._ended = 0
-        self._parsed_open: dict[int, tuple[int, Row]] = {}
+        self._parsed_open: dict[int, tuple[int, Observation]] = {}
         self._trained: list[int] = []
         self._others: list[int] = []
         self._elite: list[int] = []
@@ -112,7 +114,7 @@ class StudyHistory:
         self.open = [self._open_row(trial) for trial in running]
         self.tried.update(row.levels for row in self.open)
 
-    def _add(self, row: Row) -> None:
+    def _add(self, row: Observation) -> None:
         (self._trained if row.complete or row.curve else self._others).append(len(self.rows))
         self.rows.append(row)
         self.tried.add(row.levels)
@@ -125,13 +127,13 @@ class StudyHistory:
             candidates = [candidates[place] for place in order[: _MOST_TRAINED // 2]]
         self._elite = sorted(candidates)
 
-    def _open_row(self, trial: FrozenTrial) -> Row:
+    def _open_row(self, trial: FrozenTrial) -> Observation:
         known = len(trial.user_attrs) + len(trial.intermediate_values) + len(trial.params)
         if trial.number not in self._parsed_open or self._parsed_open[trial.number][0] != known:
             self._parsed_open[trial.number] = (known, self.row(trial))
         return self._parsed_open[trial.number][1]
 
-    def sample(self) -> list[Row]:
+    def sample(self) -> list[Observation]:
         """The rows for a proposal: all, or a selection if there are very many.
 
         Half of the selected trained rows are the best by layers; the other half is spread over the rest. Of the rows
@@ -150,7 +152,7 @@ class StudyHistory:
         others = [self.rows[index] for index in self._others[-_MOST_OTHERS:]]
         return [*trained, *others, *(row for row in self.open if not row.curve)]
 
-    def closing(self) -> list[Row]:
+    def closing(self) -> list[Observation]:
         """The rows for the choice among waiting trials when nothing is left to propose.
 
         All trained rows; if there are very many, the best by layers of the complete and of the waiting ones.
@@ -165,7 +167,7 @@ class StudyHistory:
         order = told[np.argsort(layers(values[told]), kind="stable")][: _MOST_TRAINED - len(best)]
         return [*best, *(waiting[index] for index in order.tolist()), *begun]
 
-    def row(self, trial: FrozenTrial) -> Row:
+    def row(self, trial: FrozenTrial) -> Observation:
         """A trial, finished or not."""
         attrs = trial.user_attrs
         constraints = trial.constraints
@@ -180,9 +182,11 @@ class StudyHistory:
                 for sign, metric in zip(self.signs, self._metrics, strict=True)
             ]
         curve = dict(trial.intermediate_values)
-        curve.update((record.epoch, record.metrics[records.ACCURACY]) for record in records.epochs_of(trial).values())
-        sign = self.signs[self.accuracy]
-        return Row(
+        told, sign = self._metrics[self.told], self.signs[self.told]
+        curve.update(
+            (n, record.metrics[told]) for n, record in records.epochs_of(trial).items() if told in record.metrics
+        )
+        return Observation(
             number=trial.number,
             params=trial.params,
             levels=tuple(self.axes.levels(trial.params)),
@@ -193,7 +197,7 @@ class StudyHistory:
             open=not trial.state.is_finished(),
         )
 
-    def targets(self, rows: Sequence[Row]) -> Targets:
+    def targets(self, rows: Sequence[Observation]) -> Targets:
         """The values to learn from; those of stopped and running trials are extrapolated to the full length.
 
         A least-squares line, over the trials with values at epoch e and at the end, maps a value at e to the end; its
@@ -204,7 +208,7 @@ class StudyHistory:
         values = np.array([row.values for row in rows]).reshape(len(rows), m)
         variances = np.zeros_like(values)
         final = np.array([row.complete for row in rows], dtype=bool)
-        known = values[:, self.accuracy]
+        known = values[:, self.told]
         if final.sum() < _FEWEST_COMPLETE:
             reached = [epoch for row in rows for epoch in row.curve]
             enough = [epoch for epoch in set(reached) if reached.count(epoch) >= _FEWEST_AT_A_RUNG]
@@ -223,7 +227,7 @@ class StudyHistory:
             if len(pairs) >= _FEWEST_COMPLETE:
                 (intercept, slope), variance = _line(np.array(pairs))
                 known[indices] = [intercept + slope * rows[index].curve[epoch] for index in indices]
-                variances[indices, self.accuracy] = variance
+                variances[indices, self.told] = variance
         return Targets(values, variances, final)
 
     def _learn_openings(self) -> None:

@@ -35,7 +35,7 @@ from optuna.trial import TrialState
 
 from nas.search.lines import OURS, JournalError, Lines, sealed
 from nas.search.names import DRIVER_NAME, JOURNAL_NAME, LOCK_NAME, SETTINGS, STUDY_NAME
-from nas.search.optuna_private import Storage
+from nas.search.optuna_private import IndexedStorage
 
 _OPTUNA_LOCK_SUFFIX = ".lock"
 
@@ -87,7 +87,7 @@ class Journal:
             if path.exists():
                 _clear_beginning(path)
             backend = _Writer(path)
-            storage = Storage(backend)
+            storage = IndexedStorage(backend)
             with backend.held():
                 study = optuna.create_study(storage=storage, study_name=STUDY_NAME, directions=list(directions))
                 with warnings.catch_warnings():
@@ -171,7 +171,7 @@ def settings_of(study: optuna.Study) -> dict[str, Any]:
 
 def _load(backend: BaseJournalBackend, path: Path) -> optuna.Study:
     try:
-        return optuna.load_study(study_name=STUDY_NAME, storage=Storage(backend))
+        return optuna.load_study(study_name=STUDY_NAME, storage=IndexedStorage(backend))
     except KeyError:
         raise JournalError(f"{path} is not a journal of this program: it holds no study named {STUDY_NAME!r}") from None
 

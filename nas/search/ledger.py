@@ -53,7 +53,7 @@ class Estimate(Protocol):
         """``analytic``, ``predicted`` or ``measured``."""
 
 
-class Verdict(Protocol):
+class BudgetVerdict(Protocol):
     """What a budget says of an architecture; `nas.costs.Verdict`."""
 
     @property
@@ -152,7 +152,7 @@ class TrialLedger:
         bracket: int,
         stop_epoch: int,
         estimates: Mapping[str, Estimate],
-        verdict: Verdict | None,
+        verdict: BudgetVerdict | None,
     ) -> Entry:
         """Makes a proposal a queued trial. When this returns, the trial is on the disk."""
         with self._journal.commit():
@@ -185,7 +185,7 @@ class TrialLedger:
         *,
         origin: Origin,
         estimates: Mapping[str, Estimate],
-        verdict: Verdict,
+        verdict: BudgetVerdict,
         values: Sequence[float] | None,
     ) -> None:
         """Ends a proposal that is over budget: as complete with `values`, or as pruned if they are None."""
@@ -270,7 +270,7 @@ class TrialLedger:
         fingerprint: str,
         origin: Origin,
         estimates: Mapping[str, Estimate],
-        verdict: Verdict | None,
+        verdict: BudgetVerdict | None,
     ) -> None:
         trial.set_user_attr(records.FINGERPRINT, fingerprint)
         trial.set_user_attr(records.ORIGIN, origin.stored)

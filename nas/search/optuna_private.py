@@ -4,7 +4,7 @@
 `tests/nas/search/test_optuna_private.py` names it.
 
 Optuna's journal storage looks through all trials whenever a parameter is set that few trials have, and whenever a trial
-is asked for: both grow with the run. `Storage` keeps what they look for.
+is asked for: both grow with the run. `IndexedStorage` keeps what they look for.
 """
 
 import copy
@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 _WAITING = (TrialState.WAITING,)
 
 
-class Storage(JournalStorage):
+class IndexedStorage(JournalStorage):
     """Optuna's journal storage, whose work for a trial does not grow with their number."""
 
     def _sync_with_backend(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nas.search.records import ACCURACY, Objective
+from nas.search.metrics import Objective
 
 _DIRECTIONS = 256
 
@@ -232,9 +232,9 @@ def _volume(points: Points, corner: NDArray[Any]) -> float:
 def relative_hypervolume(points: Points, reference: Mapping[str, float], objectives: Sequence[Objective]) -> float:
     """Hypervolume of points [n, m] (minimised) as a share of the box from the ideal corner to `reference`.
 
-    The ideal corner is accuracy 1 and cost 0.
+    In the ideal corner the metric is at the good end of its range, and every cost is 0.
     """
     directions = [objective.direction for objective in objectives]
     corner = minimised([reference[objective.metric] for objective in objectives], directions)[0]
-    ideal = np.array([-1.0 if objective.metric == ACCURACY else 0.0 for objective in objectives])
+    ideal = minimised([objective.best for objective in objectives], directions)[0]
     return hypervolume(points, corner) / float(np.prod(corner - ideal))

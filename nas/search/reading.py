@@ -15,8 +15,9 @@ from typing import Annotated, Any, Literal, Protocol, TypeAlias
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from nas.search.lines import OURS, JournalError, Lines, damaged
+from nas.search.metrics import METRIC, Direction, objectives_of
 from nas.search.names import JOURNAL_NAME, SETTINGS, STUDY_NAME
-from nas.search.records import Direction, RecordError, TrialRecord, ended, record_of
+from nas.search.records import RecordError, TrialRecord, ended, record_of
 from search_spaces.errors import printable
 
 _METRICS = "study:metric_names"
@@ -55,12 +56,20 @@ def read_run(run: Path) -> StudyRecord:
             "another program wrote it"
         )
     metrics = study.system.get(_METRICS, [""] * len(study.directions))
-    if not (isinstance(metrics, list) and len(metrics) == len(study.directions)):
+    if not (isinstance(metrics, list) and all(isinstance(name, str) for name in metrics)) or len(metrics) != len(
+        study.directions
+    ):
         raise damaged(
             path, _METRICS, f"{metrics!r}: there must be a name for each of {len(study.directions)} objectives"
         )
     try:
-        trials = [record_of(trial, metrics) for trial in study.trials]
+        objectives = objectives_of(metrics, study.directions, settings)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        place = ".".join([SETTINGS, METRIC, *(str(part) for part in first["loc"])])
+        raise damaged(path, place, first["msg"].removeprefix("Value error, ")) from None
+    try:
+        trials = [record_of(trial, objectives) for trial in study.trials]
     except RecordError as error:
         raise damaged(path, "what it says of", str(error)) from None
     return StudyRecord(path, settings, study.attributes, metrics, study.directions, trials)

@@ -25,15 +25,13 @@ from pydantic.dataclasses import dataclass as typed
 
 from nas.costs import MEASURES
 from nas.search.lines import JournalError
+from nas.search.metrics import Direction, Name, Objective, metric_among, objectives_of
+from nas.search.names import SETTINGS
 from search_spaces import Architecture, SearchSpace, options
 
 if TYPE_CHECKING:
     import optuna
 
-ACCURACY = "top1"
-"""The objective that only training tells: validation top-1 of the last epoch, in [0, 1]."""
-
-Direction: TypeAlias = Literal["maximize", "minimize"]
 OutcomeKind: TypeAlias = Literal["reached", "failed", "out_of_memory", "machine", "lost", "node_lost"]
 OriginKind: TypeAlias = Literal["baseline", "sampler", "fallback", "finalist", "unknown"]
 Stage: TypeAlias = Literal["static", "predicted", "measured", "training", "estimate"]
@@ -68,7 +66,6 @@ _EPOCH = "epoch:"
 _VALIDATION, _TRAINING = "val_", "train_"
 _STRICT = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True)
 _STRICT_MODEL = ConfigDict(frozen=True, strict=True, extra="forbid")
-_Name: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][\w.:@/+-]{0,63}$")]
 _Finite: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 _Known: TypeAlias = Annotated[str, AfterValidator(_known_measure)]
 _BASELINE, _FINALIST = "hand:", "finalist:"
@@ -168,7 +165,7 @@ class Judgement(BaseModel):
 
     feasible: bool
     stage: Stage
-    violations: dict[_Name, float]
+    violations: dict[Name, float]
 
 
 class _Attributes(BaseModel):
@@ -188,14 +185,6 @@ class _Attributes(BaseModel):
     duplicate_of: Annotated[int, Field(ge=0)] | None = None
     reason: str = ""
     detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Objective:
-    """What is optimised: `ACCURACY`, or a measure of `nas.costs`."""
-
-    metric: str
-    direction: Direction
 
 
 @typed(frozen=True, slots=True, config=_STRICT)
@@ -240,17 +229,12 @@ class EpochRecord:
     """
 
     epoch: Annotated[int, Field(ge=1)]
-    metrics: dict[_Name, float]
+    metrics: dict[Name, float]
     lr: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     worker: int | None = None
     node: str | None = None
     ended: Annotated[float, Field(allow_inf_nan=False)] | None = None
-
-    def __post_init__(self) -> None:
-        top1 = self.metrics.get(ACCURACY, 0.0)
-        if not (0 <= top1 <= 1 or math.isnan(top1)):
-            raise ValueError(f"metrics.{ACCURACY} is {top1}; it must lie within 0 and 1")
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "EpochRecord":
@@ -367,11 +351,10 @@ class TrialRecord:
         with _of(self.number, ARCHITECTURE):
             return Architecture.from_dict(self.plan)
 
-    @property
-    def accuracy(self) -> float | None:
-        """Of the last epoch; None before the first."""
+    def latest(self, metric: str) -> float | None:
+        """A metric of the last epoch; None before the first, or if it was not reported."""
         last = self.last_epoch
-        return self.epochs[last].metrics[ACCURACY] if last else None
+        return self.epochs[last].metrics.get(metric) if last else None
 
     @property
     def last_epoch(self) -> int:
@@ -411,27 +394,29 @@ def ended(state: int) -> bool:
     return state not in (State.RUNNING, State.WAITING)
 
 
-def accuracy_among(metrics: Sequence[str]) -> int | None:
-    """Where accuracy stands among the objectives; None if it is none of them."""
-    return metrics.index(ACCURACY) if ACCURACY in metrics else None
-
-
 def read_trials(study: "optuna.Study", without: Container[int] = ()) -> list[TrialRecord]:
     """The trials of a driver's study, by number; those in `without` are left out and not parsed.
 
     Raises:
         RecordError: A trial has a value that no driver writes; for the first such trial.
     """
-    metrics = study.metric_names or [""] * len(study.directions)
-    return [record_of(trial, metrics) for trial in study.get_trials(deepcopy=False) if trial.number not in without]
+    objectives = objectives_in(study)
+    return [record_of(trial, objectives) for trial in study.get_trials(deepcopy=False) if trial.number not in without]
 
 
-def record_of(trial: StoredTrial, metrics: Sequence[str]) -> TrialRecord:
+def objectives_in(study: "optuna.Study") -> tuple[Objective, ...]:
+    """The objectives of a study; those of a study without names are called ``""``."""
+    names = study.metric_names or [""] * len(study.directions)
+    directions: list[Direction] = ["maximize" if one.name == "MAXIMIZE" else "minimize" for one in study.directions]
+    return objectives_of(names, directions, study.user_attrs.get(SETTINGS, {}))
+
+
+def record_of(trial: StoredTrial, objectives: Sequence[Objective]) -> TrialRecord:
     """A trial as the journal has it, checked.
 
     Args:
         trial: Any of the study, of others too.
-        metrics: The names of the objectives.
+        objectives: Of the study.
 
     Raises:
         RecordError: The trial has a value that no driver writes; for the first such field.
@@ -458,7 +443,7 @@ def record_of(trial: StoredTrial, metrics: Sequence[str]) -> TrialRecord:
         plan=attrs.architecture,
     )
     with _of(trial.number):
-        _check(record, metrics)
+        _check(record, objectives)
     return record
 
 
@@ -501,8 +486,9 @@ def _status(state: int, attrs: _Attributes) -> Status:
     return "active" if launched and not ended(state) else "unlaunched"
 
 
-def _check(trial: TrialRecord, metrics: Sequence[str]) -> None:
+def _check(trial: TrialRecord, objectives: Sequence[Objective]) -> None:
     """Raises a ValueError unless a trial's fields agree with each other."""
+    metrics = [objective.metric for objective in objectives]
     if trial.duplicate_of is not None and trial.duplicate_of >= trial.number:
         raise ValueError(f"{DUPLICATE_OF}: it names trial {trial.duplicate_of}, which is not an earlier trial")
     if trial.origin.trial is not None and trial.origin.trial >= trial.number:
@@ -520,13 +506,16 @@ def _check(trial: TrialRecord, metrics: Sequence[str]) -> None:
     if trial.status == "complete" and trial.values is None:
         raise ValueError("values: they are missing, but the trial is complete")
     if trial.values is not None and not (len(trial.values) == len(metrics) and all(map(math.isfinite, trial.values))):
-        raise ValueError(f"values are {list(trial.values)}; there must be a finite one for each of {list(metrics)}")
+        raise ValueError(f"values are {list(trial.values)}; there must be a finite one for each of {metrics}")
     if trial.plan is not None:
         missing = [metric for metric in metrics if metric in MEASURES and metric not in trial.costs]
         if missing:
             raise ValueError(f"{COSTS}.{missing[0]}: it is missing, and it is an objective")
-        if ACCURACY in metrics and any(ACCURACY not in record.metrics for record in trial.epochs.values()):
-            raise ValueError(f"{ACCURACY} is missing from an epoch, and it is an objective")
+    place = metric_among(metrics)
+    if place is not None and metrics[place]:
+        for record in trial.epochs.values():
+            if fault := objectives[place].fault_of(record.metrics):
+                raise ValueError(f"{_EPOCH}{record.epoch}: {fault}")
 
 
 def check_plans(trials: Iterable[TrialRecord], space: SearchSpace) -> None:

@@ -22,13 +22,13 @@ def test_a_preset_is_a_space_worth_searching(space: SearchSpace) -> None:
     assert space.name in PRESETS
     assert space.size > 500
     # The space offers the option of every baseline somewhere.
-    by_hand = space.hand_placements()
-    assert list(by_hand) == ["plain", "se", "cbam", "aa", "aw"]
-    assert len(set(by_hand.values())) == 5
+    baselines = space.baselines()
+    assert list(baselines) == ["plain", "se", "cbam", "aa", "aw"]
+    assert len(set(baselines.values())) == 5
     offered = {choice.option for group in space.groups for choice in group.alternatives}
     assert offered >= {"plain", "none", "se", "cbam", "aa", "aw"}
-    assert space.contains(by_hand["plain"])
-    assert space.contains(by_hand["aa"])
+    assert space.contains(baselines["plain"])
+    assert space.contains(baselines["aa"])
 
 
 def test_a_preset_can_be_sampled_and_mutated(space: SearchSpace) -> None:
@@ -40,9 +40,9 @@ def test_a_preset_can_be_sampled_and_mutated(space: SearchSpace) -> None:
     assert parse_space(space.dump()) == space
 
 
-def test_the_mnasnet_preset_by_hand_is_aa_mnasnet() -> None:
+def test_the_mnasnet_preset_baselines_is_aa_mnasnet() -> None:
     # Bello et al. 2019, section 4.2: the last 13 blocks.
-    assert len(load_space("mnasnet").hand_placements()["aa"].placements) == 13
+    assert len(load_space("mnasnet").baselines()["aa"].placements) == 13
 
 
 @pytest.mark.parametrize("name", zoo_names())

@@ -300,46 +300,46 @@ def test_another_skeleton_is_outside() -> None:
         space.encode(other.plain())
 
 
-# --- hand placements --------------------------------------------------------------------------------------------------
+# --- baselines --------------------------------------------------------------------------------------------------------
 
 
 def _where(architecture: Architecture, slot: Slot) -> list[str]:
     return [block for block, slots in architecture.placements.items() if set(slots) == {slot}]
 
 
-def test_hand_placements_stand_where_the_papers_put_them() -> None:
+def test_baselines_stand_where_the_papers_put_them() -> None:
     space = load_space("resnet50-imagenet")
-    by_hand = space.hand_placements()
+    baselines = space.baselines()
     blocks = [block.name for block in space.blocks]
-    assert list(by_hand) == ["plain", "se", "cbam", "aa", "aw"]
-    assert by_hand["plain"] == space.plain()
-    assert by_hand["plain"].placements == {}
-    assert _where(by_hand["se"], "refine") == _where(by_hand["cbam"], "refine") == blocks
-    assert _where(by_hand["aw"], "conv") == blocks
-    assert _where(by_hand["aa"], "conv") == [name for name in blocks if not name.startswith("layer1.")]
-    assert by_hand["aa"].placements["layer2.0"]["conv"].params["position"] == "relative"
+    assert list(baselines) == ["plain", "se", "cbam", "aa", "aw"]
+    assert baselines["plain"] == space.plain()
+    assert baselines["plain"].placements == {}
+    assert _where(baselines["se"], "refine") == _where(baselines["cbam"], "refine") == blocks
+    assert _where(baselines["aw"], "conv") == blocks
+    assert _where(baselines["aa"], "conv") == [name for name in blocks if not name.startswith("layer1.")]
+    assert baselines["aa"].placements["layer2.0"]["conv"].params["position"] == "relative"
 
 
-def test_hand_placements_take_their_parameters_from_the_space() -> None:
+def test_baselines_take_their_parameters_from_the_space() -> None:
     space = parse_space(
         f"{HEAD}placements: {{'layer3.0': {{conv: [plain, {{aa: {{heads: [2, 1], min_key_width: 4}}}}], "
         "refine: [none, {se: {reduction: [4, 8]}}]}}"
     )
-    by_hand = space.hand_placements()
-    assert by_hand["aa"].placements["layer2.1"]["conv"] == choose("aa", {"heads": 2, "min_key_width": 4})
-    assert by_hand["se"].placements["layer1.0"]["refine"] == choose("se", {"reduction": 4})
-    assert by_hand["cbam"].placements["layer1.0"]["refine"] == choose("cbam")
-    assert not space.contains(by_hand["se"])
+    baselines = space.baselines()
+    assert baselines["aa"].placements["layer2.1"]["conv"] == choose("aa", {"heads": 2, "min_key_width": 4})
+    assert baselines["se"].placements["layer1.0"]["refine"] == choose("se", {"reduction": 4})
+    assert baselines["cbam"].placements["layer1.0"]["refine"] == choose("cbam")
+    assert not space.contains(baselines["se"])
 
 
-def test_hand_placements_leave_out_what_cannot_stand() -> None:
+def test_baselines_leave_out_what_cannot_stand() -> None:
     # 4 channels: no reduction of 16 in layer1 and layer2, and no 8 value filters of attention in layer1.
     space = parse_space("schema: 1\nskeleton: {family: resnet, depth: 8, width: 4, image_size: 32, num_classes: 4}\n")
-    by_hand = space.hand_placements()
-    assert _where(by_hand["se"], "refine") == ["layer3.0"]
-    assert _where(by_hand["aa"], "conv") == ["layer2.0", "layer3.0"]
+    baselines = space.baselines()
+    assert _where(baselines["se"], "refine") == ["layer3.0"]
+    assert _where(baselines["aa"], "conv") == ["layer2.0", "layer3.0"]
     tiny = parse_space("schema: 1\nskeleton: {family: resnet, depth: 8, width: 1, image_size: 32, num_classes: 4}\n")
-    assert list(tiny.hand_placements()) == ["plain"]
+    assert list(tiny.baselines()) == ["plain"]
 
 
 def test_every_option_can_be_placed_by_an_architecture_of_its_own() -> None:

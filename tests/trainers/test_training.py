@@ -293,3 +293,8 @@ class TestEnds:
         key = "num_classes" if name == "classes" else name
         with pytest.raises(ValueError, match=f"skeleton.{key} is .*, and shapes has .*; set skeleton.{key}: "):
             Training(small_network, replace(small_shapes, **{name: value}), CONFIG)
+
+    def test_every_difference_from_the_data_is_named(self, small_network: Architecture, small_shapes: Dataset) -> None:
+        other = replace(small_shapes, image_size=16, in_channels=1)
+        with pytest.raises(ValueError, match=r"set skeleton\.image_size: 16 and skeleton\.in_channels: 1$"):
+            Training(small_network, other, CONFIG)

@@ -2,6 +2,7 @@
 
 import pkgutil
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from search_spaces.lazy import lazily
@@ -37,5 +38,6 @@ def load_data(config: DataConfig) -> "Dataset":
     Raises:
         DataError: files are missing, a split would be empty, or an image cannot be read.
     """
-    load: Callable[[DataConfig], Dataset] = pkgutil.resolve_name(SOURCES[config.name].loader)
-    return load(config)
+    source = SOURCES[config.name]
+    load: Callable[[DataConfig], Dataset] = pkgutil.resolve_name(source.loader)
+    return replace(load(config), task=source.task)

@@ -90,7 +90,7 @@ class Dataset:
     padding: int
     """Pixels by which a random crop may extend beyond the edge of the image."""
     task: str = "classification"
-    """A key of `trainers.tasks.TASKS`."""
+    """A key of `trainers.tasks.TASKS`. `load_data` takes it from the data set's row."""
 
     @property
     def num_classes(self) -> int:

@@ -18,6 +18,8 @@ class Source:
     """Whether ``data.download`` can fetch its files."""
     files: bool = False
     """Whether images are decoded from files when needed, unless ``data.in_memory`` is set."""
+    task: str = "classification"
+    """A key of `trainers.tasks.TASKS`: what its labels are for."""
 
 
 _TORCHVISION = Source("trainers.datasets.torchvision_sets:load", downloads=True)

@@ -1,12 +1,13 @@
 """Tasks: one file per task, and a table of all."""
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
-from trainers.tasks.base import Evaluation, Metrics, Step, Task
-from trainers.tasks.classification import CLASSIFICATION
+from search_spaces.lazy import lazily
+from trainers.tasks.table import TASKS, TaskRow
 
-__all__ = ["TASKS", "Evaluation", "Metrics", "Step", "Task"]
+if TYPE_CHECKING:
+    from trainers.tasks.base import Evaluation, Metrics, Step, Task
 
-TASKS: Mapping[str, Task[Any]] = {"classification": CLASSIFICATION}
-"""`Dataset.task` -> its task."""
+__all__ = ["TASKS", "Evaluation", "Metrics", "Step", "Task", "TaskRow"]
+
+__getattr__, __dir__ = lazily(__name__, {"base": "Evaluation Metrics Step Task"})

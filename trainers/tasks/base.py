@@ -79,12 +79,11 @@ Run = Callable[..., Any]
 class Task(Generic[B]):
     """A kind of training. The training loop uses only these fields."""
 
-    main: str
-    """The metric for comparing trainings; higher is better."""
     check: Callable[[Architecture, Dataset], None]
     """Raises ValueError if the architecture does not fit the data set."""
     build: Callable[[Architecture], nn.Module]
     feed: MakeFeed[B]
     step: Callable[[Run, B, TrainerConfig], Step]
     evaluate: Callable[[Run, Iterator[B], torch.device, Share], Evaluation]
-    """The metrics of all ranks' batches together; the same names for every split. The network is in evaluation mode."""
+    """The metrics of all ranks' batches together: ``loss`` and those of the task's row, for every split. The network is
+    in evaluation mode."""

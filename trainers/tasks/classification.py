@@ -15,12 +15,13 @@ from trainers.tasks.base import Evaluation, Run, Step, Task
 
 
 def check(architecture: Architecture, dataset: Dataset) -> None:
-    """Raises ValueError if classes, image size or channels differ."""
-    skeleton = architecture.skeleton
-    for key in ("num_classes", "image_size", "in_channels"):
-        has, needs = getattr(skeleton, key), getattr(dataset, key)
-        if has != needs:
-            raise ValueError(f"skeleton.{key} is {has}, and {dataset.name} has {needs}; set skeleton.{key}: {needs}")
+    """Raises ValueError, which names every difference, if classes, image size or channels differ."""
+    keys = ("num_classes", "image_size", "in_channels")
+    pairs = {f"skeleton.{key}": (getattr(architecture.skeleton, key), getattr(dataset, key)) for key in keys}
+    wrong = {key: (has, needs) for key, (has, needs) in pairs.items() if has != needs}
+    if wrong:
+        found = "; ".join(f"{key} is {has}, and {dataset.name} has {needs}" for key, (has, needs) in wrong.items())
+        raise ValueError(f"{found}; set {' and '.join(f'{key}: {needs}' for key, (_, needs) in wrong.items())}")
 
 
 def step(network: Run, batch: Batch, config: TrainerConfig) -> Step:
@@ -43,4 +44,4 @@ def evaluate(network: Run, batches: Iterator[Batch], device: torch.device, share
     return Evaluation({"loss": loss_sum / count, "top1": correct_sum / count}, int(count))
 
 
-CLASSIFICATION = Task(main="top1", check=check, build=build_model, feed=Batches, step=step, evaluate=evaluate)
+CLASSIFICATION = Task(check=check, build=build_model, feed=Batches, step=step, evaluate=evaluate)

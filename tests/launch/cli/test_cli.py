@@ -69,7 +69,10 @@ ERRORS: list[tuple[str, str]] = [
     ("search same.yaml", "same.yaml:1: objectives: an objective is given twice; name each once"),
     ("search recipe.yaml", "shaps: unknown recipe 'shaps' (did you mean 'shapes'?)"),
     ("search space.yaml", "space.yaml: space: nosuch: unknown preset or zoo name 'nosuch'"),
-    ("search size.yaml", "space shapes does not fit the data shapes: skeleton.image_size is 32, the data has 16"),
+    (
+        "search size.yaml",
+        "space shapes does not fit the data: skeleton.image_size is 32, and shapes has 16; set skeleton.image_size: 16",
+    ),
     ("search nodata.yaml", "nas: fashion_mnist: no complete data in nowhere/FashionMNIST/raw"),
     ("search workers.yaml", "workers.yaml:1: resources.workers: must be auto or within 1 and 100,000, not 0"),
     ("search warm.yaml", "warm.yaml:1: trainer.warmup_epochs: is 3, but must be below epochs (2)"),

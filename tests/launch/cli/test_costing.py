@@ -54,7 +54,7 @@ def test_a_calibration_serves_the_run_it_was_made_for(capsys: pytest.CaptureFixt
     assert "train_step_ms" in printed
     line = "cost se_resnet8.yaml --train-batch 8 --calibration calibration/cpu.yaml --json"
     space = load_space("shapes")
-    Path("se_resnet8.yaml").write_text(space.hand_placements()["se"].dump())
+    Path("se_resnet8.yaml").write_text(space.baselines()["se"].dump())
     assert cli.run(line.split()) == cli.SUCCESS
     latency = json.loads(capsys.readouterr().out)["costs"]["latency_ms"]
     assert latency["source"] == "predicted"

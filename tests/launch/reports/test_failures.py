@@ -56,7 +56,7 @@ def test_the_last_lines_of_a_search_without_a_result_say_why(
     class Summary:
         complete, exhausted, failed, rejected = 0, None, 3, {}
 
-    monkeypatch.setattr("launch.session.search", lambda *_: Summary)
+    monkeypatch.setattr("launch.session.search", lambda *_: (Summary, facts_of(*open_run(failed))))
     assert cli.run(["resume", str(failed)]) == cli.FAILED
     assert capsys.readouterr().err.splitlines() == [
         "nas: no trial was trained to the end (3 failed, 0 over budget)",

@@ -13,7 +13,7 @@ from nas.analysis import front_of, select
 from search_spaces import load_architecture, parse_architecture
 
 
-def test_the_report_holds_front_hand_placements_and_pictures(make_run: Callable[..., Run]) -> None:
+def test_the_report_holds_front_baselines_and_pictures(make_run: Callable[..., Run]) -> None:
     folder = make_run().folder
     run, trials = open_run(folder)
     page = report.write(facts_of(run, trials))
@@ -26,8 +26,8 @@ def test_the_report_holds_front_hand_placements_and_pictures(make_run: Callable[
     assert text.count("data:image/png;base64,") == len(list(page.parent.glob("*.png")))
     front = json.loads((page.parent / "front.json").read_text())
     assert [row["trial"] for row in front] == [trial.number for trial in front_of(trials, run.objectives)]
-    hands = {row["origin"] for row in facts_of(run, trials).rows} - {"searched"}
-    assert hands == {f"{name} (baseline)" for name in ("plain", "se", "cbam", "aa", "aw")}
+    baselines = {row["origin"] for row in facts_of(run, trials).rows} - {"searched"}
+    assert baselines == {f"{name} (baseline)" for name in ("plain", "se", "cbam", "aa", "aw")}
 
 
 def test_an_export_is_the_architecture_with_its_figures_above(make_run: Callable[..., Run]) -> None:
@@ -50,9 +50,9 @@ def test_the_verdict_says_who_won(make_run: Callable[..., Run]) -> None:
     run, trials = open_run(make_run().folder)
     sentence = verdict(facts_of(run, trials))
     complete = [t for t in trials if t.status == "complete" and not t.origin.is_finalist]
-    by_hand = max(t.epochs[4].metrics["top1"] for t in complete if t.origin.is_baseline)
+    baseline = max(t.epochs[4].metrics["top1"] for t in complete if t.origin.is_baseline)
     searched = max(t.epochs[4].metrics["top1"] for t in complete if not t.origin.is_baseline)
-    assert f"{100 * abs(searched - by_hand):.1f} points {'above' if searched > by_hand else 'below'}" in sentence
+    assert f"{100 * abs(searched - baseline):.1f} points {'above' if searched > baseline else 'below'}" in sentence
 
 
 def test_finalists_are_told_with_interval_probability_and_group(make_run: Callable[..., Run]) -> None:
@@ -66,7 +66,7 @@ def test_finalists_are_told_with_interval_probability_and_group(make_run: Callab
     assert (page.parent / "finalists.png").read_bytes().startswith(b"\x89PNG")
     for text in (page.read_text(), (page.parent / "report.md").read_text()):
         assert FINALISTS_TITLE in text
-        assert all(cell in html.unescape(text) for row in rows for cell in finalist_cells(row).values())
+        assert all(cell in html.unescape(text) for row in rows for cell in finalist_cells(row, run.metric).values())
         assert "of one seed on the validation split" not in text
     sentence = verdict(facts_of(run, trials))
     assert sentence.startswith("On one seed each")
@@ -123,3 +123,12 @@ def test_low_stopped_trials_do_not_flatten_the_plot() -> None:
     assert 80 < low < 82
     assert 84 < high < 86
     assert "stopped early, below" in [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+def test_of_a_metric_that_is_minimised_those_stopped_far_above_are_at_the_upper_edge() -> None:
+    points = [plots.Point(1.0, 18.0), plots.Point(2.0, 16.0), plots.Point(1.5, 90.0, complete=False)]
+    (axes,) = plots.front(points, x_label="cost", y_label="error", direction="minimize").axes
+    low, high = axes.get_ylim()
+    assert 14 < low < 16
+    assert 18 < high < 20
+    assert "stopped early, above" in [text.get_text() for text in axes.get_legend().get_texts()]

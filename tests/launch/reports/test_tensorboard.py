@@ -21,7 +21,7 @@ from nas.search import read_study
 @pytest.fixture
 def drawn(make_run: Callable[..., Run]) -> tuple[Run, dict[str, EventAccumulator]]:
     run, trials = open_run(make_run().folder)
-    board = Board(run.folder / "tensorboard", run.space, run.measures)
+    board = Board(run.folder / "tensorboard", run.space, run.metric.name, run.measures)
     series = progress(trials, run.objectives, run.reference)
     board.draw(trials[:3], series[:1])
     board.draw(trials, series)  # existing events are not written again
@@ -73,7 +73,7 @@ def test_the_search_has_progress_pictures_and_text(drawn: tuple[Run, dict[str, E
 def test_trials_that_wait_keep_no_file_and_no_thread(make_run: Callable[..., Run]) -> None:
     run, trials = open_run(make_run().folder)
     threads, files = threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
-    board = Board(run.folder / "tensorboard", run.space, run.measures)
+    board = Board(run.folder / "tensorboard", run.space, run.metric.name, run.measures)
     waiting = [replace(trial, status="active") for trial in trials if trial.epochs]
     board.draw(waiting, [], most=2)
     assert len(list((run.folder / "tensorboard").glob("trial-*"))) == 2

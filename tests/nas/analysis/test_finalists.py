@@ -62,13 +62,13 @@ def test_best_and_knee_are_chosen_by_repetitions() -> None:
 
 def test_only_repetitions_count_not_the_searched_value() -> None:
     first, second = found({0: (0.99, 2.0), 1: (0.8, 1.0)}, {0: [0.79, 0.81], 1: [0.84, 0.86]})
-    assert (first.trial.number, first.mean, first.accuracies) == (1, pytest.approx(0.85), (0.84, 0.86))
+    assert (first.trial.number, first.mean, first.values) == (1, pytest.approx(0.85), (0.84, 0.86))
     assert second.mean == pytest.approx(0.80)
 
 
 def test_with_one_repetition_each_the_search_counts_too() -> None:
     first, second = found({0: (0.90, 2.0), 1: (0.80, 1.0)}, {0: [0.92], 1: [0.81]})
-    assert first.accuracies == (0.90, 0.92)
+    assert first.values == (0.90, 0.92)
     assert second.mean == pytest.approx(0.805)
 
 

@@ -33,6 +33,6 @@ def test_early_ranks_use_complete_trials_at_epochs_where_others_stopped(trial: C
     stopped = [trial("stopped", [0.9]), trial("stopped", [0.9, 0.9, 0.9])]
     again = trial("complete", [1.0, 1.0, 1.0, 1.0], origin="finalist:3")
     # At the third epoch all accuracies are equal, so there is no order.
-    assert early_ranks([*complete, *stopped, again]) == {1: pytest.approx(-1)}
-    assert early_ranks(complete) == {}
-    assert early_ranks([*complete[1:], *stopped]) == {}
+    assert early_ranks([*complete, *stopped, again], "top1") == {1: pytest.approx(-1)}
+    assert early_ranks(complete, "top1") == {}
+    assert early_ranks([*complete[1:], *stopped], "top1") == {}

@@ -109,7 +109,7 @@ def test_another_skeleton_is_not_predicted(tmp_path: Path, monkeypatch: pytest.M
     found = load_calibration(saved(tmp_path), CONDITIONS)
     assert found.predict(SPACE.plain(), "latency_ms").value == 10
     assert found.predict(load_space("cifar-resnet").plain(), "latency_ms") is None
-    assert found.predict(SPACE.hand_placements()["se"], "latency_ms") is None
+    assert found.predict(SPACE.baselines()["se"], "latency_ms") is None
 
 
 def test_measurements_correct_the_table() -> None:
@@ -129,7 +129,7 @@ def test_the_scale_leaves_the_plain_time_alone() -> None:
 
 def test_equal_blocks_share_an_entry() -> None:
     space = load_space("cifar-resnet")
-    se = space.hand_placements()["se"]
+    se = space.baselines()["se"]
     first, second = (Architecture(space.skeleton, {block: se.placements[block]}) for block in ("layer1.1", "layer1.2"))
     assert placements_of(first) == placements_of(second)
     assert sum(placements_of(se).values()) == len(se.blocks)

@@ -51,7 +51,7 @@ def test_large_batches_are_extrapolated_from_small_ones(monkeypatch: pytest.Monk
 
 
 def test_parts_add_up() -> None:
-    architecture = load_space("shapes").hand_placements()["se"]
+    architecture = load_space("shapes").baselines()["se"]
     profile = CostModel(Conditions(train_batch_size=4)).memory(architecture, "train")
     parts = (profile.parameters, profile.gradients, profile.optimizer_state, profile.inputs)
     assert sum(parts) + profile.activations + profile.temporaries == profile.peak

@@ -15,7 +15,7 @@ from nas.costs.timing import alternate, ratio, thread_clock, threads
 from search_spaces import Architecture, load_space
 
 SPACE = load_space("shapes")
-SE = SPACE.hand_placements()["se"]
+SE = SPACE.baselines()["se"]
 
 
 def test_every_measure_has_its_unit_and_source(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def test_an_unkept_limit_comes_with_the_cheapest_figures(costs: CostModel) -> No
     assert (found.measure, found.limit, found.relative_would_do) == ("params", 1, True)
     assert found.figures["plain"] == count(SPACE.plain()).params
     assert found.figures["the cheapest of the space"] == count(cheapest(SPACE, "params")).params
-    assert set(found.figures) == {*SPACE.hand_placements(), "the cheapest of the space"}
+    assert set(found.figures) == {*SPACE.baselines(), "the cheapest of the space"}
 
 
 def test_a_limit_meant_as_a_multiple_is_recognised(costs: CostModel) -> None:

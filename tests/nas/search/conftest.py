@@ -110,7 +110,7 @@ class Lab:
         self,
         journal: Journal,
         limit: float | None = None,
-        hand: Mapping[str, Architecture] | None = None,
+        baselines: Mapping[str, Architecture] | None = None,
         **settings: object,
     ) -> Engine:
         return Engine(
@@ -121,7 +121,7 @@ class Lab:
             epochs=self.epochs,
             costs=self.costs,
             budget=None if limit is None else Limits(limit),
-            hand=hand,
+            baselines=baselines,
         )
 
     def accuracy(self, architecture: Architecture, epoch: int, seed: int) -> float:

@@ -51,16 +51,16 @@ def test_a_search_runs_to_its_end(lab: Lab) -> None:
     assert all(t.values is None for t in trials if t.status == "stopped")
 
 
-def test_hand_placements_come_first_and_to_full_length(lab: Lab) -> None:
+def test_baselines_come_first_and_to_full_length(lab: Lab) -> None:
     with lab.journal() as journal:
         engine = lab.engine(journal)
         lab.work(engine, workers=2)
     trials = read_trials(read_study(lab.run))
     hands = {t.origin: t for t in trials if t.origin.is_baseline}
-    assert {origin.name for origin in hands} == set(lab.space.hand_placements())
+    assert {origin.name for origin in hands} == set(lab.space.baselines())
     assert [t.origin for t in trials[: len(hands)]] == list(hands)
     assert all(t.status == "complete" for t in hands.values())
-    outside = lab.space.hand_placements()["aa"]
+    outside = lab.space.baselines()["aa"]
     assert not lab.space.contains(outside)
     assert hands[Origin("baseline", "aa")].architecture == outside
 
@@ -165,7 +165,7 @@ def test_a_small_space_is_exhausted_and_nothing_trained_twice(lab: Lab, sampler:
     )
     assert lab.space.size == 8
     with lab.journal() as journal:
-        engine = lab.engine(journal, trials=50, hand={}, stopping="none", sampler=sampler)
+        engine = lab.engine(journal, trials=50, baselines={}, stopping="none", sampler=sampler)
         lab.work(engine, workers=2)
         summary = engine.summary()
     assert summary.launched == summary.complete == 8
@@ -184,7 +184,7 @@ def test_asked_to_it_trains_again_with_another_seed(lab: Lab) -> None:
         "placements: {'*': {refine: [none, se]}}\ntie: network\n"
     )
     with lab.journal() as journal:
-        engine = lab.engine(journal, trials=7, hand={}, stopping="none", repeat=True)
+        engine = lab.engine(journal, trials=7, baselines={}, stopping="none", repeat=True)
         lab.work(engine)
         assert engine.summary().launched == 7
     trials = read_trials(read_study(lab.run))
@@ -196,7 +196,7 @@ def test_a_promoted_trial_continues_under_its_number(lab: Lab) -> None:
     seen: dict[int, list[tuple[int, int]]] = {}
     while_proposing: list[int] = []
     with lab.journal() as journal:
-        engine = lab.engine(journal, hand={}, trials=trials)
+        engine = lab.engine(journal, baselines={}, trials=trials)
         while not engine.done:
             job = engine.next()
             if job is None:
@@ -226,7 +226,7 @@ def worth(lab: Lab, final: Callable[[Architecture], float]) -> tuple[int, float]
 
 def test_in_the_end_those_go_on_who_add_to_the_front(lab: Lab) -> None:
     with lab.journal() as journal:
-        lab.work(lab.engine(journal, hand={}, trials=40), workers=3)
+        lab.work(lab.engine(journal, baselines={}, trials=40), workers=3)
     complete, missed = worth(lab, lambda architecture: lab.accuracy(architecture, lab.epochs, 0))
     assert complete < 20
     assert missed < 0.02
@@ -236,7 +236,7 @@ def test_in_the_end_those_go_on_who_add_to_the_front(lab: Lab) -> None:
 def test_the_end_of_a_long_search_looks_at_the_best_of_many(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "_MOST_TRAINED", 16)
     with lab.journal() as journal:
-        lab.work(lab.engine(journal, hand={}, trials=60))
+        lab.work(lab.engine(journal, baselines={}, trials=60))
     complete, missed = worth(lab, lambda architecture: lab.accuracy(architecture, lab.epochs, 0))
     assert complete < 30
     assert missed < 0.05
@@ -245,7 +245,7 @@ def test_the_end_of_a_long_search_looks_at_the_best_of_many(lab: Lab, monkeypatc
 def test_the_sampler_is_asked_again_when_chance_was_over_the_budget(lab: Lab) -> None:
     limit = sorted(lab.costs.estimate(a, "params").value for a in lab.space.architectures())[20]
     with lab.journal() as journal:
-        lab.work(lab.engine(journal, limit=limit, hand={}, trials=40))
+        lab.work(lab.engine(journal, limit=limit, baselines={}, trials=40))
     trials = read_trials(read_study(lab.run))
     by_chance = [(trial.origin, trial.status) == (records.FALLBACK, "rejected") for trial in trials]
     after = [trial.origin for rejected, trial in zip(by_chance, trials[1:], strict=False) if rejected]
@@ -256,7 +256,7 @@ def test_the_sampler_is_asked_again_when_chance_was_over_the_budget(lab: Lab) ->
 def test_someone_better_than_every_hand_placement_goes_on_however_short_the_search(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hands = {architecture.fingerprint for architecture in lab.space.hand_placements().values()}
+    hands = {architecture.fingerprint for architecture in lab.space.baselines().values()}
     usual = lab.accuracy
     monkeypatch.setattr(lab, "accuracy", lambda a, *at: usual(a, *at) * (0.3 if a.fingerprint in hands else 1.0))
     with lab.journal() as journal:
@@ -268,7 +268,7 @@ def test_someone_better_than_every_hand_placement_goes_on_however_short_the_sear
 @pytest.mark.parametrize("trials", [1, 2, 3])
 def test_a_search_of_hardly_any_trials_trains_one_in_full(lab: Lab, trials: int) -> None:
     with lab.journal() as journal:
-        engine = lab.engine(journal, hand={}, trials=trials)
+        engine = lab.engine(journal, baselines={}, trials=trials)
         lab.work(engine, workers=2)
         assert engine.summary().complete >= 1
 
@@ -276,13 +276,13 @@ def test_a_search_of_hardly_any_trials_trains_one_in_full(lab: Lab, trials: int)
 def test_a_run_whose_rungs_were_others_is_gone_on_with(lab: Lab) -> None:
     lab.epochs = 27
     with lab.journal() as journal:
-        engine = lab.engine(journal, hand={}, eta=2, min_epochs=2)  # 7, 14, 27
+        engine = lab.engine(journal, baselines={}, eta=2, min_epochs=2)  # 7, 14, 27
         for _ in range(3):
             job = engine.next()
             lab.train(engine, job)
             engine.finish(job, Outcome("reached"))
     with lab.journal() as journal:
-        engine = lab.engine(journal, hand={}, min_epochs=2)  # 3, 9, 27
+        engine = lab.engine(journal, baselines={}, min_epochs=2)  # 3, 9, 27
         lab.work(engine)
         assert engine.summary().complete > 0
     stops = [max(t.epochs) for t in read_trials(read_study(lab.run)) if t.epochs]
@@ -329,7 +329,7 @@ def test_finalists_are_trained_again_with_other_seeds(lab: Lab) -> None:
     chosen = {t.origin.trial for t in again}
     assert summary.finalists == summary.finalists_complete == len(again) == 2 * len(chosen)
     assert sum(not trials[number].origin.is_baseline for number in chosen) <= 3
-    assert len(chosen) <= 4, "three of the front, and the best by hand"
+    assert len(chosen) <= 4, "three of the front, and the best baseline"
     for number in chosen:
         same = [t for t in again if t.origin.trial == number]
         assert {t.fingerprint for t in same} == {trials[number].fingerprint}
@@ -339,22 +339,22 @@ def test_finalists_are_trained_again_with_other_seeds(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("finalists", [0, 1])
-def test_the_best_by_hand_is_a_finalist_off_the_front(lab: Lab, finalists: int) -> None:
+def test_the_best_baseline_is_a_finalist_off_the_front(lab: Lab, finalists: int) -> None:
     with lab.journal() as journal:
-        hand = {"aw": lab.space.hand_placements()["aw"]}
-        lab.work(lab.engine(journal, finalist_seeds=1, finalists=finalists, stopping="none", hand=hand))
+        only = {"aw": lab.space.baselines()["aw"]}
+        lab.work(lab.engine(journal, finalist_seeds=1, finalists=finalists, stopping="none", baselines=only))
     trials = [trial for trial in read_trials(read_study(lab.run)) if lab.epochs in trial.epochs]
     again = {trial.origin for trial in trials if trial.origin.is_finalist}
     accuracy = {t.number: t.epochs[lab.epochs].metrics["top1"] for t in trials if t.origin not in again}
     best = max(accuracy, key=lambda number: accuracy[number])
-    [by_hand] = [trial.number for trial in trials if trial.origin.name == "aw"]
-    assert best != by_hand, "it would be chosen anyhow"
-    assert {origin.trial for origin in again} == ({best, by_hand} if finalists else set())
+    [baseline] = [trial.number for trial in trials if trial.origin.name == "aw"]
+    assert best != baseline, "it would be chosen anyhow"
+    assert {origin.trial for origin in again} == ({best, baseline} if finalists else set())
 
 
 def test_failures_and_memory_do_not_end_the_run(lab: Lab) -> None:
     with lab.journal() as journal:
-        engine = lab.engine(journal, trials=12, hand={})
+        engine = lab.engine(journal, trials=12, baselines={})
         ends = iter(
             [
                 Outcome("failed", "loss is nan at epoch 1", "Traceback"),
@@ -380,7 +380,7 @@ def test_failures_and_memory_do_not_end_the_run(lab: Lab) -> None:
 
 def test_a_lost_job_is_given_out_again_from_its_last_epoch_but_not_for_ever(lab: Lab) -> None:
     with lab.journal() as journal:
-        engine = lab.engine(journal, stopping="none", hand={}, trials=1)
+        engine = lab.engine(journal, stopping="none", baselines={}, trials=1)
         job = engine.next()
         lab.train(engine, job, stop=4)
         engine.finish(job, Outcome("lost", "its worker died"))
@@ -404,7 +404,7 @@ FULL = Outcome("machine", "OSError: No space left on device")
 
 def test_a_machine_that_fails_three_trials_in_a_row_ends_the_run_and_spends_none(lab: Lab) -> None:
     with lab.journal() as journal:
-        engine = lab.engine(journal, hand={}, trials=6)
+        engine = lab.engine(journal, baselines={}, trials=6)
         jobs = [engine.next() for _ in range(3)]
         for job in jobs:
             assert engine.fault is None
@@ -414,13 +414,13 @@ def test_a_machine_that_fails_three_trials_in_a_row_ends_the_run_and_spends_none
         assert not engine.done
     assert {trial.status for trial in read_trials(read_study(lab.run))} == {"active"}
     with lab.journal() as journal:  # resumed when there is room again
-        engine = lab.engine(journal, hand={}, trials=6)
+        engine = lab.engine(journal, baselines={}, trials=6)
         assert [engine.next().number for _ in range(3)] == [job.number for job in jobs]
 
 
 def test_one_trial_alone_ends_the_run_too_when_nothing_else_is_trained(lab: Lab) -> None:
     with lab.journal() as journal:
-        engine = lab.engine(journal, hand={}, trials=1)
+        engine = lab.engine(journal, baselines={}, trials=1)
         for fault in range(6):
             assert engine.fault is None, fault
             engine.finish(engine.next(), FULL)
@@ -430,7 +430,7 @@ def test_one_trial_alone_ends_the_run_too_when_nothing_else_is_trained(lab: Lab)
 
 def test_a_trial_that_fails_its_machine_ten_times_while_others_train_is_to_blame(lab: Lab) -> None:
     with lab.journal() as journal:
-        engine = lab.engine(journal, stopping="none", hand={}, trials=2)
+        engine = lab.engine(journal, stopping="none", baselines={}, trials=2)
         job, other = engine.next(), engine.next()
         for fault in range(10):
             assert engine.summary().failed == 0, fault
@@ -443,7 +443,7 @@ def test_a_trial_that_fails_its_machine_ten_times_while_others_train_is_to_blame
 
 def test_a_trial_is_not_blamed_for_nodes_that_go_but_for_ten_in_a_row(lab: Lab) -> None:
     with lab.journal() as journal:
-        engine = lab.engine(journal, stopping="none", hand={}, trials=1)
+        engine = lab.engine(journal, stopping="none", baselines={}, trials=1)
         for loss in range(10):
             assert engine.summary().failed == 0, loss
             job = engine.next()
@@ -455,7 +455,7 @@ def test_a_trial_is_not_blamed_for_nodes_that_go_but_for_ten_in_a_row(lab: Lab) 
 
 def test_what_is_told_twice_or_too_late_changes_nothing(lab: Lab) -> None:
     with lab.journal() as journal:
-        engine = lab.engine(journal, stopping="none", hand={}, trials=2)
+        engine = lab.engine(journal, stopping="none", baselines={}, trials=2)
         job = engine.next()
         lab.train(engine, job)
         lab.train(engine, job)
@@ -470,7 +470,7 @@ def test_what_is_told_twice_or_too_late_changes_nothing(lab: Lab) -> None:
 
 def test_reached_without_its_epochs_is_a_mistake_of_the_driver(lab: Lab) -> None:
     with lab.journal() as journal:
-        engine = lab.engine(journal, stopping="none", hand={}, trials=2)
+        engine = lab.engine(journal, stopping="none", baselines={}, trials=2)
         job = engine.next()
         lab.train(engine, job, stop=3)
         with pytest.raises(ValueError, match="reached epoch 9, but its last reported epoch is 3"):
@@ -480,7 +480,7 @@ def test_reached_without_its_epochs_is_a_mistake_of_the_driver(lab: Lab) -> None
 def test_an_accuracy_that_is_no_number_fails_the_trial(lab: Lab) -> None:
     lab.accuracy = lambda *_: float("nan")
     with lab.journal() as journal:
-        engine = lab.engine(journal, hand={}, trials=2)
+        engine = lab.engine(journal, baselines={}, trials=2)
         lab.work(engine)
         assert engine.summary().failed == 2
 
@@ -528,7 +528,7 @@ def test_the_journal_replays_what_a_sampler_proposed_to_many_workers(lab: Lab, t
             assert (again.number, lab.space.suggest(again).fingerprint) == (trial.number, trial.fingerprint)
 
 
-def test_hand_placements_outside_the_space_have_no_neighbours(lab: Lab, space: SearchSpace) -> None:
+def test_baselines_outside_the_space_have_no_neighbours(lab: Lab, space: SearchSpace) -> None:
     # Trials wait at the first rung before enough are complete: theirs is then as good as a final value.
     plain = space.plain().to_dict()
     outside = {
@@ -536,7 +536,7 @@ def test_hand_placements_outside_the_space_have_no_neighbours(lab: Lab, space: S
         for width in (24, 32, 40)
     }
     with lab.journal() as journal:
-        engine = lab.engine(journal, hand=outside, sampler="default", trials=40, eta=3)
+        engine = lab.engine(journal, baselines=outside, sampler="default", trials=40, eta=3)
         lab.work(engine, workers=4)
         assert engine.summary().launched == 40
     trials = read_trials(read_study(lab.run))
@@ -561,9 +561,9 @@ def test_one_objective_is_enough(lab: Lab) -> None:
 
 def test_a_trial_on_no_ladder_of_the_run_is_named(lab: Lab) -> None:
     with lab.journal() as journal:
-        lab.work(lab.engine(journal, trials=6, stopping="hyperband", hand={}))
+        lab.work(lab.engine(journal, trials=6, stopping="hyperband", baselines={}))
     with (
         lab.journal() as journal,
         pytest.raises(JournalError, match=r"trial \d is in bracket [12], counted from 0, .* 1 brackets and 9 epochs"),
     ):
-        lab.engine(journal, trials=6, stopping="none", hand={})
+        lab.engine(journal, trials=6, stopping="none", baselines={})

@@ -11,7 +11,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, _storage
 
 from nas.search import optuna_private
-from nas.search.optuna_private import Storage
+from nas.search.optuna_private import IndexedStorage
 
 ROOT = Path(__file__).parents[3]
 REPLAY = getattr(_storage, "JournalStorageReplayResult", None)
@@ -73,7 +73,7 @@ def ask(study: optuna.Study, number: int) -> optuna.Trial:
 
 def test_our_storage_is_optunas(tmp_path: Path) -> None:
     """Parameters of some trials only, trials that wait, and ranges that change: the same trials, and the same error."""
-    made: list[Callable[[JournalFileBackend], JournalStorage]] = [JournalStorage, Storage]
+    made: list[Callable[[JournalFileBackend], JournalStorage]] = [JournalStorage, IndexedStorage]
     trials = []
     for index, make in enumerate(made):
         backend = JournalFileBackend(str(tmp_path / f"{index}.log"))
@@ -88,7 +88,7 @@ def test_our_storage_is_optunas(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="does not support dynamic value space"):
             study.ask().suggest_categorical("kind", ["a", "c"])
         trials.append([(t.number, t.state, t.params, t.distributions, t.values) for t in study.trials])
-        read = optuna.load_study(study_name="s", storage=Storage(backend))
+        read = optuna.load_study(study_name="s", storage=IndexedStorage(backend))
         assert [(t.number, t.state, t.params, t.distributions, t.values) for t in read.trials] == trials[-1]
     assert trials[0] == trials[1]
     assert optuna_private.trial_of(study, 3).number == 3

@@ -41,7 +41,6 @@ def test_epochs_of_older_journals_are_read() -> None:
         ({"epoch": 0}, "epoch"),
         ({"epoch": "1"}, "epoch"),
         ({"epoch": True}, "epoch"),
-        ({"val_top1": 1.5}, "metrics.top1"),
         ({"val_top1": "0.5"}, "metrics.top1"),
         ({"lr": math.nan}, "lr"),
         ({"seconds": -1.0}, "seconds"),

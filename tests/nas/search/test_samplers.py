@@ -88,7 +88,7 @@ def test_a_trial_without_parameters_hides_none_from_the_others(name: str) -> Non
     if name == "gp":
         pytest.importorskip("scipy")
     study = study_of(make_sampler(name, 0))
-    study.tell(study.ask(), [30.0, 1.0])  # a hand placement outside the space
+    study.tell(study.ask(), [30.0, 1.0])  # a baseline outside the space
     study.optimize(additive, n_trials=25)
     asked = study.sampler.infer_relative_search_space(study, study.trials[-1])
     assert set(asked) == {f"x{i}" for i in range(len(WEIGHTS))}

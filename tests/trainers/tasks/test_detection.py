@@ -152,7 +152,7 @@ def test_a_level_has_its_own_norms_and_shares_convolutions() -> None:
 @pytest.mark.parametrize(
     "row", [row for row in paper_tables.rows("AA T5") if "101" not in row.row], ids=lambda row: row.row
 )
-def test_table_5_of_the_aa_paper(row: paper_tables.Row) -> None:
+def test_table_5_of_the_aa_paper(row: paper_tables.PaperRow) -> None:
     """The detector has the parameters that the table's rule counts: 90 classes, six anchors, BN."""
     model = retinanet(load_architecture(row.zoo), 90, scales=2, norm=True)
     assert sum(parameter.numel() for parameter in model.parameters()) == round(row.params_m * 1e6)

@@ -12,12 +12,13 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from nas.search import Metric
 from search_spaces import Architecture
 from trainers import DataConfig, Dataset, Share, TrainerConfig, Training, fit, load_data
 from trainers.batches import Batch, Batches
 from trainers.datasets import SOURCES, Arrays, Source
 from trainers.distributed import total
-from trainers.tasks import TASKS, Evaluation, Step, Task
+from trainers.tasks import TASKS, Evaluation, Step, Task, TaskRow
 from trainers.tasks.base import Run
 
 # --- the file of the data set -----------------------------------------------------------------------------------------
@@ -32,7 +33,7 @@ def load(config: DataConfig) -> Dataset:
         return Arrays(np.tile((labels * 30).astype(np.uint8)[:, None, None, None], (1, 32, 32, 3)), labels)
 
     train, val, test = draw(96), draw(40), draw(40)
-    return Dataset("greys", train, val, test, tuple("01234567"), 32, 3, (0.5,) * 3, (0.3,) * 3, True, 0, "brightness")
+    return Dataset("greys", train, val, test, tuple("01234567"), 32, 3, (0.5,) * 3, (0.3,) * 3, True, 0)
 
 
 # --- the file of the task ---------------------------------------------------------------------------------------------
@@ -64,7 +65,7 @@ def evaluate(network: Run, batches: Iterator[Batch], device: torch.device, share
     return Evaluation({"loss": squares / count, "near": near / count}, int(count))
 
 
-BRIGHTNESS = Task(main="near", check=check, build=build, feed=Batches, step=step, evaluate=evaluate)
+BRIGHTNESS = Task(check=check, build=build, feed=Batches, step=step, evaluate=evaluate)
 
 
 # --- the rows ---------------------------------------------------------------------------------------------------------
@@ -72,9 +73,11 @@ BRIGHTNESS = Task(main="near", check=check, build=build, feed=Batches, step=step
 
 @pytest.fixture
 def greys(monkeypatch: pytest.MonkeyPatch) -> Dataset:
-    monkeypatch.setitem(SOURCES, "greys", Source("greys_of_the_test:load"))
-    monkeypatch.setitem(sys.modules, "greys_of_the_test", SimpleNamespace(load=load))
-    monkeypatch.setitem(TASKS, "brightness", BRIGHTNESS)
+    files = SimpleNamespace(load=load, BRIGHTNESS=BRIGHTNESS)
+    monkeypatch.setitem(sys.modules, "files_of_the_test", files)
+    monkeypatch.setitem(SOURCES, "greys", Source("files_of_the_test:load", task="brightness"))
+    row = TaskRow("files_of_the_test:BRIGHTNESS", (Metric(name="near", label="near"),))
+    monkeypatch.setitem(TASKS, "brightness", row)
     return load_data(DataConfig(name="greys"))
 
 
@@ -84,7 +87,7 @@ CONFIG = TrainerConfig(epochs=3, batch_size=16, warmup_epochs=0, lr=0.02)
 def test_a_task_of_ones_own_is_trained_and_goes_on(greys: Dataset, small_network: Architecture, tmp_path: Path) -> None:
     whole = Training(small_network, greys, CONFIG)
     results = list(fit(whole, tmp_path / "whole.pt"))
-    assert whole.task.main == "near"
+    assert whole.task is BRIGHTNESS
     assert [set(result.train) for result in results] == [{"loss"}] * 3
     assert [set(result.val) for result in results] == [{"loss", "near"}] * 3
     assert results[-1].val["loss"] < results[0].val["loss"]
@@ -100,6 +103,13 @@ def test_a_task_of_ones_own_is_trained_and_goes_on(greys: Dataset, small_network
 def test_the_task_says_why_data_does_not_fit(greys: Dataset, small_network: Architecture) -> None:
     with pytest.raises(ValueError, match=r"skeleton\.image_size is not 16"):
         Training(small_network, replace(greys, image_size=16), CONFIG)
+
+
+def test_every_data_set_has_a_task_and_every_task_its_file() -> None:
+    assert {source.task for source in SOURCES.values()} <= TASKS.keys()
+    for row in TASKS.values():
+        assert isinstance(row.load(), Task)
+        assert row.main == row.metrics[0]
 
 
 def test_a_name_without_a_row_is_refused() -> None:
