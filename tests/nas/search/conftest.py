@@ -1,4 +1,4 @@
-"""A search without training: a small space, made-up costs and accuracies, and children that can be killed."""
+"""Searches without training: a small space, invented costs and accuracies, and child processes that can be killed."""
 
 import hashlib
 import multiprocessing
@@ -29,7 +29,7 @@ placements:
 
 
 def share(text: str) -> float:
-    """A number in [0, 1) that depends on the text alone."""
+    """A number in [0, 1) that depends only on the text."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48
 
 
@@ -86,7 +86,7 @@ class Limits:
 
 @dataclass
 class Lab:
-    """Makes engines over one run and trains their jobs."""
+    """Creates engines for one run and trains their jobs."""
 
     run: Path
     space: SearchSpace
@@ -101,7 +101,7 @@ class Lab:
     def journal(self) -> Journal:
         try:
             return Journal.open(self.run)
-        except JournalError:  # no run yet, or its driver died while it began
+        except JournalError:  # no run yet, or its driver died while it created the run
             return Journal.create(
                 self.run, [o.direction for o in self.objectives], [o.metric for o in self.objectives], {}
             )
@@ -140,7 +140,7 @@ class Lab:
         engine.report(job, EpochRecord(epoch, {"top1": top1, "loss": 1.0}, 0.1, 0.5))
 
     def work(self, engine: Engine, workers: int = 1, steps: int = 10_000) -> None:
-        """Trains until the engine is done, `workers` jobs at once, ended in the order they began."""
+        """Trains until the engine is done, with `workers` jobs at once, which end in the order of their starts."""
         running: list[Job] = []
         for _ in range(steps):
             if engine.done:
@@ -174,7 +174,7 @@ def _quiet() -> Iterator[None]:
 
 
 class Child:
-    """A forked process that runs `target(say)`; what it says comes through a pipe, whole or not at all."""
+    """A forked process that runs `target(say)`. `say` sends a message through a pipe, completely or not at all."""
 
     def __init__(self, target: Callable[[Callable[[Any], None]], None]) -> None:
         self.pipe, theirs = multiprocessing.Pipe(duplex=False)
@@ -183,14 +183,14 @@ class Child:
             try:
                 target(theirs.send)
                 theirs.send(None)
-            except BaseException as error:  # the parent must hear of it
+            except BaseException as error:  # report it to the parent
                 theirs.send(error)
             finally:
                 os._exit(0)
         theirs.close()
 
     def heard(self) -> Any:  # noqa: ANN401
-        """The next thing it said. Raises what it died of, EOFError if it was killed."""
+        """The next message. Raises the error that ended the process, or EOFError if it was killed."""
         said = self.pipe.recv()
         if isinstance(said, BaseException):
             raise said

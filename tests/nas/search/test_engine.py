@@ -1,4 +1,4 @@
-"""What the engine decides, with made-up accuracies instead of training."""
+"""Tests the engine's decisions, with invented accuracies instead of training."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_an_impossible_budget_ends_the_search_with_its_reason(lab: Lab) -> None:
     assert summary.nearest == {"params": (1.0, 100.0)}  # the plain network
 
 
-def test_a_call_looks_at_few_proposals(lab: Lab) -> None:
+def test_a_call_considers_few_proposals(lab: Lab) -> None:
     with lab.journal() as journal:
         engine = lab.engine(journal, limit=1.0, trials=5)
         assert engine.next() is None
@@ -114,9 +114,7 @@ def fail_on_se(lab: Lab, monkeypatch: pytest.MonkeyPatch, error: BaseException) 
 
 
 @pytest.mark.parametrize("sampler", ["default", "random", "nsga2"])
-def test_an_estimate_that_fails_costs_its_proposal_alone(
-    lab: Lab, sampler: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_estimate_rejects_only_its_proposal(lab: Lab, sampler: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fail_on_se(lab, monkeypatch, ValueError("no kernel for SE"))
     with lab.journal() as journal:
         engine = lab.engine(journal, trials=30, sampler=sampler)
@@ -139,7 +137,9 @@ def test_a_fault_of_the_machine_ends_the_run(lab: Lab, error: BaseException, mon
 
 
 @pytest.mark.parametrize("sampler", ["default", "nsga2"])
-def test_nothing_is_measured_of_what_counting_rejects(lab: Lab, sampler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proposal_rejected_by_counting_is_not_measured(
+    lab: Lab, sampler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     measured, estimate = [], lab.costs.estimate
 
     def by_running(architecture: Architecture, measure: str) -> object:
@@ -178,7 +178,7 @@ def test_a_small_space_is_exhausted_and_nothing_trained_twice(lab: Lab, sampler:
             assert trial.values == first[trial.duplicate_of].values
 
 
-def test_asked_to_it_trains_again_with_another_seed(lab: Lab) -> None:
+def test_repeat_trains_again_with_another_seed(lab: Lab) -> None:
     lab.space = parse_space(
         "schema: 1\nskeleton: {family: resnet, depth: 8, width: 16, image_size: 32, num_classes: 10}\n"
         "placements: {'*': {refine: [none, se]}}\ntie: network\n"
@@ -208,12 +208,12 @@ def test_a_promoted_trial_continues_under_its_number(lab: Lab) -> None:
             engine.finish(job, Outcome("reached"))
     ladder = [(0, 1), (1, 3), (3, 9)]
     assert all(segments == ladder[: len(segments)] for segments in seen.values())
-    # Of nine, one in three of each rung; whoever is worth it follows when all ten are proposed.
+    # Of nine trials, a third is promoted at each rung. Further promotions follow when all ten are proposed.
     assert while_proposing == [1] * 6 + [2] * 2 + [3]
 
 
 def worth(lab: Lab, final: Callable[[Architecture], float]) -> tuple[int, float]:
-    """Of a run's trials: how many were trained in full, and what the others would have added, as a share."""
+    """The number of trials trained in full, and the share of the hypervolume that only stopped trials would add."""
     points: dict[str, list[list[float]]] = {"complete": [], "stopped": []}
     for trial in read_trials(read_study(lab.run)):
         if trial.status in points and trial.plan is not None:
@@ -224,7 +224,7 @@ def worth(lab: Lab, final: Callable[[Architecture], float]) -> tuple[int, float]
     return len(points["complete"]), 1 - hypervolume(points["complete"], corner) / hypervolume(everyone, corner)
 
 
-def test_in_the_end_those_go_on_who_add_to_the_front(lab: Lab) -> None:
+def test_at_the_end_trials_that_add_to_the_front_continue(lab: Lab) -> None:
     with lab.journal() as journal:
         lab.work(lab.engine(journal, baselines={}, trials=40), workers=3)
     complete, missed = worth(lab, lambda architecture: lab.accuracy(architecture, lab.epochs, 0))
@@ -233,7 +233,7 @@ def test_in_the_end_those_go_on_who_add_to_the_front(lab: Lab) -> None:
     assert 0.4 * 40 * lab.epochs - lab.epochs < len(lab.trained) < 0.5 * 40 * lab.epochs
 
 
-def test_the_end_of_a_long_search_looks_at_the_best_of_many(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_end_of_a_long_search_considers_only_the_best_trials(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "_MOST_TRAINED", 16)
     with lab.journal() as journal:
         lab.work(lab.engine(journal, baselines={}, trials=60))
@@ -242,7 +242,7 @@ def test_the_end_of_a_long_search_looks_at_the_best_of_many(lab: Lab, monkeypatc
     assert missed < 0.05
 
 
-def test_the_sampler_is_asked_again_when_chance_was_over_the_budget(lab: Lab) -> None:
+def test_the_sampler_proposes_after_a_rejected_fallback(lab: Lab) -> None:
     limit = sorted(lab.costs.estimate(a, "params").value for a in lab.space.architectures())[20]
     with lab.journal() as journal:
         lab.work(lab.engine(journal, limit=limit, baselines={}, trials=40))
@@ -253,7 +253,7 @@ def test_the_sampler_is_asked_again_when_chance_was_over_the_budget(lab: Lab) ->
     assert set(after) == {records.SAMPLER}
 
 
-def test_someone_better_than_every_hand_placement_goes_on_however_short_the_search(
+def test_a_trial_better_than_all_baselines_continues_in_a_short_search(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hands = {architecture.fingerprint for architecture in lab.space.baselines().values()}
@@ -266,14 +266,14 @@ def test_someone_better_than_every_hand_placement_goes_on_however_short_the_sear
 
 
 @pytest.mark.parametrize("trials", [1, 2, 3])
-def test_a_search_of_hardly_any_trials_trains_one_in_full(lab: Lab, trials: int) -> None:
+def test_a_search_with_few_trials_trains_one_in_full(lab: Lab, trials: int) -> None:
     with lab.journal() as journal:
         engine = lab.engine(journal, baselines={}, trials=trials)
         lab.work(engine, workers=2)
         assert engine.summary().complete >= 1
 
 
-def test_a_run_whose_rungs_were_others_is_gone_on_with(lab: Lab) -> None:
+def test_a_run_can_continue_with_other_rungs(lab: Lab) -> None:
     lab.epochs = 27
     with lab.journal() as journal:
         engine = lab.engine(journal, baselines={}, eta=2, min_epochs=2)  # 7, 14, 27
@@ -302,7 +302,7 @@ def test_every_scheme_ends_and_spends_no_epoch_twice(lab: Lab, stopping: str) ->
     assert not engine.live()
 
 
-def test_finalists_are_trained_side_by_side(lab: Lab) -> None:
+def test_finalists_are_trained_at_the_same_time(lab: Lab) -> None:
     with lab.journal() as journal:
         engine = lab.engine(journal, finalist_seeds=2, finalists=2)
         while engine.summary().finalists == 0:
@@ -315,7 +315,7 @@ def test_finalists_are_trained_side_by_side(lab: Lab) -> None:
                 engine.finish(job, Outcome("reached"))
         others = [engine.next() for _ in range(3)]
     jobs = [last, *(job for job in others if job is not None)]
-    assert len(jobs) >= 2, "the second waited for the first"
+    assert len(jobs) >= 2, "finalists must not wait for each other"
     assert len({job.number for job in jobs}) == len(jobs)
 
 
@@ -352,7 +352,7 @@ def test_the_best_baseline_is_a_finalist_off_the_front(lab: Lab, finalists: int)
     assert {origin.trial for origin in again} == ({best, baseline} if finalists else set())
 
 
-def test_failures_and_memory_do_not_end_the_run(lab: Lab) -> None:
+def test_failures_and_out_of_memory_do_not_end_the_run(lab: Lab) -> None:
     with lab.journal() as journal:
         engine = lab.engine(journal, trials=12, baselines={})
         ends = iter(
@@ -378,7 +378,7 @@ def test_failures_and_memory_do_not_end_the_run(lab: Lab) -> None:
     assert lab.costs.seen == {(exceeded.fingerprint, "peak_memory_train"): 8.0 * 2**30}
 
 
-def test_a_lost_job_is_given_out_again_from_its_last_epoch_but_not_for_ever(lab: Lab) -> None:
+def test_a_lost_job_is_queued_again_from_its_last_epoch_up_to_a_limit(lab: Lab) -> None:
     with lab.journal() as journal:
         engine = lab.engine(journal, stopping="none", baselines={}, trials=1)
         job = engine.next()
@@ -388,7 +388,7 @@ def test_a_lost_job_is_given_out_again_from_its_last_epoch_but_not_for_ever(lab:
         assert (again.number, again.start_epoch, again.stop_epoch) == (job.number, 4, 9)
         engine.finish(again, Outcome("lost", "its worker died"))
         again = engine.next()
-        lab.train(engine, again, stop=5)  # progress: the count begins anew
+        lab.train(engine, again, stop=5)  # progress resets the count
         for _ in range(2):
             engine.finish(again, Outcome("lost", "its worker died"))
             again = engine.next()
@@ -402,7 +402,7 @@ def test_a_lost_job_is_given_out_again_from_its_last_epoch_but_not_for_ever(lab:
 FULL = Outcome("machine", "OSError: No space left on device")
 
 
-def test_a_machine_that_fails_three_trials_in_a_row_ends_the_run_and_spends_none(lab: Lab) -> None:
+def test_a_machine_that_fails_three_trials_in_a_row_ends_the_run_without_failing_them(lab: Lab) -> None:
     with lab.journal() as journal:
         engine = lab.engine(journal, baselines={}, trials=6)
         jobs = [engine.next() for _ in range(3)]
@@ -418,7 +418,7 @@ def test_a_machine_that_fails_three_trials_in_a_row_ends_the_run_and_spends_none
         assert [engine.next().number for _ in range(3)] == [job.number for job in jobs]
 
 
-def test_one_trial_alone_ends_the_run_too_when_nothing_else_is_trained(lab: Lab) -> None:
+def test_six_faults_of_the_only_trial_end_the_run(lab: Lab) -> None:
     with lab.journal() as journal:
         engine = lab.engine(journal, baselines={}, trials=1)
         for fault in range(6):
@@ -428,7 +428,7 @@ def test_one_trial_alone_ends_the_run_too_when_nothing_else_is_trained(lab: Lab)
         assert engine.summary().failed == 0
 
 
-def test_a_trial_that_fails_its_machine_ten_times_while_others_train_is_to_blame(lab: Lab) -> None:
+def test_a_trial_fails_after_ten_machine_faults_while_others_train(lab: Lab) -> None:
     with lab.journal() as journal:
         engine = lab.engine(journal, stopping="none", baselines={}, trials=2)
         job, other = engine.next(), engine.next()
@@ -441,7 +441,7 @@ def test_a_trial_that_fails_its_machine_ten_times_while_others_train_is_to_blame
         assert engine.summary().failed == 1
 
 
-def test_a_trial_is_not_blamed_for_nodes_that_go_but_for_ten_in_a_row(lab: Lab) -> None:
+def test_a_trial_fails_after_ten_lost_nodes_in_a_row(lab: Lab) -> None:
     with lab.journal() as journal:
         engine = lab.engine(journal, stopping="none", baselines={}, trials=1)
         for loss in range(10):
@@ -453,7 +453,7 @@ def test_a_trial_is_not_blamed_for_nodes_that_go_but_for_ten_in_a_row(lab: Lab) 
     assert read_trials(read_study(lab.run))[0].reason == "lost 10 times in a row: its node died"
 
 
-def test_what_is_told_twice_or_too_late_changes_nothing(lab: Lab) -> None:
+def test_repeated_and_late_reports_change_nothing(lab: Lab) -> None:
     with lab.journal() as journal:
         engine = lab.engine(journal, stopping="none", baselines={}, trials=2)
         job = engine.next()
@@ -468,7 +468,7 @@ def test_what_is_told_twice_or_too_late_changes_nothing(lab: Lab) -> None:
         assert before.epochs == 9
 
 
-def test_reached_without_its_epochs_is_a_mistake_of_the_driver(lab: Lab) -> None:
+def test_reached_without_its_epochs_is_an_error(lab: Lab) -> None:
     with lab.journal() as journal:
         engine = lab.engine(journal, stopping="none", baselines={}, trials=2)
         job = engine.next()
@@ -477,7 +477,7 @@ def test_reached_without_its_epochs_is_a_mistake_of_the_driver(lab: Lab) -> None
             engine.finish(job, Outcome("reached"))
 
 
-def test_an_accuracy_that_is_no_number_fails_the_trial(lab: Lab) -> None:
+def test_a_nan_accuracy_fails_the_trial(lab: Lab) -> None:
     lab.accuracy = lambda *_: float("nan")
     with lab.journal() as journal:
         engine = lab.engine(journal, baselines={}, trials=2)
@@ -559,7 +559,7 @@ def test_one_objective_is_enough(lab: Lab) -> None:
     assert summary.hypervolume == pytest.approx(summary.best)
 
 
-def test_a_trial_on_no_ladder_of_the_run_is_named(lab: Lab) -> None:
+def test_a_trial_in_an_unknown_bracket_is_an_error(lab: Lab) -> None:
     with lab.journal() as journal:
         lab.work(lab.engine(journal, trials=6, stopping="hyperband", baselines={}))
     with (

@@ -1,4 +1,4 @@
-"""Whom to train on when nothing is left to propose."""
+"""Tests which waiting trial continues when nothing is left to propose."""
 
 import optuna
 import pytest
@@ -12,7 +12,7 @@ EPOCH, EPOCHS = 3, 9
 
 
 def history_of(waiting: dict[int, float]) -> StudyHistory:
-    """Ten trials in full, 0.3 better at the end than at epoch 3, the dearer the better; and some that wait there.
+    """Ten complete trials, whose accuracy grows with the cost and by 0.3 after epoch 3, and trials waiting at epoch 3.
 
     ``waiting``: cost -> accuracy at epoch 3.
     """
@@ -45,7 +45,7 @@ def history_of(waiting: dict[int, float]) -> StudyHistory:
 
 
 def chosen(waiting: dict[int, float], spare: int) -> int | None:
-    """The cost of whom it is, among `waiting` as in `history_of`, with so many epochs left of those to be spent."""
+    """The cost of the chosen trial among `waiting` (see `history_of`), `spare` epochs below the share to spend."""
     numbers = dict(zip(range(10, 10 + len(waiting)), waiting, strict=True))
     left = dict.fromkeys(numbers, EPOCHS - EPOCH)
     number = most_promising(history_of(waiting), left, frozenset(range(10)), spent=400 - spare, of_all=1_000)
@@ -55,12 +55,12 @@ def chosen(waiting: dict[int, float], spare: int) -> int | None:
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
 
-def test_who_is_expected_to_add_much_goes_on_and_nobody_else() -> None:
+def test_only_a_trial_with_a_large_expected_gain_continues() -> None:
     assert chosen({5: 0.35, 9: 0.49, 13: 0.2}, spare=0) == 9
     assert chosen({5: 0.1, 13: 0.2}, spare=400) is None
 
 
-def test_a_little_is_worth_forty_percent_of_the_epochs() -> None:
+def test_below_forty_percent_of_the_epochs_a_small_gain_suffices() -> None:
     little = {9: 0.393}
     assert chosen(little, spare=0) is None
     assert chosen(little, spare=EPOCHS - EPOCH - 1) is None

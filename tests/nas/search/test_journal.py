@@ -1,4 +1,4 @@
-"""The journal under every accident that a file can have."""
+"""Tests the journal under all accidents of a file."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_group_is_one_write_that_this_process_sees_at_once(tmp_path: Path) -> 
         assert read_study(tmp_path).trials[0].user_attrs == {"note": 1}
 
 
-def test_a_group_that_raises_is_written_as_far_as_it_came(tmp_path: Path) -> None:
+def test_a_group_that_raises_writes_what_it_has(tmp_path: Path) -> None:
     with create(tmp_path) as journal:
 
         def die_halfway() -> None:
@@ -81,7 +81,7 @@ def test_a_group_that_raises_is_written_as_far_as_it_came(tmp_path: Path) -> Non
         assert read_study(tmp_path).trials[0].user_attrs == journal.study.trials[0].user_attrs == {"note": 1}
 
 
-def test_a_second_driver_is_refused_and_told_who_holds_the_run(tmp_path: Path) -> None:
+def test_a_second_driver_is_refused_with_the_name_of_the_first(tmp_path: Path) -> None:
     with create(tmp_path):
         message = rf"worked on by process {os.getpid()} on .+; stop that driver first"
         with pytest.raises(RunLockedError, match=message):
@@ -96,7 +96,7 @@ def test_the_lock_of_a_killed_driver_is_free(tmp_path: Path, fork: type[Child]) 
 
     def hold(say: Callable[[object], None]) -> None:
         with Journal.open(tmp_path):
-            (tmp_path / "journal.log.lock").symlink_to("nowhere")  # as if it died within an append
+            (tmp_path / "journal.log.lock").symlink_to("nowhere")  # as if it died during an append
             say("held")
             time.sleep(60)
 
@@ -115,7 +115,7 @@ def test_the_lock_of_a_killed_driver_is_free(tmp_path: Path, fork: type[Child]) 
 @pytest.mark.parametrize(
     "tail", [b'{"op_code":8,"worker', b"\0" * 4096, b"\0\0\n", b'{"op_code":8,"trial_' + b"\0" * 99 + b"\n"]
 )
-def test_a_torn_tail_is_cut(tmp_path: Path, tail: bytes) -> None:
+def test_an_incomplete_last_line_is_cut(tmp_path: Path, tail: bytes) -> None:
     with create(tmp_path) as journal:
         finish_trials(journal, 2)
     path = tmp_path / "journal.log"
@@ -129,7 +129,7 @@ def test_a_torn_tail_is_cut(tmp_path: Path, tail: bytes) -> None:
     assert len(read_study(tmp_path).trials) == 3
 
 
-def test_every_beginning_of_the_file_can_be_read_and_gone_on_with(tmp_path: Path) -> None:
+def test_every_prefix_of_the_file_can_be_read_and_resumed(tmp_path: Path) -> None:
     with create(tmp_path / "whole") as journal:
         begun = (tmp_path / "whole/journal.log").stat().st_size
         finish_trials(journal, 1)
@@ -190,7 +190,7 @@ def test_a_journal_of_optuna_is_not_one_of_this_program(tmp_path: Path) -> None:
 
 
 def damage(data: bytes, rng: random.Random) -> tuple[str, bytes]:
-    """A file with one bit changed, or a line dropped, doubled, or two swapped; never only a shorter end."""
+    """The file with one changed bit, or a line dropped, doubled or swapped; the result is never just a shorter file."""
     lines = data.splitlines(keepends=True)
     place = rng.randrange(len(lines) - 1)
     kind = rng.choice(["bit", "drop", "double", "swap"])
@@ -245,7 +245,7 @@ def test_a_journal_of_an_older_version_is_read_and_sealed_from_then_on(tmp_path:
         (lambda path: path.write_bytes(b"x" * 5_000), "was changed while it was in use"),
     ],
 )
-def test_a_journal_that_is_cut_or_replaced_under_a_driver_is_found_and_not_added_to(
+def test_a_journal_cut_or_replaced_during_a_run_is_found_and_not_written(
     tmp_path: Path, change: Callable[[Path], object], said: str
 ) -> None:
     journal = create(tmp_path)
@@ -283,7 +283,7 @@ def test_readers_follow_a_writer(tmp_path: Path) -> None:
 
 
 def test_others_may_write_between(tmp_path: Path) -> None:
-    """As a dashboard does that stores a note."""
+    """A dashboard does so when it stores a note."""
     with create(tmp_path) as journal:
         other = optuna.load_study(
             study_name="nas", storage=JournalStorage(JournalFileBackend(str(tmp_path / "journal.log")))
@@ -298,7 +298,7 @@ def test_others_may_write_between(tmp_path: Path) -> None:
     assert read_study(tmp_path).trials[0].user_attrs == {"mine": 1}
 
 
-def test_half_a_line_of_another_that_died_is_cut_by_the_next_append(tmp_path: Path) -> None:
+def test_the_next_append_cuts_half_a_line_of_another_writer(tmp_path: Path) -> None:
     with create(tmp_path) as journal:
         with (tmp_path / "journal.log").open("ab") as file:
             file.write(b'{"op_code":2,"wor')
@@ -306,14 +306,14 @@ def test_half_a_line_of_another_that_died_is_cut_by_the_next_append(tmp_path: Pa
     assert len(read_study(tmp_path).trials) == 1
 
 
-def test_a_full_disk_tears_nothing_and_what_waits_is_written_later(tmp_path: Path) -> None:
+def test_after_a_full_disk_the_waiting_lines_are_written(tmp_path: Path) -> None:
     with create(tmp_path) as journal:
         finish_trials(journal, 1)
         path = tmp_path / "journal.log"
         size = path.stat().st_size
         old = resource.getrlimit(resource.RLIMIT_FSIZE)
         ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 40, old[1]))  # room for half a line
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 40, old[1]))  # space for half a line
         try:
             with pytest.raises(
                 JournalError, match=r"cannot write .*journal.log: File too large; nothing finished is lost"
@@ -345,8 +345,8 @@ def test_a_path_that_is_no_folder(tmp_path: Path) -> None:
         create(tmp_path / "file")
 
 
-def test_killed_within_appends_the_file_stays_whole(tmp_path: Path, fork: type[Child]) -> None:
-    """What a writer said was told is told, however it was killed."""
+def test_the_file_stays_whole_when_appends_are_killed(tmp_path: Path, fork: type[Child]) -> None:
+    """All that a killed writer reported as told is in the file."""
     create(tmp_path).close()
 
     def write(say: Callable[[object], None]) -> None:
@@ -371,7 +371,7 @@ def test_killed_within_appends_the_file_stays_whole(tmp_path: Path, fork: type[C
         known = len(finished)
 
 
-def test_what_is_said_of_a_trial_as_it_begins_is_one_line(tmp_path: Path) -> None:
+def test_the_first_records_of_a_trial_are_one_line(tmp_path: Path) -> None:
     path = tmp_path / "journal.log"
     with create(tmp_path) as journal:
         before = len(path.read_bytes().splitlines())
@@ -391,7 +391,7 @@ def test_what_is_said_of_a_trial_as_it_begins_is_one_line(tmp_path: Path) -> Non
         journal.study.tell(trial, [0.5, 1.0])
         assert len(path.read_bytes().splitlines()) == before + 4
         written = journal.study.get_trials()
-        # Applied line by line, and read from the file: the same trials.
+        # Applying lines one by one and reading the file give the same trials.
         assert read_study(tmp_path).get_trials() == written
     storage = JournalStorage(JournalFileBackend(str(path)))
     assert optuna.load_study(study_name="nas", storage=storage).get_trials() == written

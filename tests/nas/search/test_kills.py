@@ -1,4 +1,4 @@
-"""Drivers that are killed at random moments: nothing finished is lost, nothing is counted or trained twice."""
+"""Kills drivers at random moments: nothing finished is lost, and nothing is counted or trained twice."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SEEDS = [0, *(pytest.param(seed, marks=[pytest.mark.slow, pytest.mark.repeated])
 
 
 def drive(lab: Lab, say: Callable[[object], None]) -> None:
-    """A driver with two jobs at once that says what it did before it does the next thing."""
+    """A driver with two jobs at once. It reports every action before the next one."""
     with lab.journal() as journal:
         engine = lab.engine(journal, trials=TRIALS, sampler="default", finalist_seeds=1, finalists=3, limit=131.0)
         running = []
@@ -46,7 +46,7 @@ def drive(lab: Lab, say: Callable[[object], None]) -> None:
 
 
 def listen(child: Child, seconds: float) -> tuple[list[tuple[Any, ...]], bool]:
-    """What a driver said until it was done, or killed after `seconds`; and whether it was done."""
+    """The messages of a driver until it is done, or killed after `seconds`; and whether it is done."""
     said: list[tuple[Any, ...]] = []
     until = time.monotonic() + seconds
     with contextlib.suppress(EOFError):
@@ -64,7 +64,7 @@ def listen(child: Child, seconds: float) -> tuple[list[tuple[Any, ...]], bool]:
 
 
 def check(lab: Lab, said: list[tuple[Any, ...]]) -> None:
-    """Nothing that any of the drivers said is lost or was done twice, and the run is whole."""
+    """Checks that nothing that the drivers reported is lost or was done twice, and that the run is complete."""
     trials = read_trials(read_study(lab.run))
     by_number = {trial.number: trial for trial in trials}
 
@@ -84,7 +84,7 @@ def check(lab: Lab, said: list[tuple[Any, ...]]) -> None:
 
 
 def drive_and_die(lab: Lab, say: Callable[[object], None], point: str, at: int, *, late: bool) -> None:
-    """A driver that is killed at its `at`-th passage of a point: before what happens there, or after it."""
+    """A driver that is killed when it reaches a point for the `at`-th time, before or after the point's action."""
     owner, name = POINTS[point]
     real = getattr(owner, name)
     passed = 0
@@ -94,7 +94,7 @@ def drive_and_die(lab: Lab, say: Callable[[object], None], point: str, at: int, 
         passed += 1
         if passed == at and not late:
             if point == "write":
-                # Half of what should go to the file gets there.
+                # Only half of the bytes are written to the file.
                 real(args[0], bytes(args[1])[: len(args[1]) // 2])
             os.kill(os.getpid(), signal.SIGKILL)
         result = real(*args, **kwargs)
@@ -102,7 +102,7 @@ def drive_and_die(lab: Lab, say: Callable[[object], None], point: str, at: int, 
             os.kill(os.getpid(), signal.SIGKILL)
         return result
 
-    setattr(owner, name, dying)  # in a forked process: it dies with it
+    setattr(owner, name, dying)  # in a forked process, so it ends with that process
     drive(lab, say)
 
 
@@ -121,14 +121,14 @@ POINTS = {
 @pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("point", POINTS)
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_driver_that_dies_at_a_point_loses_and_doubles_nothing(
+def test_a_driver_that_dies_at_a_point_loses_and_repeats_nothing(
     lab: Lab, fork: type[Child], point: str, seed: int, *, late: bool
 ) -> None:
     rng = random.Random(f"{point} {seed} {late}")
     said: list[tuple[Any, ...]] = []
     kills, done = 0, False
     while not done:
-        # Further and further, so that it comes to an end.
+        # Later each time, so that the run ends.
         at = rng.randint(1, 8) + 4 * kills
         child = fork(lambda say, at=at: drive_and_die(lab, say, point, at, late=late))
         heard, done = listen(child, 60.0)
@@ -140,12 +140,12 @@ def test_a_driver_that_dies_at_a_point_loses_and_doubles_nothing(
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_driver_killed_over_and_over_ends_as_one_that_was_not(lab: Lab, fork: type[Child], seed: int) -> None:
+def test_a_run_whose_driver_is_killed_repeatedly_completes(lab: Lab, fork: type[Child], seed: int) -> None:
     rng = random.Random(seed)
     said: list[tuple[Any, ...]] = []
     kills, done = 0, False
     while not done:
-        # Longer and longer, so that it comes to an end on any machine.
+        # Longer each time, so that the run ends on any machine.
         heard, done = listen(fork(lambda say: drive(lab, say)), rng.uniform(0.0, 0.04) + 0.004 * kills)
         said += heard
         kills += not done
@@ -162,7 +162,7 @@ def test_a_clock_that_goes_backwards_changes_nothing(
         other.work(other.engine(journal_, sampler="default"), workers=2)
 
     class Backwards(datetime.datetime):
-        """An hour earlier whenever it is looked at."""
+        """A clock that goes back an hour at each call."""
 
         looks = 0
 

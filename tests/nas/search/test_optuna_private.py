@@ -1,4 +1,4 @@
-"""The parts of Optuna that are not public are still where `nas.search.optuna_private` finds them, and mean the same."""
+"""The private parts of Optuna that `nas.search.optuna_private` uses exist and have the same meaning."""
 
 import inspect
 import re

@@ -1,4 +1,4 @@
-"""Fronts and volumes against their definitions, written out slowly."""
+"""Compares fronts and volumes with slow code that follows their definitions."""
 
 import itertools
 import math
@@ -81,8 +81,8 @@ def test_ranking_is_a_permutation_that_never_puts_a_layer_before_a_better_one(po
 
 
 @given(clouds(2, max_size=20))
-def test_every_beginning_of_the_spread_is_a_net(points: list[list[float]]) -> None:
-    """Gonzalez: the k points chosen are farther apart than any point left is from them."""
+def test_every_prefix_of_the_spread_is_a_net(points: list[list[float]]) -> None:
+    """Gonzalez: the first k points are farther apart than any other point is from them."""
     order = spread_order(points)
     array = np.array(points)
     span = np.ptp(array, axis=0)
@@ -98,7 +98,7 @@ def test_the_spread_begins_with_the_best_of_the_first_objective() -> None:
     assert spread_order([[3.0, 0.0], [0.0, 9.0], [1.0, 1.0]])[0] == 1
 
 
-def test_the_knee_is_where_most_is_gained_for_least() -> None:
+def test_the_knee_is_the_best_compromise() -> None:
     assert knee([[0.0, 10.0], [1.0, 1.0], [10.0, 0.0], [5.0, 5.0]]) == 1
     with pytest.raises(ValueError, match="no points"):
         knee([])

@@ -1,4 +1,4 @@
-"""A run that is read without Optuna is the run that Optuna reads."""
+"""Reading a run without Optuna gives the same run as reading it with Optuna."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def test_both_ways_of_reading_agree(lab: Lab, sampler: str) -> None:
     assert len({trial.status for trial in found.trials}) >= 3
 
 
-def test_what_others_add_is_read(lab: Lab) -> None:
-    """A dashboard that stores a note, and Optuna itself that adds a trial of its own and a second study."""
+def test_lines_of_other_programs_are_read(lab: Lab) -> None:
+    """A dashboard stores a note, and another program adds a trial and a second study with Optuna."""
     with lab.journal() as journal:
         lab.work(lab.engine(journal, trials=4))
     storage = JournalStorage(JournalFileBackend(str(lab.run / "journal.log")))

@@ -1,4 +1,4 @@
-"""Records are checked where they are made and where they are read; what is written is read again."""
+"""Records are checked when they are created and when they are read; reading returns what was written."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Who goes on, as properties of pure functions."""
+"""Tests which trials are promoted, as properties of pure functions."""
 
 import pytest
 from hypothesis import given
@@ -53,7 +53,7 @@ def test_long_trainings_have_two_rungs_below_their_end() -> None:
     assert [ladder[0] for ladder in ladders("hyperband", 27, 1, 3)] == [1, 3, 9, 27]
 
 
-def test_brackets_spend_alike() -> None:
+def test_brackets_spend_about_the_same() -> None:
     brackets = ladders("hyperband", 9, 1, 3)
     counts = [0, 0, 0]
     for _ in range(300):
@@ -63,14 +63,14 @@ def test_brackets_spend_alike() -> None:
 
 
 @given(POINTS, ETA)
-def test_one_in_eta_goes_on_the_best_ranked(points: dict[int, tuple[float, float]], eta: int) -> None:
+def test_the_best_1_of_eta_are_promoted(points: dict[int, tuple[float, float]], eta: int) -> None:
     numbers = sorted(points)
     best = ranking([points[number] for number in numbers])[: len(points) // eta]
     assert promotable(points, set(), eta) == [numbers[index] for index in best]
 
 
 @given(POINTS, ETA, st.data())
-def test_who_went_on_is_not_promoted_again_and_counts(
+def test_promoted_trials_count_and_are_not_promoted_again(
     points: dict[int, tuple[float, float]], eta: int, data: st.DataObject
 ) -> None:
     settled = data.draw(st.sets(st.sampled_from(sorted(points))))
@@ -80,7 +80,7 @@ def test_who_went_on_is_not_promoted_again_and_counts(
 
 
 @given(POINTS, ETA)
-def test_nobody_goes_on_before_one_that_dominates_them(points: dict[int, tuple[float, float]], eta: int) -> None:
+def test_no_trial_is_promoted_before_one_that_dominates_it(points: dict[int, tuple[float, float]], eta: int) -> None:
     chosen = set(promotable(points, set(), eta))
     for number in chosen:
         for other in points.keys() - chosen:
@@ -89,8 +89,8 @@ def test_nobody_goes_on_before_one_that_dominates_them(points: dict[int, tuple[f
 
 
 @given(POINTS)
-def test_the_cheap_end_of_the_front_goes_on(points: dict[int, tuple[float, float]]) -> None:
-    """Half of all: if the front fits, all of it is among them, whatever its accuracies."""
+def test_the_cheap_end_of_the_front_is_promoted(points: dict[int, tuple[float, float]]) -> None:
+    """If the front has at most half of the trials, all of it is promoted, whatever its accuracies."""
     numbers = sorted(points)
     front = {n for n, member in zip(numbers, is_front([points[n] for n in numbers]), strict=True) if member}
     chosen = set(promotable(points, set(), 2))

@@ -1,4 +1,4 @@
-"""Every sampler in plain Optuna studies, ours by Optuna's own contract suite; and what only ours do."""
+"""Tests every sampler in plain Optuna studies: ours also with Optuna's contract suite and for their own features."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def study_of(sampler: BaseSampler) -> optuna.Study:
 
 
 def additive(trial: Trial) -> tuple[float, float]:
-    """Every level gains by its axis' weight and costs the same: the front takes the heavy axes first."""
+    """A level adds its axis's weight to the value. All cost the same, so the front uses the heaviest axes first."""
     levels = np.array([trial.suggest_categorical(f"x{i}", range(3)) for i in range(len(WEIGHTS))])
     return float(WEIGHTS @ levels), float(levels.sum())
 
@@ -68,7 +68,7 @@ def test_a_name_that_is_none_is_refused_with_those_there_are() -> None:
         make_sampler("best", 0)
 
 
-def test_gp_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gp_names_the_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="pip install scipy, or choose another sampler"):
         make_sampler("gp", 0)
@@ -99,13 +99,13 @@ def test_the_default_finds_more_than_random_does() -> None:
         values = np.array([t.values for t in run_additive(make_sampler(name, 0), 60).trials])
         return hypervolume(values * [-1, 1], [0.0, 12.0])
 
-    # The front by hand: levels go to the axes in the order of their weights.
+    # The true front: levels are raised in the order of their axes' weights.
     steps = np.concatenate([[0.0], np.repeat(WEIGHTS, 2).cumsum()])
     whole = hypervolume(np.stack([-steps, np.arange(13.0)], axis=1), [0.0, 12.0])
     assert found("default") > 0.99 * whole > found("random")
 
 
-def test_workers_side_by_side_get_no_twins() -> None:
+def test_parallel_workers_get_different_proposals() -> None:
     study = run_additive(make_sampler("default", 1), 30)
     asked = []
     for _ in range(12):
@@ -163,7 +163,7 @@ def test_a_constraint_may_be_broken_without_measure() -> None:
     assert np.mean([trial.constraints["cost"] <= 0 for trial in study.trials[20:]]) > 0.35
 
 
-def test_what_is_known_is_neither_guessed_nor_tried_again(space: SearchSpace) -> None:
+def test_known_costs_are_used_and_known_architectures_are_not_proposed(space: SearchSpace) -> None:
     seen: set[str] = set()
     asked: list[Architecture] = []
 
@@ -184,7 +184,7 @@ def test_what_is_known_is_neither_guessed_nor_tried_again(space: SearchSpace) ->
     assert asked
 
 
-def test_evolution_changes_one_thing_of_a_young_trial() -> None:
+def test_evolution_changes_one_parameter_of_a_young_trial() -> None:
     study = run_additive(make_sampler("regularized_evolution", 0), 60)
     every = [levels_of(trial) for trial in study.trials]
     for number in range(31, 60):
@@ -193,7 +193,7 @@ def test_evolution_changes_one_thing_of_a_young_trial() -> None:
 
 
 def targets_of_curves(stopped: list[float]) -> Targets:
-    """Ten trials that gain 0.2 from epoch 3 to the end, and others that were stopped at epoch 3."""
+    """Ten trials that gain 0.2 between epoch 3 and the end, and others that were stopped at epoch 3."""
     study = study_of(optuna.samplers.RandomSampler(seed=0))
     distributions = {"x": optuna.distributions.CategoricalDistribution(list(range(20)))}
 
@@ -220,9 +220,9 @@ def targets_of_curves(stopped: list[float]) -> Targets:
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
-def test_a_stopped_trial_counts_with_what_it_would_have_reached() -> None:
+def test_a_stopped_trial_counts_with_its_extrapolated_value() -> None:
     targets = targets_of_curves([0.4, 0.2])
-    # Objectives are made small: accuracies have a minus.
+    # Objectives are minimised, so accuracies are negative.
     assert targets.values[10:, 0] == pytest.approx([-0.6, -0.4])
     assert targets.values[10:, 1].tolist() == [10.0, 11.0]
     assert targets.variances[10:, 0] == pytest.approx([0, 0], abs=1e-12)
@@ -230,7 +230,7 @@ def test_a_stopped_trial_counts_with_what_it_would_have_reached() -> None:
 
 
 def unusual(trial: Trial) -> tuple[float, float, float]:
-    """Three objectives, floats (one on a logarithmic scale), integer ranges, branches with parameters of their own."""
+    """Three objectives, floats (one on a logarithmic scale), integer ranges, and branches with their own parameters."""
     kind = trial.suggest_categorical("kind", ["line", "bowl", "off"])
     quality = 0.0
     if kind == "line":
@@ -262,7 +262,7 @@ def test_an_unusual_study_is_searched_better_than_at_random() -> None:
     assert np.mean(shares) > 1.1
 
 
-def test_of_many_trials_the_best_and_some_of_all_ages_are_looked_at() -> None:
+def test_of_many_trials_the_best_and_some_of_all_ages_are_used() -> None:
     study = run_additive(make_sampler("random", 0), 400)
     history = StudyHistory(study, None)
     history.update(study.trials)

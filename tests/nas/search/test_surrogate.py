@@ -1,4 +1,4 @@
-"""The surrogate against its formulas written out, and on what it is made for."""
+"""Compares the surrogate with its formulas, and tests it on a typical problem."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ SIZES = np.array([3, 2, 4, 2, 3])
 
 
 def drawn(count: int, seed: int) -> NDArray[np.int64]:
-    """Random levels; the second axis is open where the first has its level 1."""
+    """Random levels; the second axis is open where the first has level 1."""
     levels = (np.random.default_rng(seed).random((count, len(SIZES))) * SIZES).astype(np.int64)
     levels[levels[:, 0] != 1, 1] = CLOSED
     return levels
@@ -59,7 +59,7 @@ def test_it_is_the_posterior_of_its_process() -> None:
     assert below[0] == pytest.approx(0.8413, abs=1e-4)
 
 
-def test_what_some_know_teaches_of_others() -> None:
+def test_predictions_transfer_between_architectures() -> None:
     levels = drawn(120, 0)
     effects = np.random.default_rng(5).normal(size=(len(SIZES), 5))
     y = effects[np.arange(len(SIZES)), levels].sum(axis=1)

@@ -1,4 +1,4 @@
-"""How many threads a proposal may use."""
+"""Tests the number of threads that a proposal uses."""
 
 from typing import Any
 
@@ -42,7 +42,7 @@ def broken() -> None:
     raise ArithmeticError
 
 
-def test_one_during_the_call_and_as_many_as_before_after_it() -> None:
+def test_one_thread_during_the_call_and_the_former_number_after_it() -> None:
     np.linalg.eigh(np.eye(2))
     with threadpool_limits(2):
         assert threads() == {2}
@@ -54,7 +54,7 @@ def test_one_during_the_call_and_as_many_as_before_after_it() -> None:
         assert threads() == {2}
 
 
-def test_the_default_has_one_for_its_matrices_and_all_to_measure_costs(
+def test_the_default_uses_one_thread_for_matrices_and_all_to_measure_costs(
     space: SearchSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     factored: list[set[int]] = []
@@ -84,7 +84,7 @@ def test_the_default_has_one_for_its_matrices_and_all_to_measure_costs(
     assert all(found == {2} for found in measured)
 
 
-def test_samplers_of_optuna_propose_with_one() -> None:
+def test_optunas_samplers_propose_with_one_thread() -> None:
     seen: list[set[int]] = []
 
     class Sampler(RandomSampler):
