@@ -1,10 +1,15 @@
 """Output files: checks before the work that they can be written, and one-line messages when a write fails."""
 
 import errno
+import io
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+from search_spaces.errors import named
+
+_OUTPUT = "standard output"
 
 _REMEDIES: Mapping[int, str] = {
     errno.EACCES: "permission denied: change its permissions, or choose another place",
@@ -29,8 +34,35 @@ def in_words(error: OSError) -> str | None:
     what = _REMEDIES.get(error.errno or 0)
     if error.filename is None:
         return what
+    if error.filename == _OUTPUT:
+        why = (error.strerror or str(error)).lower()
+        return f"{_OUTPUT} cannot be written ({why}): send it to another file, or to /dev/null"
     name = error.filename if isinstance(error.filename, str | bytes | Path) else ""
-    return f"{os.fsdecode(name)}: {what or (error.strerror or str(error)).lower()}"
+    return f"{named(os.fsdecode(name))}: {what or (error.strerror or str(error)).lower()}"
+
+
+class _Output(io.TextIOWrapper):
+    """A stream whose errors have the file name `_OUTPUT`."""
+
+    def write(self, text: str, /) -> int:
+        """As in `io.TextIOWrapper`."""
+        with naming(Path(_OUTPUT)):
+            return super().write(text)
+
+    def flush(self) -> None:
+        """As in `io.TextIOWrapper`."""
+        with naming(Path(_OUTPUT)):
+            super().flush()
+
+
+def naming_output(stream: io.TextIOWrapper) -> io.TextIOWrapper:
+    """Standard output, with write errors that name it: otherwise they would look like those of a file of the run."""
+    return _Output(
+        io.BufferedWriter(io.FileIO(stream.fileno(), "w", closefd=False)),
+        stream.encoding,
+        stream.errors,
+        line_buffering=stream.line_buffering or stream.write_through,
+    )
 
 
 @contextmanager

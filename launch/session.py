@@ -25,7 +25,7 @@ from nas.analysis import GrowingFront, front_of, progress, searched
 from nas.costs import Budget, Conditions, CostModel, is_counted, unkept
 from nas.search import Engine, Journal, Summary, read_trials
 from search_spaces import SearchSpace
-from search_spaces.errors import printable
+from search_spaces.errors import named, printable
 from trainers import Dataset, load_data, precision
 from trainers.tasks import TASKS
 
@@ -136,7 +136,7 @@ class Drawing:
             yield
         except (OSError, RuntimeError, ValueError) as error:
             self._board = None
-            folder = printable(str(self._run.folder / names.TENSORBOARD))
+            folder = named(self._run.folder / names.TENSORBOARD)
             self._console.print(
                 f"warning: {folder} is no longer drawn: {printable(str(error))}; the search continues", soft_wrap=True
             )

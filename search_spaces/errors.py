@@ -1,5 +1,6 @@
 """Errors that a user can cause, and text that is safe on a terminal."""
 
+import shlex
 from typing import ClassVar
 
 
@@ -8,6 +9,18 @@ class UserFacingError(Exception):
 
     names_file: ClassVar[bool] = False
     """Whether each line of the text begins with a file name; otherwise `nas` puts its own name in front."""
+
+
+def named(name: object) -> str:
+    """A name (of a file, of a key) inside a message: in quotes if some of its characters could not be seen."""
+    text = str(name)
+    return text if text.isprintable() and text == text.strip() != "" else repr(text)
+
+
+def typed(name: object) -> str:
+    """A name inside a command that is shown to be typed."""
+    text = str(name)
+    return shlex.quote(text) if text.isprintable() else named(text)
 
 
 def printable(text: str) -> str:

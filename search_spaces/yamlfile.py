@@ -11,6 +11,7 @@ is text.
 import difflib
 import json
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,7 +22,7 @@ from typing import Annotated, Any, Literal, NoReturn, TypeAlias, TypeVar, Union,
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from search_spaces.errors import UserFacingError, printable
+from search_spaces.errors import UserFacingError, named, printable
 
 MAX_BYTES = 1 << 20
 MAX_NODES = 10_000
@@ -30,6 +31,9 @@ MAX_DEPTH = 32
 
 MAX_SEED = 2**32 - 1
 """What every generator of random numbers takes."""
+
+_ON_COMMAND_LINE = "--set "
+"""Begins the file of a `Problem` with a value from the command line."""
 
 Scalar: TypeAlias = bool | int | float | str | None
 KeyPath: TypeAlias = tuple[str | int, ...]
@@ -48,8 +52,9 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        place = self.file if self.line is None else f"{self.file}:{self.line}"
-        text = ": ".join(part for part in (place, self.key, self.message) if part)
+        file, key = named(self.file), named(self.key) if self.key else ""
+        place = file if self.line is None else f"{file}:{self.line}"
+        text = ": ".join(part for part in (place, key, self.message) if part)
         return printable(text)
 
 
@@ -146,7 +151,7 @@ class Document:
         """
         root, problems = self.root, list(self.problems)
         for assignment in assignments:
-            file = f"--set {assignment}"
+            file = f"{_ON_COMMAND_LINE}{assignment}"
             key, equals, text = assignment.partition("=")
             path = tuple(part.strip() for part in key.split("."))
             if not equals or not all(path):
@@ -509,7 +514,21 @@ def check(document: Document, model: type[ModelT], at: KeyPath = ()) -> tuple[Mo
                     found.setdefault((*finding.path, *path), []).append(_Finding((*finding.path, *path), message))
             else:
                 found.setdefault(finding.path, []).append(finding)
-        return None, [document.problem((*at, *path), _merge(findings)) for path, findings in found.items()]
+        return None, [
+            document.problem((*at, *path), _merge(findings) + _quoting(document, (*at, *path), findings))
+            for path, findings in found.items()
+        ]
+
+
+def _quoting(document: Document, path: KeyPath, findings: Sequence["_Finding"]) -> str:
+    """How to write a value that YAML reads as something else than the text that it has to be."""
+    if {finding.expected for finding in findings} != {"text"} or findings[0].value is None:
+        return ""
+    key, _, text = document.place(path)[0].removeprefix(_ON_COMMAND_LINE).partition("=")
+    if key.strip() != dotted(path):
+        return "" if isinstance(findings[0].value, list | dict) else "; put it in quotes"
+    quoted = f"{key}={json.dumps(text.strip(), ensure_ascii=False)}"
+    return f"; put it in quotes: {_ON_COMMAND_LINE}{shlex.quote(quoted)}"
 
 
 class WrongInside(ValueError):

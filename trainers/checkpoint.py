@@ -15,6 +15,7 @@ from typing import IO, Any
 import torch
 
 from search_spaces import UserFacingError
+from search_spaces.errors import named
 
 FORMAT = 2
 _MARK = b"sha256:"
@@ -77,22 +78,26 @@ def restore(path: Path, identity: Mapping[str, object], device: torch.device) ->
     """
     with path.open("rb") as file:
         if not _is_whole(file):
-            raise DamagedError(f"{path}: not a whole checkpoint of this version; remove it to train from the start")
+            raise DamagedError(
+                f"{named(path)}: not a whole checkpoint of this version; remove it to train from the start"
+            )
         try:
             state: dict[str, Any] = torch.load(file, map_location=device, weights_only=True)
             kept = dict(state["training"])
         except Exception as error:  # torch raises a dozen types: from zip, from unpickling and its own
-            raise DamagedError(f"{path}: not a readable checkpoint; remove it to train from the start") from error
+            raise DamagedError(
+                f"{named(path)}: not a readable checkpoint; remove it to train from the start"
+            ) from error
     if kept.get("format") != FORMAT:
         raise CheckpointError(
-            f"{path}: a checkpoint of format {kept.get('format')}, but this version reads format {FORMAT}; "
+            f"{named(path)}: a checkpoint of format {kept.get('format')}, but this version reads format {FORMAT}; "
             "remove it to train from the start"
         )
     for key, own in identity.items():
         if kept.get(key) != own:
             theirs, ours = _first_difference(kept.get(key), own)
             raise CheckpointError(
-                f"{path}: from a training with {key} {theirs}, but this one has {ours}; "
+                f"{named(path)}: from a training with {key} {theirs}, but this one has {ours}; "
                 "use the same settings or remove the file to train from the start"
             )
     return state

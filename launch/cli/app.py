@@ -3,10 +3,11 @@
 Exit codes: 0 success, 1 the work failed, 2 the user must change something (a file, an option), 130 interrupted.
 """
 
+import io
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -15,7 +16,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from launch.errors import Failure, Interrupted
-from launch.files import in_words
+from launch.files import in_words, naming_output
 from search_spaces import UserFacingError
 from search_spaces.errors import printable
 
@@ -108,13 +109,32 @@ def nas() -> None:
 
 def main() -> None:
     """Runs the command line and exits with its code."""
-    sys.exit(run(sys.argv[1:]))
+    closed = sys.stdout is None
+    _open_streams()
+    if closed:
+        sys.exit(_say("nas: standard output is closed: open it, or send it to /dev/null", USER_ERROR))
+    sys.stdout = naming_output(cast("io.TextIOWrapper", sys.stdout))
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except OSError:  # told already; Python would try again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+def _open_streams() -> None:
+    """Opens the standard streams that are closed, so that no file of a run gets one of their numbers."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
 
 
 def run(arguments: list[str]) -> int:
     """Runs one command line. Each error that a user can cause becomes one or two lines on standard error."""
     try:
         code = app(arguments, standalone_mode=False)
+        sys.stdout.flush()
     except TyperException as error:
         return _say(f"nas: {error.format_message()} (see nas --help)", USER_ERROR)
     except UserFacingError as error:
@@ -126,7 +146,6 @@ def run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _say("nas: interrupted", INTERRUPTED)
     except BrokenPipeError:  # `nas zoo | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return SUCCESS
     except OSError as error:
         told = in_words(error)
@@ -137,6 +156,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _say(message: str, code: int) -> int:
-    for line in message.splitlines():
-        print(printable(line), file=sys.stderr)
+    with suppress(OSError):  # the exit code tells it where standard error is full
+        for line in message.splitlines():
+            print(printable(line), file=sys.stderr)
     return code

@@ -17,6 +17,7 @@ from launch.session import conditions_of, load_fitting
 from nas.costs import Conditions, CostModel, read_limits
 from nas.costs.device import check_present
 from search_spaces import load_architecture
+from search_spaces.errors import named, typed
 from search_spaces.yamlfile import read_yaml
 
 
@@ -65,14 +66,20 @@ def cost(
         model = CostModel(conditions, calibration=calibration)
         try:
             found = reports.describe(architecture, model, measure=measure, memory=size)
-        except ValueError as error:  # from the first pass, without data: for example a norm of one value
-            raise UserError(f"{config} with --batch {batch} and --train-batch {train_batch}: {error}") from error
+        except ValueError as error:  # from the first pass, which needs no data
+            if train_batch > 1:
+                raise UserError(f"{named(config)}: {error}") from error
+            raise UserError(
+                f"--train-batch 1: a norm of {named(config)} gets one value per channel, which has no variance; "
+                "give --train-batch 2 or more"
+            ) from error
     if json:
         print_json({"config": config, **found})
     else:
         many = "s" if threads > 1 else ""
         title = (
-            f"{config}: {batch} images per inference, {train_batch} per training step, {device}, {threads} thread{many}"
+            f"{named(config)}: {batch} images per inference, {train_batch} per training step, {device}, "
+            f"{threads} thread{many}"
         )
         reports.show(new_console(), title, found)
 
@@ -116,7 +123,9 @@ def calibrate(
         print_json({"file": str(path), "conditions": conditions.to_dict(), "tables": rows})
         return
     print_table(new_console(), rows)
-    new_console().print(f"\nwritten to {path}; use it with: nas search {file} --set calibration={path}")
+    new_console().print(
+        f"\nwritten to {named(path)}; use it with: nas search {typed(file)} --set {typed(f'calibration={path}')}"
+    )
 
 
 def proxies(
@@ -131,7 +140,7 @@ def proxies(
         opened, trials = open_run(Path(file))
         done = [trial for trial in trials if trial.status == "complete" and not trial.origin.is_finalist]
         if len(done) < 3:
-            raise UserError(f"{file}: {len(done)} trials are trained in full; a rank correlation needs 3")
+            raise UserError(f"{named(file)}: {len(done)} trials are trained in full; a rank correlation needs 3")
         dataset = load_fitting(opened.config, opened.space)
         architectures = [trial.architecture for trial in done]
         accuracies = [trial.epochs[trial.last_epoch].metrics[opened.metric.name] for trial in done]

@@ -13,6 +13,7 @@ from launch.reports.tables import print_json, print_table
 from search_spaces.yamlfile import read_yaml, validate, write_yaml
 from trainers import DataError, Recipe
 from trainers.datasets import Inspection
+from trainers.datasets.base import shown
 from trainers.datasets.imagefolder import Divided, divide, inspect
 
 _CHECKED = (
@@ -63,7 +64,7 @@ def _show(console: Console, inspection: Inspection) -> None:
     pictures = sum(len(part.labels) for part in inspection.parts.values())
     modes = ", ".join(f"{mode} ({count:,})" for mode, count in inspection.modes.items())
     lines = [
-        f"{inspection.root}: {pictures:,} pictures of {len(inspection.classes)} classes",
+        f"{shown(inspection.root)}: {pictures:,} pictures of {len(inspection.classes)} classes",
         f"sizes: {smallest} to {largest}, {middle} in the middle",
         f"pixels: {modes}",
         *(
@@ -88,10 +89,10 @@ def _counts(inspection: Inspection, divided: Divided) -> dict[str, list[int]]:
 
 def _rows(inspection: Inspection, divided: Divided | None) -> list[dict[str, Any]]:
     """One row per class: pictures in its folders, and pictures used in training."""
-    columns = {f"in {part.folder.name}/": inspection.counts()[name] for name, part in inspection.parts.items()}
+    columns = {f"in {shown(part.folder.name)}/": inspection.counts()[name] for name, part in inspection.parts.items()}
     if divided is not None:
         columns |= _counts(inspection, divided)
     return [
-        {"class": name, **{column: counts[label] for column, counts in columns.items()}}
+        {"class": shown(name), **{column: counts[label] for column, counts in columns.items()}}
         for label, name in enumerate(inspection.classes)
     ]

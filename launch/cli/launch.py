@@ -12,7 +12,7 @@ from launch.cli.options import Set
 from launch.files import write_text
 from launch.launchers import Target
 from launch.rundir.config import load_run, space_of
-from search_spaces.errors import printable
+from search_spaces.errors import named, typed
 
 app = typer.Typer(name="launch", help="Writes the files that start a search on a cluster.", no_args_is_help=True)
 
@@ -108,9 +108,9 @@ def _target(file: str, run: str | None, nodes: int, gpus: int, overrides: list[s
     return Target(file, run or f"runs/{Path(file).stem}", nodes, gpus, tuple(overrides))
 
 
-def _write(text: str, output: Path | None, then: Callable[[Path], str]) -> None:
+def _write(text: str, output: Path | None, then: Callable[[str], str]) -> None:
     if output is None:
         typer.echo(text, nl=False)
     else:
         write_text(output, text)
-        typer.echo(printable(f"{output}: {then(output)}"))
+        typer.echo(f"{named(output)}: {then(typed(output))}")

@@ -12,11 +12,12 @@ from launch.files import check_folder, in_words, naming
 from launch.ray.connection import address_of
 from launch.reports.failures import failure_lines
 from launch.reports.report import print_report
+from launch.rundir import names
 from launch.rundir.beginning import begin, foreign
 from launch.rundir.config import load_run, space_of
 from launch.rundir.run import Run, open_run
 from launch.session import check_budget, check_machine, cost_model, load_fitting
-from search_spaces.errors import printable
+from search_spaces.errors import named, typed
 from trainers import Dataset
 
 
@@ -49,7 +50,7 @@ def search(
     begun = begin(folder, config, space, overwrite=overwrite)
     if overwrite and (left := foreign(folder)):
         new_console(stderr=json).print(
-            printable(f"{folder}: kept, because no run wrote them: {', '.join(left)}"), soft_wrap=True
+            f"{named(folder)}: kept, because no run wrote them: {', '.join(map(named, left))}", soft_wrap=True
         )
     _work(begun, dataset, folder, cluster, json=json)
 
@@ -71,21 +72,22 @@ def resume(
 
 def _work(run: Run, dataset: Dataset, shown: Path, address: str | None, *, json: bool) -> None:
     console = new_console(stderr=json)
-    head = f"run {shown}  (Ctrl-C stops; nas resume {shown} continues; tensorboard --logdir {shown}/tensorboard)"
-    console.print(printable(head), soft_wrap=True)
+    name, board = typed(shown), typed(shown / names.TENSORBOARD)
+    head = f"run {named(shown)}  (Ctrl-C stops; nas resume {name} continues; tensorboard --logdir {board})"
+    console.print(head, soft_wrap=True)
     try:
         with naming(run.folder):
             summary, facts = session.search(run.folder, dataset, console, address)
     except Interrupted:
-        raise Interrupted(f"\nstopped; finished work is kept. Continue with: nas resume {shown}") from None
+        raise Interrupted(f"\nstopped; finished work is kept. Continue with: nas resume {name}") from None
     except OSError as error:
         told = in_words(error)
         if told is None:
             raise
-        raise UserError(f"{told}. Finished work is kept; continue with: nas resume {shown}") from error
+        raise UserError(f"{told}. Finished work is kept; continue with: nas resume {name}") from error
     if not summary.complete:
         reason = summary.exhausted or f"{summary.failed} failed, {sum(summary.rejected.values())} over budget"
         why = failure_lines(facts.failures)
-        end = "" if why else f"; nas report {shown} shows what was proposed"
+        end = "" if why else f"; nas report {name} shows what was proposed"
         raise Failure("\n".join([f"no trial was trained to the end ({reason}){end}", *why]))
     print_report(new_console(), facts, shown, json=json)

@@ -14,7 +14,7 @@ from launch.reports.prose import exported
 from launch.reports.tables import print_json
 from launch.rundir.run import open_run
 from nas.analysis import select as select_trial
-from search_spaces.errors import printable
+from search_spaces.errors import named, typed
 
 
 def status(run: RunDir, json: Json = False) -> None:
@@ -45,4 +45,4 @@ def export(
         sys.stdout.write(text)
     else:
         write_text(output, text)
-        print(printable(f"{output}: trial {trial.number}; train it with: nas train {output} --run {run}"))
+        print(f"{named(output)}: trial {trial.number}; train it with: nas train {typed(output)} --run {typed(run)}")

@@ -13,6 +13,7 @@ from pathlib import Path
 from launch.errors import UserError
 from launch.launchers.common import Target, check, own_gpu, plain
 from launch.rundir.config import RunConfig
+from search_spaces.errors import named
 
 _LEAVE_S = 120
 """Seconds before the time limit at which the search and Ray are stopped."""
@@ -170,7 +171,9 @@ def submit(script: Path) -> str:
     try:
         done = subprocess.run(["sbatch", str(script)], check=True, capture_output=True, text=True)
     except FileNotFoundError:
-        raise UserError(f"there is no sbatch on this machine; {script} is written: submit it elsewhere") from None
+        raise UserError(
+            f"there is no sbatch on this machine; {named(script)} is written: submit it elsewhere"
+        ) from None
     except subprocess.CalledProcessError as error:
-        raise UserError(f"sbatch refused {script}: {' '.join(error.stderr.split())}") from error
+        raise UserError(f"sbatch refused {named(script)}: {' '.join(error.stderr.split())}") from error
     return done.stdout.strip()

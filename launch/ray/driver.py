@@ -23,7 +23,7 @@ from launch.rundir import names
 from launch.rundir.checkpoints import remove_except
 from launch.rundir.config import Resources
 from nas.search import Engine
-from search_spaces.errors import printable
+from search_spaces.errors import typed
 from trainers import Dataset, TrainerConfig
 
 
@@ -72,9 +72,7 @@ def run(engine: Engine, plan: Plan, on_tick: Callable[[], None]) -> None:
             if stopping.is_set():
                 raise Interrupted
             if engine.fault is not None:
-                raise Failure(
-                    f"{engine.fault}. No trial is lost; continue with: nas resume {printable(str(plan.run_dir))}"
-                )
+                raise Failure(f"{engine.fault}. No trial is lost; continue with: nas resume {typed(plan.run_dir)}")
 
         def note(trials: Sequence[TuneTrial]) -> None:
             nonlocal began

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from launch.reports.facts import Facts
 from launch.reports.prose import FINALISTS_TITLE, FRONT_TITLE, cells, finalist_cells, header, one_seed, reading, title
-from search_spaces.errors import printable
+from search_spaces.errors import named
 
 
 def page(facts: Facts, text: str, images: Mapping[str, bytes]) -> str:
@@ -30,7 +30,7 @@ def page(facts: Facts, text: str, images: Mapping[str, bytes]) -> str:
     heading = "".join(f"<th>{html.escape(name)}</th>" for name in ["trial", *header(facts.run)])
     again = _finalists([finalist_cells(row, metric) for row in facts.finalists], reading(facts), one_seed(metric))
     return f"""<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{html.escape(facts.run.space.name or printable(facts.run.folder.name))}</title>
+<title>{html.escape(facts.run.space.name or named(facts.run.folder.name))}</title>
 <style>
 body {{ font: 15px/1.5 system-ui, sans-serif; color: #1f2933; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }}
 table {{ border-collapse: collapse; font-size: 13px; display: block; overflow-x: auto }}

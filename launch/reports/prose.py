@@ -11,7 +11,7 @@ from nas.analysis import searched
 from nas.costs import MEASURES, UNITS
 from nas.export import export
 from nas.search import Metric, TrialRecord
-from search_spaces.errors import printable
+from search_spaces.errors import named
 
 FRONT_TITLE = "The front and the baselines"
 FINALISTS_TITLE = "Finalists, trained again with other seeds"
@@ -57,7 +57,7 @@ def markdown(facts: Facts, plots: Iterable[str]) -> str:
     run = facts.run
     limits = [f"{measure} at most {measure_amount(limit, measure)}" for measure, limit in run.limits.items()]
     lines = [
-        f"# {run.space.name or printable(run.folder.name)}: where attention pays",
+        f"# {run.space.name or named(run.folder.name)}: where attention pays",
         "",
         f"{run.config.data.name}, {run.space.skeleton.family}, {run.space.size:,} architectures in the space. "
         f"Budget: {', '.join(limits) or 'none'}.",
@@ -185,7 +185,7 @@ def exported(run: Run, trial: TrialRecord) -> str:
             run.metric.name: f"{figure} on validation after {trial.last_epoch} epochs of proxy training",
             **figures_of,
         }
-    return export(trial.architecture, {"run": printable(run.folder.name), "trial": str(trial.number), **figures_of})
+    return export(trial.architecture, {"run": named(run.folder.name), "trial": str(trial.number), **figures_of})
 
 
 def metric_cell(run: Run, row: Mapping[str, Any]) -> str:

@@ -32,7 +32,7 @@ from launch.rundir import names
 from nas.analysis import effects, progress
 from nas.analysis.effects import as_table
 from nas.costs import MEASURES, UNITS
-from search_spaces.errors import printable
+from search_spaces.errors import named, typed
 
 
 def write(facts: Facts) -> Path:
@@ -156,5 +156,5 @@ def print_report(console: Console, facts: Facts, shown: Path, *, json: bool, wri
     console.print(f"\n{spent_text(facts)}\n\n{verdict(facts)}")
     for why in failure_lines(facts.failures):
         console.print(why, soft_wrap=True)
-    page = f"report {shown}/report/report.html   " if written else ""
-    console.print(printable(f"{page}export: nas export {shown} --select knee -o best.yaml"), soft_wrap=True)
+    page = f"report {named(shown / names.REPORT / 'report.html')}   " if written else ""
+    console.print(f"{page}export: nas export {typed(shown)} --select knee -o best.yaml", soft_wrap=True)

@@ -23,7 +23,7 @@ from launch.reports.tables import duration, near_miss, print_table
 from launch.rundir import names
 from launch.rundir.run import Run
 from nas.search import EpochRecord, TrialRecord
-from search_spaces.errors import printable
+from search_spaces.errors import named, printable
 
 _PACE_OVER = 64
 """The pace is computed over this number of latest epochs."""
@@ -54,7 +54,13 @@ def status(run: Run, trials: Sequence[TrialRecord], now: float | None = None) ->
     counts = Counter(trial.status for trial in searched)
     under_way = [trial for trial in trials if trial.status == "active" and trial.last_epoch < trial.stop_epoch]
     waiting = [trial for trial in trials if trial.status == "active" and trial.last_epoch >= trial.stop_epoch]
-    to_come = max(0, search.trials - len(searched))
+    proposed = {
+        trial.origin.name
+        for trial in trials
+        if trial.origin.is_baseline and (trial.plan is not None or trial.status in ("rejected", "duplicate"))
+    }
+    target = search.target(len(searched), len(run.space.baselines().keys() - proposed))
+    to_come = target - len(searched)
     unfinished = bool(under_way or waiting or to_come)
     state = "running" if driver is not None else "stopped" if unfinished else "done"
     told = sorted(
@@ -73,7 +79,7 @@ def status(run: Run, trials: Sequence[TrialRecord], now: float | None = None) ->
         "driver": driver,
         "silent_s": max(0.0, now - told[-1][0]) if told else None,
         "trials": {
-            "target": search.trials,
+            "target": target,
             "launched": len(searched),
             "complete": counts["complete"],
             "stopped_early": counts["stopped"],
@@ -113,7 +119,7 @@ def show(console: Console, found: Mapping[str, Any]) -> None:
     heard = "-" if found["silent_s"] is None else f"{duration(found['silent_s'])} ago"
     rejected = ", ".join(f"{count} {stage}" for stage, count in sorted(found["rejected"].items())) or "0"
     lines = [
-        ("run", printable(f"{found['run']}: {found['state']}")),
+        ("run", f"{named(found['run'])}: {found['state']}"),
         ("driver", printable("-" if found["state"] == "done" else at_work)),
         ("last heard", heard),
         (

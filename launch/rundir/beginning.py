@@ -12,7 +12,7 @@ from launch.rundir.run import VERSION, Run
 from nas.search import Journal, JournalError, is_journal, locked
 from nas.search.metrics import METRIC
 from search_spaces import SearchSpace
-from search_spaces.errors import printable
+from search_spaces.errors import named
 
 
 def begin(folder: Path, config: RunConfig, space: SearchSpace, *, overwrite: bool = False) -> Run:
@@ -56,7 +56,7 @@ def _remove(folder: Path) -> None:
         return
     if not is_journal(journal):
         raise JournalError(
-            f"{printable(str(journal))} is not a journal of this program, so --overwrite removes nothing: move it "
+            f"{named(journal)} is not a journal of this program, so --overwrite removes nothing: move it "
             "away, or choose another folder"
         )
     with locked(folder):  # never remove a running run
@@ -70,7 +70,7 @@ def _remove(folder: Path) -> None:
                 else:
                     path.unlink()
             except OSError as error:
-                raise JournalError(f"cannot remove {printable(str(path))}: {error.strerror or error}") from error
+                raise JournalError(f"cannot remove {named(path)}: {error.strerror or error}") from error
 
 
 def foreign(folder: Path) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from launch.rundir import names
 from nas.search import JournalError
-from search_spaces.errors import printable
+from search_spaces.errors import named
 
 _OPTUNA_LOCK = f"{names.JOURNAL}.lock"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:", re.ASCII)
@@ -63,4 +63,4 @@ def _check_link(link: Path, root: Path) -> None:
 
 
 def _shown(path: str | Path) -> str:
-    return printable(str(path))
+    return named(path)

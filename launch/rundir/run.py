@@ -18,7 +18,7 @@ from nas.search.lines import damaged
 from nas.search.reading import StudyRecord, read_run
 from nas.search.records import RecordError, check_plans
 from search_spaces import SearchSpace, parse_space
-from search_spaces.errors import printable
+from search_spaces.errors import named, printable
 
 VERSION = metadata.version("attention-nas")
 MEASURED = "measured:"
@@ -71,7 +71,7 @@ def open_run(folder: Path) -> tuple[Run, list[TrialRecord]]:
     """
     check_place(folder)
     if not (folder / names.JOURNAL).is_file():  # checked first: a folder that is no run may hold any files
-        raise JournalError(f"{printable(str(folder))} holds no run: {names.JOURNAL} is not there")
+        raise JournalError(f"{named(folder)} holds no run: {names.JOURNAL} is not there")
     check_files(folder)
     study = read_run(folder.resolve())
     settings = _checked(study, "settings", _Settings, study.settings)
@@ -139,7 +139,7 @@ def _config(study: StudyRecord, settings: _Settings) -> RunConfig:
         keys = f"unknown key{'s' if len(unknown) > 1 else ''} {', '.join(unknown)}"
         began = "another version" if settings.version is None else f"version {settings.version}"
         raise JournalError(
-            f"{printable(str(study.path.parent))} was begun by {began} of nas, and this is {VERSION}: "
+            f"{named(study.path.parent)} was begun by {began} of nas, and this is {VERSION}: "
             f"{printable(keys)[:200]}; go on with the version that began it"
         ) from None
     return config.model_copy(update={"data": config.data.model_copy(update={"download": False})})

@@ -27,6 +27,7 @@ from nas.costs.measure import clock_for, time_together
 from nas.costs.measures import MEASURES, Measure, Mode, Time
 from nas.costs.timing import alternate, threads, undisturbed
 from search_spaces import Architecture, SearchSpace, Site, Value
+from search_spaces.errors import named
 from search_spaces.grammar import all_choices
 from search_spaces.yamlfile import FileError, Problem, read_yaml, validate, write_yaml
 
@@ -183,8 +184,8 @@ def load_calibration(path: Path, conditions: Conditions) -> Calibration:
     drift = reference_ms(conditions) / calibration.reference_ms - 1
     if abs(drift) > _DRIFT:
         warnings.warn(
-            f"{path}: the device's times changed by {drift:+.0%} since the calibration, so predicted times are off by "
-            "as much; run nas calibrate again if this persists",
+            f"{named(path)}: the device's times changed by {drift:+.0%} since the calibration, so predicted times are "
+            "off by as much; run nas calibrate again if this persists",
             CalibrationDrift,
             stacklevel=2,
         )

@@ -24,7 +24,7 @@ def read_limits(text: Mapping[str, str | float]) -> dict[Measure, tuple[float, b
             problems.append(f"budget.{name}: not a measure; use {', '.join(MEASURES)}")
             continue
         try:
-            parsed[measure] = _read(str(written), MEASURES[measure].unit)
+            parsed[measure] = _read(str(written).removesuffix(".0"), MEASURES[measure].unit)  # files have 0, not 0.0
         except ValueError as error:
             problems.append(f"budget.{name}: {error}")
     if problems:

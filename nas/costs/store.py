@@ -17,6 +17,7 @@ from typing import Any, get_args
 
 from nas.costs.estimate import CostEstimate, Source
 from nas.costs.measures import UNITS
+from search_spaces.errors import named
 
 _CHECKSUM = "crc32"
 
@@ -80,8 +81,8 @@ class Store:
         if damaged and not self._warned:
             self._warned = True
             warnings.warn(
-                f"{self._path}: {damaged} of {len(lines)} lines are damaged or not of this program; their figures are "
-                "computed again",
+                f"{named(self._path)}: {damaged} of {len(lines)} lines are damaged or not of this program; their "
+                "figures are computed again",
                 DamagedCosts,
                 stacklevel=4,
             )

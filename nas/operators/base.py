@@ -73,7 +73,7 @@ class BatchNorm(nn.BatchNorm2d):
             raise ValueError(
                 "training with a batch of 1 image: BN has a single value per channel here, [1, "
                 f"{x.shape[1]}, 1, 1], and no variance to normalise by; take 2 images or more (drop the last batch if "
-                "it is smaller), or call eval()"
+                "it is smaller)"
             )
         return super().forward(x)
 

@@ -16,7 +16,10 @@ class SearchConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     trials: int = Field(
-        default=60, ge=1, le=1_000_000, description="Number of architectures to train, including the baselines."
+        default=60,
+        ge=1,
+        le=1_000_000,
+        description="Number of architectures to train, including the baselines, which are always trained.",
     )
     sampler: SamplerName = Field(default="default", description="The sampler that proposes architectures.")
     seed: int = Field(default=0, ge=0, le=MAX_SEED, description="Seed of the proposals and of every trial's training.")
@@ -31,3 +34,10 @@ class SearchConfig(BaseModel):
         description="Largest number of members of the front to train again, besides the best baseline.",
     )
     finalist_seeds: int = Field(default=2, ge=0, le=1000, description="New seeds for each finalist; 0: no repetitions.")
+
+    def target(self, launched: int, baselines_left: int) -> int:
+        """The number of trials that a run will have: `trials`, or more if the baselines are more.
+
+        ``launched``: trials so far; ``baselines_left``: baselines that were not yet proposed.
+        """
+        return max(self.trials, launched + baselines_left)

@@ -44,6 +44,7 @@ from nas.search.records import (
 from nas.search.rungs import choose_bracket, in_better_half, ladders, promotable
 from nas.search.samplers import learns_from_complete_only, make_sampler
 from search_spaces import Architecture, SearchSpace, Value
+from search_spaces.errors import named
 
 _PROPOSALS_PER_CALL = 100
 _PROPOSING_S = 0.5
@@ -215,8 +216,8 @@ class Engine:
             in_full = entry.origin.is_baseline or entry.origin.is_finalist
             if entry.bracket >= len(self._brackets) + in_full or entry.stop_epoch > self._epochs:
                 raise JournalError(
-                    f"{self._journal.run}: trial {entry.number} is in bracket {entry.bracket}, counted from 0, and "
-                    f"stops at epoch {entry.stop_epoch}; the run has {len(self._brackets)} brackets and "
+                    f"{named(self._journal.run)}: trial {entry.number} is in bracket {entry.bracket}, counted from 0, "
+                    f"and stops at epoch {entry.stop_epoch}; the run has {len(self._brackets)} brackets and "
                     f"{self._epochs} epochs"
                 )
 
@@ -310,7 +311,7 @@ class Engine:
         points = self._points(complete, self._epochs)
         repetitions = [entry for entry in ledger.entries.values() if entry.origin.is_finalist]
         return Summary(
-            target=self._config.trials,
+            target=self._config.target(ledger.searched, len(self._baselines_left())),
             launched=ledger.searched,
             complete=len(complete),
             running=states["running"],
@@ -340,8 +341,12 @@ class Engine:
 
     @property
     def _proposing(self) -> bool:
-        baselines_left = any(name not in self._ledger.baselines for name in self._baselines)
-        return baselines_left or (self._exhausted is None and self._ledger.searched < self._config.trials)
+        if self._baselines_left():
+            return True
+        return self._exhausted is None and self._ledger.searched < self._config.trials
+
+    def _baselines_left(self) -> list[str]:
+        return [name for name in self._baselines if name not in self._ledger.baselines]
 
     def _due(self) -> Entry | None:
         active = self._ledger.active.values()
@@ -476,7 +481,7 @@ class Engine:
             if not self._proposing or (number and time.monotonic() > until):
                 return None
             with self._journal.group():
-                baseline = next((name for name in self._baselines if name not in self._ledger.baselines), None)
+                baseline = next(iter(self._baselines_left()), None)
                 entry = self._propose_new() if baseline is None else self._propose_baseline(baseline)
             if entry is not None:
                 return entry

@@ -36,6 +36,7 @@ from optuna.trial import TrialState
 from nas.search.lines import OURS, JournalError, Lines, sealed
 from nas.search.names import DRIVER_NAME, JOURNAL_NAME, LOCK_NAME, SETTINGS, STUDY_NAME
 from nas.search.optuna_private import IndexedStorage
+from search_spaces.errors import named
 
 _OPTUNA_LOCK_SUFFIX = ".lock"
 
@@ -104,14 +105,14 @@ class Journal:
         """Opens a run to resume it: locks it, removes the stale lock of a dead driver, cuts an incomplete last line."""
         path = run / JOURNAL_NAME
         if not path.is_file():
-            raise JournalError(f"{run} holds no run: {JOURNAL_NAME} is not there")
+            raise JournalError(f"{named(run)} holds no run: {JOURNAL_NAME} is not there")
         lock = _take(run)
         with _released_on_error(lock):
             begun = _cut_torn_end(path) > 0
             backend = _Writer(path)
             study = _load(backend, path) if begun else None
             if study is None or SETTINGS not in study.user_attrs:
-                raise JournalError(f"{run} holds no run: its driver died while it began; start it again")
+                raise JournalError(f"{named(run)} holds no run: its driver died while it began; start it again")
             return cls(run, backend, lock, study)
 
     @property
@@ -160,7 +161,7 @@ def read_study(run: Path) -> optuna.Study:
     """
     path = run / JOURNAL_NAME
     if not path.is_file():
-        raise JournalError(f"{run} holds no run: {JOURNAL_NAME} is not there")
+        raise JournalError(f"{named(run)} holds no run: {JOURNAL_NAME} is not there")
     return _load(_Reader(path), path)
 
 
@@ -173,7 +174,9 @@ def _load(backend: BaseJournalBackend, path: Path) -> optuna.Study:
     try:
         return optuna.load_study(study_name=STUDY_NAME, storage=IndexedStorage(backend))
     except KeyError:
-        raise JournalError(f"{path} is not a journal of this program: it holds no study named {STUDY_NAME!r}") from None
+        raise JournalError(
+            f"{named(path)} is not a journal of this program: it holds no study named {STUDY_NAME!r}"
+        ) from None
 
 
 @contextmanager
@@ -239,10 +242,11 @@ def _clear_beginning(path: Path) -> None:
     if _is_beginning(path):
         os.truncate(path, 0)
     elif is_journal(path):
-        raise JournalError(f"{path.parent} already holds a run: resume it, or choose another folder")
+        raise JournalError(f"{named(path.parent)} already holds a run: resume it, or choose another folder")
     else:
         raise JournalError(
-            f"{path} is not a journal of this program, and is left as it is: move it away, or choose another folder"
+            f"{named(path)} is not a journal of this program, and is left as it is: move it away, or choose another "
+            "folder"
         )
 
 
@@ -267,7 +271,7 @@ class _Reader(BaseJournalBackend):
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         del logs
-        raise JournalError(f"{self._path} is opened for reading only")
+        raise JournalError(f"{named(self._path)} is opened for reading only")
 
 
 class _Writer(_Reader):
@@ -350,7 +354,8 @@ class _Writer(_Reader):
                     self._lock.release()
         except OSError as error:
             raise JournalError(
-                f"cannot write {self._path}: {error.strerror}; nothing finished is lost, mend it and resume the run"
+                f"cannot write {named(self._path)}: {error.strerror}; nothing finished is lost, mend it and resume the "
+                "run"
             ) from error
         self._waiting.clear()
         self._fresh.clear()
@@ -393,16 +398,16 @@ def _take(run: Path) -> filelock.BaseFileLock:
         lock = filelock.FileLock(run / LOCK_NAME, timeout=0, thread_local=False)
         lock.acquire()
     except filelock.Timeout:
-        raise RunLockedError(f"{run} is being worked on by {_holder(run)}; stop that driver first") from None
+        raise RunLockedError(f"{named(run)} is being worked on by {_holder(run)}; stop that driver first") from None
     except OSError as error:
-        raise JournalError(f"cannot write in {run}: {error.strerror or error}") from error
+        raise JournalError(f"cannot write in {named(run)}: {error.strerror or error}") from error
     with _released_on_error(lock):
         try:
             holder = {"pid": os.getpid(), "host": socket.gethostname()}
             (run / DRIVER_NAME).write_text(json.dumps(holder))
             _clear_stale_optuna_lock(run / (JOURNAL_NAME + _OPTUNA_LOCK_SUFFIX))
         except OSError as error:
-            raise JournalError(f"cannot write in {run}: {error.strerror or error}") from error
+            raise JournalError(f"cannot write in {named(run)}: {error.strerror or error}") from error
     return lock
 
 
@@ -452,7 +457,7 @@ def _cut_torn_end(path: Path) -> int:
         pass
     if not lines.offset:
         if path.stat().st_size and not _is_beginning(path):
-            raise JournalError(f"{path} is not a journal of this program")
+            raise JournalError(f"{named(path)} is not a journal of this program")
         return 0
     with path.open("r+b") as file:
         if file.seek(0, os.SEEK_END) > lines.offset:

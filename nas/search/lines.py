@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces import UserFacingError
-from search_spaces.errors import printable
+from search_spaces.errors import named, printable
 
 OURS = ""
 """The worker id in lines of this program; Optuna's own lines have a name there."""
@@ -37,7 +37,7 @@ def damaged(path: Path, place: str, what: str) -> JournalError:
     """The error for a damaged journal."""
     what = printable(what)
     return JournalError(
-        f"{printable(str(path))} is damaged, or this program did not write it: {printable(place)}: "
+        f"{named(path)} is damaged, or this program did not write it: {printable(place)}: "
         f"{what[:240]}{'...' if len(what) > 240 else ''}; restore the file from a copy"
     )
 
@@ -95,7 +95,7 @@ class Lines:
             changed = "changed"
         if changed:
             raise JournalError(
-                f"{printable(str(self.path))} was {changed} while it was in use; nothing was added to it: put the "
+                f"{named(self.path)} was {changed} while it was in use; nothing was added to it: put the "
                 "file back and resume the run"
             )
 

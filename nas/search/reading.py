@@ -18,7 +18,7 @@ from nas.search.lines import OURS, JournalError, Lines, damaged
 from nas.search.metrics import METRIC, Direction, objectives_of
 from nas.search.names import JOURNAL_NAME, SETTINGS, STUDY_NAME
 from nas.search.records import RecordError, TrialRecord, ended, record_of
-from search_spaces.errors import printable
+from search_spaces.errors import named
 
 _METRICS = "study:metric_names"
 """Optuna's attribute of the study for the names of the objectives."""
@@ -47,12 +47,12 @@ def read_run(run: Path) -> StudyRecord:
     """
     path = run / JOURNAL_NAME
     if not path.is_file():
-        raise JournalError(f"{printable(str(run))} holds no run: {JOURNAL_NAME} is not there")
+        raise JournalError(f"{named(run)} holds no run: {JOURNAL_NAME} is not there")
     study = _replay(path)
     settings = study.attributes.get(SETTINGS)
     if not isinstance(settings, dict):
         raise JournalError(
-            f"{printable(str(run))} holds no run: its journal has no settings; its driver died while it began, or "
+            f"{named(run)} holds no run: its journal has no settings; its driver died while it began, or "
             "another program wrote it"
         )
     metrics = study.system.get(_METRICS, [""] * len(study.directions))
@@ -348,5 +348,5 @@ def _replay(path: Path) -> _Study:
                 if of >= studies:
                     raise wrong(f"study_id: there is no study {of}")
     if ours is None and lines.number:
-        raise JournalError(f"{printable(str(path))} is not a journal of this program: it holds no study {STUDY_NAME!r}")
+        raise JournalError(f"{named(path)} is not a journal of this program: it holds no study {STUDY_NAME!r}")
     return study

@@ -89,8 +89,8 @@ def finish_run() -> Callable[[Path], Run]:
 def make_run(tmp_path: Path, config: RunConfig) -> Callable[..., Run]:
     """Makes a run by `worked_off` in the test's own folder."""
 
-    def make(name: str = "run", jobs: int | None = None) -> Run:
-        return worked_off(tmp_path / name, config, jobs)
+    def make(name: str = "run", jobs: int | None = None, settings: RunConfig = config) -> Run:
+        return worked_off(tmp_path / name, settings, jobs)
 
     return make
 

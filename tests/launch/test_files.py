@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from launch import cli
-from launch.files import check_file, check_folder, in_words, naming, write_text
+from launch.files import check_file, check_folder, in_words, naming, naming_output, write_text
 from launch.rundir.run import Run
 
 
@@ -165,6 +166,58 @@ def test_a_search_that_the_disk_ends_says_how_to_go_on(
         f"nas: {run.folder}: the disk is full: make room there, or choose another place. "
         f"Finished work is kept; continue with: nas resume {run.folder}"
     ]
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "blank "])
+def test_a_name_that_cannot_be_seen_is_quoted_at_every_door(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_text("- no run\n")
+    lines = [
+        *([command, name] for command in ("show", "search", "cost", "status", "report", "data")),
+        ["search", "shapes", "--run", name],
+        ["launch", "slurm", "shapes", "-o", f"{name}/x"],
+        ["train", "se_resnet50", "--recipe", "shapes", "-o", name],
+    ]
+    for line in lines:
+        assert cli.run(line) == cli.USER_ERROR, line
+        printed = capsys.readouterr().err
+        assert repr(name)[1:] in printed, (line, printed)  # behind a folder, or alone
+        assert len(printed.splitlines()) <= 2, (line, printed)
+
+
+OUTPUTS = {
+    "/dev/full": "standard output cannot be written (no space left on device): send it to another file, or to "
+    "/dev/null",
+    "&-": "standard output is closed: open it, or send it to /dev/null",
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
+@pytest.mark.parametrize(
+    ("buffered", "command", "output"),
+    [("", "schema run", "/dev/full"), ("yes", "--help", "/dev/full"), ("", "--help", "&-")],
+)
+def test_standard_output_that_fails_is_told_as_such(
+    buffered: str, command: str, output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", "" if buffered else "1")
+    shell = f'"$1" -m launch.cli {command} >{output}'
+    done = subprocess.run(["bash", "-c", shell, "bash", sys.executable], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (cli.USER_ERROR, f"nas: {OUTPUTS[output]}\n")
+
+
+def test_a_search_whose_output_fails_does_not_blame_its_folder(
+    make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run(jobs=1)
+    with os.fdopen(os.open("/dev/full", os.O_WRONLY), "w") as full:
+        output = naming_output(full)
+        monkeypatch.setattr("launch.session.search", lambda *_: print("progress", file=output, flush=True))
+        assert cli.run(["resume", str(run.folder)]) == cli.USER_ERROR
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())
+    assert capsys.readouterr().err.startswith("nas: standard output cannot be written (no space left on device): ")
 
 
 def test_a_folder_that_is_no_run_may_hold_what_it_likes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

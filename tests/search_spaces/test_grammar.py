@@ -258,7 +258,7 @@ BROKEN: dict[str, tuple[str, str]] = {
         "name: ../x",
         "f:3: name: must be letters, digits and . _ + - (files are named after it), not '../x'",
     ),
-    "name that is a number": ("name: 3", "f:3: name: must be text, not 3"),
+    "name that is a number": ("name: 3", "f:3: name: must be text, not 3; put it in quotes"),
     "schema written twice": (
         "schema: 1",
         "f:3: schema: this key is written twice; it is first written in line 1; keep one",

@@ -1,6 +1,7 @@
 import math
 import os
 import pickle
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -353,14 +354,14 @@ def test_a_good_file_becomes_the_model() -> None:
         ),
         ("data: {name: shapes, train: 100}", "f:1: data.train: must be less than 100, not 100"),
         ("data: {name: folder}", "f:1: data.path: is missing: the folder of the pictures"),
-        ("data: {name: folder, path: 3}", "f:1: data.path: must be text, not 3"),
+        ("data: {name: folder, path: 3}", "f:1: data.path: must be text, not 3; put it in quotes"),
         ("data: {name: shape}", "f:1: data.name: must be 'shapes' or 'folder', not 'shape' (did you mean 'shapes'?)"),
         ("data: {path: x}", "f:1: data.name: is missing: one of 'shapes', 'folder'"),
         ("data: 3", "f:1: data: must be a mapping (key: value), not 3"),
         ("data: {name: shapes, size: 3}", "f:1: data.size: unknown key 'size'; allowed: name, train"),
         ("objectives: [{goal: min}]", "f:1: objectives[0].measure: is missing"),
         ("objectives: [{measure: x}]", "f:1: objectives[0].measure: must be text of at least 2 characters, not 'x'"),
-        ("objectives: [{measure: 3}]", "f:1: objectives[0].measure: must be text, not 3"),
+        ("objectives: [{measure: 3}]", "f:1: objectives[0].measure: must be text, not 3; put it in quotes"),
         (
             "objectives:\n  - {measure: ms}\n  - {measure: ms, gaol: min}\n",
             "f:3: objectives[1].gaol: unknown key 'gaol' (did you mean 'goal'?); allowed: measure, goal",
@@ -510,3 +511,17 @@ def test_a_validator_can_say_where_inside() -> None:
         "--set inner.high=2: inner.high: is below low (3)",
         "<string>:2: inner.low: is above high (2)",
     ]
+
+
+class Named(BaseModel):
+    root: str = ""
+
+
+@pytest.mark.parametrize("written", ["a: b", "true", "1e3", "[x]", "{x}", "it's: so", '"x": \\', "é: 1"])
+def test_how_to_write_a_text_that_yaml_reads_otherwise_is_told(written: str) -> None:
+    with pytest.raises(FileError) as error:
+        validate(read_yaml("{}").with_overrides([f"root={written}"]), Named)
+    remedy = str(error.value).split("; put it in quotes: ")[1]
+    option, assignment = shlex.split(remedy)
+    assert option == "--set"
+    assert validate(read_yaml("{}").with_overrides([assignment]), Named).root == written

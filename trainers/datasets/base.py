@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from search_spaces import UserFacingError
+from search_spaces.errors import named
 
 Labels: TypeAlias = npt.NDArray[np.int64]
 Indices: TypeAlias = npt.NDArray[np.intp]
@@ -21,10 +22,14 @@ class DataError(UserFacingError, ValueError):
     """Files are missing or unsuitable; one or two lines that name the folder and the remedy."""
 
 
+def decoded(path: Path | str) -> str:
+    """A path as text; its bytes that are not UTF-8 are written as ``\\xff``."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 def shown(path: Path | str) -> str:
-    """A path in printable form, whatever its bytes."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return text if text.isprintable() else repr(text)
+    """A path inside a message, whatever its bytes."""
+    return named(decoded(path))
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ import PIL
 from PIL import Image
 
 from trainers.datasets.base import DataError, Labels, shown
-from trainers.datasets.pictures import Look, look
+from trainers.datasets.pictures import Look, Unreadable, look
 from trainers.datasets.table import Layout
 from trainers.datasets.tree import NO_LABEL, File, Tree, read_tree
 
@@ -179,7 +179,7 @@ def _drop_unknown(tree: Tree, classes: Sequence[str]) -> None:
         near = [name for name in classes if name.casefold() == unknown[0].casefold()]
         raise DataError(
             f"imagefolder: {folder} is no class of the training data"
-            f"{f', which has {near[0]}' if near else ''}; remove it or add it there"
+            f"{f', which has {shown(near[0])}' if near else ''}; remove it or add it there"
         )
 
 
@@ -217,8 +217,8 @@ def _look_at_all(root: Path, files: Sequence[File], progress: Progress | None) -
                 return kept[1]
             try:
                 return look(root / file.path)
-            except Exception as error:  # whatever a damaged file makes Pillow raise
-                return str(error).replace(f"{root}/", "") or type(error).__name__
+            except Unreadable as error:
+                return str(error)
 
         for done, (file, result) in enumerate(zip(files, pool.map(seen, files), strict=True), 1):
             found[file.path] = result
@@ -287,7 +287,7 @@ def _write_cache(path: Path, files: Sequence[File], found: Mapping[str, _Found])
 
 
 def _reader() -> str:
-    return f"2, Pillow {PIL.__version__}"
+    return f"3, Pillow {PIL.__version__}"
 
 
 # --- warnings ---------------------------------------------------------------------------------------------------------
@@ -299,7 +299,7 @@ def _warnings(inspection: Inspection) -> Iterable[str]:
         if not reason.startswith("hidden"):
             yield f"left out: {_examples(paths)} ({reason})"
     if inspection.unreadable:
-        files = _examples(f"{path} ({why})" for path, why in inspection.unreadable.items())
+        files = _examples(f"{shown(path)} ({why})" for path, why in inspection.unreadable.items())
         yield f"left out, for they cannot be read: {files}"
     if inspection.transparent:
         yield f"{_some(inspection.transparent, 'picture')} with transparent parts: shown over white"

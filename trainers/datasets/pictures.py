@@ -4,13 +4,15 @@ Pictures are turned as EXIF says; transparent parts become white; 16 bits are sc
 Pixels of 32 bits, integer or float, are refused, because programs do not agree on their white.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 FORMATS = (
     "AVIF",
@@ -70,13 +72,49 @@ def extensions() -> frozenset[str]:
     return frozenset(end for end, name in Image.registered_extensions().items() if name in (*FORMATS, "MPO"))
 
 
+class Unreadable(ValueError):
+    """Why a picture cannot be read, in a few words without the file's name."""
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[IO[bytes], Image.Image]]:
+    """A picture's file and the picture, whose pixels are not decoded yet.
+
+    Raises:
+        Unreadable: the file cannot be read, also inside the block. A damaged file can make Pillow raise anything.
+    """
+    try:
+        with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
+            yield file, image
+    except Unreadable:
+        raise
+    except Exception as error:
+        raise Unreadable(_why(path, error)) from error
+
+
+def _why(path: Path, error: Exception) -> str:
+    match error:
+        case OSError(errno=int()):
+            return (error.strerror or str(error)).lower()
+        case Image.DecompressionBombError():
+            return f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels"
+        case MemoryError():
+            return "too large for the memory that is free"
+    with suppress(OSError):
+        if not path.stat().st_size:
+            return "an empty file"
+    if isinstance(error, UnidentifiedImageError):
+        return "no picture in a format that is read"
+    return "damaged or cut off"
+
+
 def look(path: Path) -> Look:
     """Reads the header of a picture. Decodes the picture only if the file's end does not fit its format.
 
     Raises:
-        Exception: Pillow's, of any kind: the file cannot be read, or was cut. ValueError: its pixels are refused.
+        Unreadable: the file cannot be read, or was cut, or its pixels are refused.
     """
-    with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
+    with opened(path) as (file, image):
         width, height, mode = *image.size, image.mode
         _check(image)
         turned = _turn(image) in (5, 6, 7, 8)
@@ -92,7 +130,7 @@ def upright(image: Image.Image) -> Image.Image:
     """An opened file's picture in mode RGB.
 
     Raises:
-        Exception: Pillow's, of any kind: it cannot be decoded. ValueError: its pixels are refused.
+        Exception: Pillow's, of any kind: it cannot be decoded. Unreadable: its pixels are refused.
     """
     _check(image)
     image.load()
@@ -110,13 +148,13 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def _check(image: Image.Image) -> None:
-    """Raises ValueError for pixels that programs show differently."""
+    """Raises Unreadable for pixels that programs show differently."""
     mode = image.mode
     if mode == "F" or (mode == "I" and image.format not in ("PNG", "PPM")):  # those have 16 bits at most
         kind = "float" if mode == "F" else "integer"
-        raise ValueError(f"32-bit {kind} pixels have no fixed white; save it with 8 or 16 bits")
+        raise Unreadable(f"32-bit {kind} pixels have no fixed white; save it with 8 or 16 bits")
     if mode not in (*_SIXTEEN_BITS, *_TRANSPARENT, *_PLAIN, "I"):
-        raise ValueError(f"pixels of the kind {mode} are not known; save it as RGB")
+        raise Unreadable(f"pixels of the kind {mode} are not known; save it as RGB")
 
 
 def _is_transparent(image: Image.Image) -> bool:

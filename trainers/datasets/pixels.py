@@ -10,7 +10,7 @@ from PIL import Image
 from torch.nn.functional import interpolate
 
 from trainers.datasets.base import DataError, Files, shown
-from trainers.datasets.pictures import FORMATS, upright
+from trainers.datasets.pictures import Unreadable, opened, upright
 
 MARGIN = 8 / 7
 """A training image is kept, or resized for evaluation, at this multiple of `image_size`: 256 for 224."""
@@ -26,10 +26,10 @@ def read_image(split: Files, index: int, box: Callable[[tuple[int, int]], Box], 
     """
     path = split.path(index)
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with opened(path) as (_, image):
             rgb = upright(image)
             return np.asarray(rgb.resize((side, side), Image.Resampling.BILINEAR, box(rgb.size)))
-    except Exception as error:  # whatever a damaged file makes Pillow raise
+    except Unreadable as error:
         raise DataError(f"{shown(path)}: cannot be read as an image ({error}); repair or remove it") from error
 
 

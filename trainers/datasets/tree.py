@@ -3,14 +3,16 @@
 Only folders are opened here, no files.
 """
 
+import errno
 import os
+import stat
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from trainers.datasets.base import DataError, shown
+from trainers.datasets.base import DataError, decoded, shown
 from trainers.datasets.pictures import extensions
 from trainers.datasets.table import Layout
 
@@ -24,6 +26,14 @@ SPLITS: Mapping[str, tuple[str, ...]] = {
 _SYSTEM = ("thumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin", "lost+found")
 _RUN_FILES = ("journal.log", "checkpoint.pt")
 """Files that mark a folder of a search or a training."""
+
+_KINDS = (
+    (stat.S_ISFIFO, "named pipe"),
+    (stat.S_ISSOCK, "socket"),
+    (stat.S_ISBLK, "block device"),
+    (stat.S_ISCHR, "character device"),
+)
+"""Test of a mode -> the kind of entry, for all that are neither file nor folder."""
 
 NO_LABEL = "no label: the split has no class folders"
 
@@ -150,13 +160,13 @@ def _classes(tree: Tree, folder: str, names: Mapping[str, _Identity], above: _An
     """Class -> files of a folder whose folders are the classes."""
     for entry in _entries(tree, folder):
         if not _is_hidden(entry.name) and not _is(entry, "dir"):
-            tree.leave_out("file beside the class folders", _join(folder, entry.name))
+            tree.leave_out(f"{_kind(entry)} beside the class folders", _join(folder, entry.name))
     classes: dict[str, list[File]] = {}
     for name, identity in sorted(names.items()):
         files = list(_files(tree, _join(folder, name), above | {identity}))
         if files:
             # An accented letter is one character or letter plus accent (as on macOS): NFC makes them equal.
-            classes.setdefault(unicodedata.normalize("NFC", shown(name)), []).extend(files)
+            classes.setdefault(unicodedata.normalize("NFC", decoded(name)), []).extend(files)
         else:
             tree.leave_out("class folder without a picture", _join(folder, name))
     return classes
@@ -190,7 +200,7 @@ def _files(tree: Tree, folder: str, above: _Ancestors) -> Iterator[File]:
         if _is_hidden(entry.name):
             tree.leave_out("hidden or system file", path)
         elif not _is(entry, "file"):
-            tree.leave_out("no file: a broken link or the like", path)
+            tree.leave_out(_kind(entry), path)
         elif ending not in known:
             tree.leave_out(f"ending {shown(ending)}, which is not read" if ending else "no ending", path)
         else:
@@ -221,6 +231,17 @@ def _is(entry: os.DirEntry[str], kind: Literal["dir", "file"]) -> bool:
         return entry.is_dir() if kind == "dir" else entry.is_file()
     except OSError:  # a link to itself
         return False
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    """What an entry is that is no folder."""
+    try:
+        mode = entry.stat().st_mode
+    except FileNotFoundError:
+        return "broken link"
+    except OSError as error:
+        return "link to itself" if error.errno == errno.ELOOP else f"link that cannot be followed ({error.strerror})"
+    return next((name for of, name in _KINDS if of(mode)), "file")
 
 
 def _identity(status: os.stat_result) -> _Identity:

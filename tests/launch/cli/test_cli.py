@@ -93,6 +93,11 @@ ERRORS: list[tuple[str, str]] = [
         "search --set trainer.epochs=1 --set trainer.warmup_epochs=0",
         "search.min_epochs: is 2, and must be at most trainer.epochs (1): train longer, or lower it",
     ),
+    (
+        "search --set data.root=true",
+        "--set data.root=true: data.root: must be text, not true; put it in quotes: --set 'data.root=\"true\"'",
+    ),
+    ("search zero.yaml --set budget.params=0", "budget.params: '0' must be above 0"),
     ("search --set search.seed=4294967296", "search.seed: must be at most 4294967295, not 4294967296"),
     ("search --set trainer.seed=1e99", "trainer.seed: must be a whole number, not 1e+99"),
     ("search --set data.seed=99999999999999999999", "data.seed: must be at most 4294967295"),

@@ -23,10 +23,14 @@ trainer: {epochs: 2, batch_size: 8}
 budget: {latency_ms: 2x}
 """
 
+TINY = "schema: 1\nskeleton: {family: mobilenet_v1, image_size: 32, num_classes: 10}\n"
+"""Its last maps have one pixel."""
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "run.yaml").write_text(RUN)
+    (tmp_path / "tiny.yaml").write_text(TINY)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -80,7 +84,8 @@ def test_a_calibration_of_other_conditions_is_refused(capsys: pytest.CaptureFixt
         ("calibrate shapes --device tpu", "device 'tpu' is not known; use cpu, cuda or cuda:N"),
         ("cost resnet18 --memory much", "nas: --memory: 'much' is not a limit"),
         ("cost resnet18 --memory 2x", "nas: --memory: 2x is a multiple; write a size, such as 8GiB"),
-        ("cost bam_resnet50_cifar100 --train-batch 1", "--train-batch 1: training with a batch of 1 image"),
+        ("cost bam_resnet50_cifar100 --train-batch 1", "nas: --train-batch 1: a norm of bam_resnet50_cifar100 gets"),
+        ("cost tiny.yaml --train-batch 1", "nas: --train-batch 1: a norm of tiny.yaml gets one value per channel"),
         ("cost resnet18 --device cuda:99 --measure", "device cuda:99 is not here: this machine has"),
         ("calibrate shapes --device cuda:99", "device cuda:99 is not here: this machine has"),
         ("calibrate shapes -o .", "is a folder"),

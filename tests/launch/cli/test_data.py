@@ -27,7 +27,7 @@ def test_the_table_and_what_is_told(folder: Path, capsys: pytest.CaptureFixture[
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{folder}: 23 pictures of 2 classes"
     assert "left out: 1 x ending .heic, which is not read, such as dog/x.heic" in lines
-    assert any(line.startswith("cannot be read: dog/3.png (cannot identify") for line in lines)
+    assert any(line.startswith("cannot be read: dog/3.png (an empty file)") for line in lines)
     assert any(line.split() == ["dog", "11", "9", "1", "1"] for line in lines)
     assert "warning: left out: dog/x.heic (ending .heic, which is not read)" in lines
     assert lines[-1].startswith("checked: the header of every file")

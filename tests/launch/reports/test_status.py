@@ -13,6 +13,7 @@ from rich.console import Console
 from launch import cli
 from launch.ray.note import ClusterNote, NodeNote, leave
 from launch.reports.status import show, status
+from launch.rundir.config import RunConfig
 from launch.rundir.run import Run, open_run
 from nas.search import EpochRecord, TrialRecord
 from nas.search.records import Origin
@@ -164,6 +165,20 @@ def test_a_run_that_is_done(make_run: Callable[..., Run], capsys: pytest.Capture
     assert found["trials"]["launched"] == found["trials"]["target"] == 12
     assert cli.run(["status", str(run.folder)]) == cli.SUCCESS
     assert "12 of 12 launched" in capsys.readouterr().out
+
+
+def test_baselines_that_are_more_than_the_trials_raise_the_target(
+    config: RunConfig, make_run: Callable[..., Run], finish_run: Callable[[Path], Run]
+) -> None:
+    """They are trained all the same, so a run that lacks some is not done."""
+    search = config.search.model_copy(update={"trials": 2, "finalists": 0})
+    folder = make_run(jobs=3, settings=config.model_copy(update={"search": search})).folder
+    found = status(*open_run(folder))
+    assert (found["trials"]["launched"], found["state"]) == (3, "stopped")
+    finish_run(folder)
+    after = status(*open_run(folder))
+    assert found["trials"]["target"] >= after["trials"]["target"] == after["trials"]["launched"] > 3
+    assert after["state"] == "done"
 
 
 def test_it_is_printed_for_people(

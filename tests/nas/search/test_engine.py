@@ -65,6 +65,23 @@ def test_baselines_come_first_and_to_full_length(lab: Lab) -> None:
     assert hands[Origin("baseline", "aa")].architecture == outside
 
 
+def test_baselines_that_are_more_than_the_trials_raise_the_target(lab: Lab) -> None:
+    baselines = len(lab.space.baselines())
+    with lab.journal() as journal:
+        engine = lab.engine(journal, trials=2)
+        assert engine.summary().target == baselines
+        lab.work(engine)
+        assert (engine.summary().target, engine.summary().launched) == (baselines, baselines)
+
+
+def test_a_baseline_over_the_budget_does_not_raise_the_target(lab: Lab) -> None:
+    with lab.journal() as journal:
+        engine = lab.engine(journal, limit=130.0, trials=2)
+        lab.work(engine)
+        summary = engine.summary()
+    assert summary.target == summary.launched < len(lab.space.baselines())
+
+
 def test_what_is_over_budget_is_recorded_and_never_trained(lab: Lab) -> None:
     with lab.journal() as journal:
         engine = lab.engine(journal, limit=130.0)

@@ -3,6 +3,7 @@
 import os
 import random
 import shutil
+import socket
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -110,7 +111,7 @@ class TestLayout:
 
 class TestLeftOut:
     @pytest.fixture
-    def found(self, write_folder: WriteFolder, tmp_path: Path) -> Inspection:
+    def found(self, write_folder: WriteFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Inspection:
         write_folder(tmp_path, 5)
         one = (tmp_path / "a" / "0.png").read_bytes()
         (tmp_path / "a" / "._0.png").write_bytes(b"AppleDouble")
@@ -124,6 +125,12 @@ class TestLeftOut:
         (tmp_path / "a" / "README").write_bytes(b"")
         (tmp_path / "a" / "gone.png").symlink_to("nowhere.png")
         (tmp_path / "a" / "self").symlink_to("self")
+        (tmp_path / "a" / "null.png").symlink_to("/dev/null")
+        for pipe in (tmp_path / "pipe", tmp_path / "a" / "pipe.png"):
+            os.mkfifo(pipe)
+        monkeypatch.chdir(tmp_path)  # a socket's path is short
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind("a/socket.png")
         (tmp_path / "a" / "again").symlink_to("../a")
         (tmp_path / "a" / "up").symlink_to("../..")
         (tmp_path / "empty").mkdir()
@@ -143,15 +150,20 @@ class TestLeftOut:
             "hidden or system folder": [".ipynb_checkpoints", "b/.ipynb_checkpoints"],
             "ending .heic, which is not read": ["a/x.heic", "a/y.HEIC"],
             "no ending": ["a/README"],
-            "no file: a broken link or the like": ["a/gone.png", "a/self"],
+            "broken link": ["a/gone.png"],
+            "link to itself": ["a/self"],
+            "named pipe": ["a/pipe.png"],
+            "socket": ["a/socket.png"],
+            "character device": ["a/null.png"],
             "link that leads back to a folder above it": ["a/again", "a/up"],
             "class folder without a picture": ["empty"],
             "file beside the class folders": ["notes.png"],
+            "named pipe beside the class folders": ["pipe"],
             "folder of a search or a training": ["c/run", "run"],
         }
 
     def test_what_a_user_may_have_meant_is_a_warning(self, found: Inspection) -> None:
-        assert len(found.warnings) == 7
+        assert len(found.warnings) == 12
         assert not any("hidden" in line for line in found.warnings)
         assert "left out: a/x.heic, a/y.HEIC (ending .heic, which is not read)" in found.warnings
 
@@ -170,7 +182,7 @@ class TestUnreadable:
         for i in range(5):
             (tmp_path / "a" / f"{i}.png").write_bytes(b"no picture")
         with pytest.raises(
-            DataError, match=r"5 of 60 pictures .* a/0.png \(cannot identify .*\), .* and 2 more\."
+            DataError, match=r"5 of 60 pictures .* a/0.png \(no picture in a format that is read\), .* and 2 more\."
         ) as told:
             inspect_folder(tmp_path)
         assert str(told.value).endswith("Repair or remove them, or raise data.max_unreadable (now 0.01)")

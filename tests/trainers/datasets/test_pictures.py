@@ -7,7 +7,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from trainers.datasets.pictures import extensions, look, upright
+from trainers.datasets.base import DataError, Files
+from trainers.datasets.pictures import Unreadable, extensions, look, upright
+from trainers.datasets.pixels import centre_box, read_image
 
 RAMP = np.arange(0, 256, 16, dtype=np.uint8)[None].repeat(4, axis=0)
 """[4, 16], dark at the left, bright at the right."""
@@ -110,8 +112,33 @@ def test_a_truncated_file_is_found_without_decoding_the_others(
             look(path)
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    with pytest.raises((OSError, ValueError, EOFError, IndexError, SyntaxError)):
+    with pytest.raises(Unreadable, match=r"^(damaged or cut off|no picture in a format that is read)$"):
         look(path)
+
+
+def test_what_cannot_be_read_is_told_in_our_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also by what decodes it in training."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "folder.png").mkdir()
+    told = {
+        "empty.png": "an empty file",
+        "text.png": "no picture in a format that is read",
+        "folder.png": "is a directory",
+        "gone.png": "no such file or directory",
+        "large.png": "more than 20 pixels",
+    }
+    paths = np.array([name.encode() for name in told])
+    split = Files(str(tmp_path), paths, np.zeros(len(told), np.int64), 0)
+    for index, (name, why) in enumerate(told.items()):
+        with pytest.raises(Unreadable) as raised:
+            look(tmp_path / name)
+        assert str(raised.value) == why
+        with pytest.raises(DataError) as in_training:
+            read_image(split, index, lambda size: centre_box(size, 1.0), 8)
+        assert str(in_training.value) == f"{tmp_path / name}: cannot be read as an image ({why}); repair or remove it"
 
 
 def test_common_formats_are_read() -> None:
