@@ -4,6 +4,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
+# Ray starts a dozen processes. Without cached bytecode each compiles all that it imports, for ten seconds and more.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: search test test-fast test-kills test-lowest check docs clean help
 .DEFAULT_GOAL := help
 

@@ -104,8 +104,10 @@ def test_errors_of_the_user(line: str, message: str, capsys: pytest.CaptureFixtu
     assert not Path("runs").exists()
 
 
+@pytest.mark.usefixtures("folder")
 def test_cost_says_what_memory_is_made_of_and_how_much_fits(capsys: pytest.CaptureFixture[str]) -> None:
-    line = ["cost", "resnet18", "--batch", "2", "--train-batch", "2", "--memory", "400MiB"]
+    Path("resnet8.yaml").write_text(load_space("shapes").plain().dump())
+    line = ["cost", "resnet8.yaml", "--batch", "2", "--train-batch", "2", "--memory", "40MiB"]
     assert cli.run([*line, "--json"]) == cli.SUCCESS
     found = json.loads(capsys.readouterr().out)
     train = found["memory"]["train"]
