@@ -48,7 +48,7 @@ def title(name: str, metric: Metric) -> str:
 
 
 def one_seed(metric: Metric) -> str:
-    """What to keep in mind where there are no finalists."""
+    """The remark on results without finalists."""
     return _ONE_SEED.format(label=metric.label)
 
 

@@ -44,8 +44,8 @@ _OPTIMISM = (0.0, 0.5, 1.0, 2.0)
 class Known:
     """What is known about an architecture before it is trained.
 
-    ``values``: of each objective, in the study's order; None for the metric that training tells. ``seen``: whether it
-    was proposed before.
+    ``values``: of each objective, in the study's order; None for the training metric. ``seen``: whether it was proposed
+    before.
     """
 
     values: tuple[float | None, ...]

@@ -105,9 +105,8 @@ class Summary:
 
     ``target``: number of trials requested; ``waiting``: trials at a rung or queued; ``stopped``: trials stopped early;
     ``rejected``: proposals by the stage that rejected them; ``finalists``: repetitions, launched and planned;
-    ``epochs``: all epochs trained; ``best``: of the metric that training tells, over the complete trials;
-    ``hypervolume``: of the front, as a share of the box below `Engine.reference`; ``exhausted``: why proposals ended
-    before the target.
+    ``epochs``: all epochs trained; ``best``: the best training metric of the complete trials; ``hypervolume``: of the
+    front, as a share of the box below `Engine.reference`; ``exhausted``: why proposals ended before the target.
     ``rejected_in_a_row``: proposals rejected since the last launch; ``nearest``: the one least over budget among them,
     as measure -> (limit, value) for each exceeded limit; empty for fewer than 24 rejections.
     """
@@ -139,8 +138,8 @@ class Engine:
         journal: Of a new run, or of one to resume.
         space: The space of proposals.
         config: The settings of the search.
-        objectives: In the order and with the directions and ranges of the journal. One at most is a metric that
-            training tells; the others are costs.
+        objectives: In the order and with the directions and ranges of the journal. At most one is a metric of training;
+            the others are costs.
         epochs: The full length of a trial.
         costs: Source of the costs among the objectives.
         budget: Architectures over it are never trained. None: no limits.
@@ -176,8 +175,8 @@ class Engine:
             self._metric, stored = self._objectives[place], found[place]
             if (stored.low, stored.high) != (self._metric.low, self._metric.high):
                 raise ValueError(
-                    f"the objective {self._metric.metric} lies within {self._metric.low:g} and {self._metric.high:g}, "
-                    f"the journal was made for {stored.low:g} and {stored.high:g}"
+                    f"the objective {self._metric.metric} has the range {self._metric.low:g} to {self._metric.high:g}, "
+                    f"but the journal was made for {stored.low:g} to {stored.high:g}"
                 )
         self._journal = journal
         self._space = space
@@ -607,7 +606,7 @@ class Engine:
         ]
 
     def _told(self, complete: Sequence[Entry]) -> list[float]:
-        """What training told of complete trials: the metric that is an objective; empty if none is."""
+        """The final training metric of complete trials; empty if it is not an objective."""
         if self._metric is None:
             return []
         return [entry.epochs[self._epochs].metrics[self._metric.metric] for entry in complete]

@@ -27,8 +27,8 @@ _MOST_RANKED = 1_000
 class Observation:
     """A trial. Objectives are minimised.
 
-    ``values``: [m], NaN if unknown. ``curve``: epoch -> the objective that training tells. ``constraints``: at most 0
-    if they hold. ``complete``: trained to full length, within its constraints. ``open``: it has not ended.
+    ``values``: [m], NaN if unknown. ``curve``: epoch -> the training metric. ``constraints``: at most 0 if they hold.
+    ``complete``: trained to full length, within its constraints. ``open``: it has not ended.
     """
 
     number: int
@@ -59,8 +59,7 @@ class StudyHistory:
 
     With `axes` None, the axes are learnt: every parameter of a finished trial, and its condition. ``rows``: trials that
     ended, in the order in which they were read; ``open``: the other trials; ``tried``: the levels of all; ``told``: the
-    index of the objective that training tells. `sample` bounds the number of rows, so that the time of a proposal does
-    not grow.
+    index of the training metric. `sample` bounds the number of rows, so that the time of a proposal does not grow.
     """
 
     def __init__(self, study: optuna.Study, axes: Axes | None) -> None:
@@ -231,7 +230,7 @@ class StudyHistory:
         return Targets(values, variances, final)
 
     def _learn_openings(self) -> None:
-        """Learns the conditions of parameters anew whenever the number of trials has doubled."""
+        """Learns the conditions of parameters again whenever the number of trials has doubled."""
         count = 1 << (len(self.rows).bit_length() - 1) if self.rows else 0
         if self._given is None and count != self._learnt_from:
             levels = np.array([row.levels for row in self.rows[:count]])

@@ -54,7 +54,7 @@ class Estimate(Protocol):
 
 
 class BudgetVerdict(Protocol):
-    """What a budget says of an architecture; `nas.costs.Verdict`."""
+    """Whether an architecture is within budget; see `nas.costs.Verdict`."""
 
     @property
     def feasible(self) -> bool:

@@ -1,7 +1,7 @@
-"""What a search optimises: the metric that training tells, and cost measures.
+"""The objectives of a search: at most one metric of training, and cost measures.
 
-A task declares its metrics (`trainers.tasks`). One of them at most is an objective. The settings in a run's journal
-describe it, so whoever reads the run needs no task.
+A task declares its metrics (`trainers.tasks`), and at most one of them is an objective. A run's journal describes that
+metric in its settings, so code that reads the run needs no task.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,15 +17,15 @@ Direction: TypeAlias = Literal["maximize", "minimize"]
 Name: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][\w.:@/+-]{0,63}$")]
 
 METRIC = "metric"
-"""The key of the settings under which a journal holds its `Metric`."""
+"""The key of the `Metric` in a journal's settings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """How people read figures of a unit.
+    """How figures of a unit are shown.
 
-    ``factor``: from the metric's own unit. ``symbol``: stands behind a figure. ``difference``: stands behind a
-    difference. ``decimals``: None for four significant digits.
+    ``factor``: applied to the stored value. ``symbol``: the unit after a figure. ``difference``: the unit after a
+    difference of two figures. ``decimals``: number of decimals; None for four significant digits.
     """
 
     factor: float
@@ -35,14 +35,14 @@ class Shown:
 
 
 _SHOWN: Mapping[str, Shown] = MappingProxyType({"share": Shown(100.0, "%", "points", 1)})
-"""By unit. Figures of any other unit are shown as they are."""
+"""Unit -> its form. Figures of other units are shown unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """What is optimised: a metric of training, or a measure of `nas.costs`.
+    """An objective of the search: a metric of training, or a measure of `nas.costs`.
 
-    ``low``, ``high``: the ends of a metric's range. A cost is above 0 and has no upper end: its ``high`` is not used.
+    ``low``, ``high``: the range of a metric. A cost is above 0 and has no upper bound, so its ``high`` is not used.
     """
 
     metric: str
@@ -52,12 +52,12 @@ class Objective:
 
     @property
     def best(self) -> float:
-        """The best value that there can be; 0 for a cost."""
+        """The best possible value; 0 for a cost."""
         return self.high if self.direction == "maximize" else self.low
 
     @property
     def worst(self) -> float:
-        """The other end of a metric's range."""
+        """The worst possible value of a metric."""
         return self.low if self.direction == "maximize" else self.high
 
     def merit(self, value: float) -> float:
@@ -65,21 +65,21 @@ class Objective:
         return value if self.direction == "maximize" else -value
 
     def fault_of(self, metrics: Mapping[str, float]) -> str | None:
-        """What is wrong with an epoch's metrics: this one is missing or out of its range. NaN is allowed."""
+        """A message if an epoch's metrics lack this one, or if its value is out of range; else None. NaN is allowed."""
         value = metrics.get(self.metric)
         if value is None:
-            return f"metrics.{self.metric} is missing, and it is an objective"
+            return f"metrics.{self.metric} is missing, but it is an objective"
         if value < self.low or value > self.high:
-            return f"metrics.{self.metric} is {value}; it must lie within {self.low:g} and {self.high:g}"
+            return f"metrics.{self.metric} is {value}; it must be between {self.low:g} and {self.high:g}"
         return None
 
 
 class Metric(BaseModel):
-    """A metric of a task, as the task declares it and a journal holds it.
+    """A metric of a task, as declared by the task and stored in a journal.
 
-    ``name``: its key among an epoch's metrics and among a run file's objectives. ``label``: its name for people.
-    ``unit``: ``share`` is shown in percent; any other unit stands behind the figure. Values lie within ``low`` and
-    ``high``: a hypervolume needs both ends.
+    ``name``: its key in an epoch's metrics and in a run file's objectives. ``label``: its name in reports. ``unit``:
+    ``share`` is shown in percent; any other unit is shown after the figure. Values are between ``low`` and ``high``,
+    because a hypervolume needs both bounds.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
@@ -111,12 +111,12 @@ class Metric(BaseModel):
 
     @property
     def shown(self) -> Shown:
-        """How people read its figures."""
+        """How its figures are shown."""
         return _SHOWN.get(self.unit) or Shown(1.0, self.unit, self.unit, None)
 
 
 def metric_among(names: Sequence[str]) -> int | None:
-    """Where the metric that training tells stands among the objectives: the first that is no cost measure.
+    """The index of the metric of training among the objectives: the first that is not a cost measure.
 
     None if all are costs.
     """
@@ -126,10 +126,10 @@ def metric_among(names: Sequence[str]) -> int | None:
 def objectives_of(
     names: Sequence[str], directions: Sequence[Direction], settings: Mapping[str, Any]
 ) -> tuple[Objective, ...]:
-    """A journal's objectives. Older journals do not describe their metric, a share that lies within 0 and 1.
+    """A journal's objectives. Older journals do not describe their metric; it is a share between 0 and 1.
 
     Raises:
-        ValueError: The settings describe no `Metric`.
+        ValueError: The settings have a ``metric`` that is not a `Metric`.
     """
     metric = Metric.model_validate(settings[METRIC]) if METRIC in settings else None
     return tuple(

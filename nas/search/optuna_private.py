@@ -3,8 +3,8 @@
 `pyproject.toml` allows the versions of Optuna that this was checked with. If another version lacks a part,
 `tests/nas/search/test_optuna_private.py` names it.
 
-Optuna's journal storage looks through all trials whenever a parameter is set that few trials have, and whenever a trial
-is asked for: both grow with the run. `IndexedStorage` keeps what they look for.
+Optuna's journal storage searches all trials in two cases: when a parameter is set that few trials have, and when a
+trial is asked for. Both take longer as the run grows. `IndexedStorage` keeps indices instead.
 """
 
 import copy
@@ -21,7 +21,7 @@ _WAITING = (TrialState.WAITING,)
 
 
 class IndexedStorage(JournalStorage):
-    """Optuna's journal storage, whose work for a trial does not grow with their number."""
+    """Optuna's journal storage, with a time per trial that does not grow with the number of trials."""
 
     def _sync_with_backend(self) -> None:
         if not isinstance(self._replay_result, _Replay):

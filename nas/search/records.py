@@ -412,10 +412,10 @@ def objectives_in(study: "optuna.Study") -> tuple[Objective, ...]:
 
 
 def record_of(trial: StoredTrial, objectives: Sequence[Objective]) -> TrialRecord:
-    """A trial as the journal has it, checked.
+    """Checks and converts a trial of the journal.
 
     Args:
-        trial: Any of the study, of others too.
+        trial: Any trial of the study, also one from another program.
         objectives: Of the study.
 
     Raises:
@@ -506,11 +506,11 @@ def _check(trial: TrialRecord, objectives: Sequence[Objective]) -> None:
     if trial.status == "complete" and trial.values is None:
         raise ValueError("values: they are missing, but the trial is complete")
     if trial.values is not None and not (len(trial.values) == len(metrics) and all(map(math.isfinite, trial.values))):
-        raise ValueError(f"values are {list(trial.values)}; there must be a finite one for each of {metrics}")
+        raise ValueError(f"values are {list(trial.values)}; each of {metrics} needs a finite value")
     if trial.plan is not None:
         missing = [metric for metric in metrics if metric in MEASURES and metric not in trial.costs]
         if missing:
-            raise ValueError(f"{COSTS}.{missing[0]}: it is missing, and it is an objective")
+            raise ValueError(f"{COSTS}.{missing[0]}: it is missing, but it is an objective")
     place = metric_among(metrics)
     if place is not None and metrics[place]:
         for record in trial.epochs.values():

@@ -1,4 +1,4 @@
-"""A task of one's own, from its two rows to the report: no file of the package knows its metrics."""
+"""A custom task, from its two rows to the report: no file of the package knows its metrics."""
 
 import json
 import sys
@@ -53,7 +53,7 @@ def check(architecture: Architecture, dataset: Dataset) -> None:
 
 
 def build(architecture: Architecture) -> nn.Module:
-    """The wider, the more places hold attention."""
+    """A network that is wider if more places have attention."""
     width = 2 + sum(len(slots) for slots in architecture.placements.values())
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, width), nn.Tanh(), nn.Linear(width, 1))
 
@@ -108,7 +108,7 @@ def config_of(*objectives: str) -> RunConfig:
 
 
 def searched(folder: Path, config: RunConfig, space: SearchSpace) -> None:
-    """A whole search in this process."""
+    """A complete search in this process."""
     dataset, costs = load_fitting(config, space), CostModel(Conditions())
     run = begin(folder, config, space)
     with Journal.open(folder) as journal:

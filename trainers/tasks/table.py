@@ -18,7 +18,7 @@ class TaskRow:
     task: str
     """``module:constant``, a `trainers.tasks.Task`. Imported when it is needed."""
     metrics: tuple[Metric, ...]
-    """Those that its `evaluate` gives besides ``loss``; at least one. Reports use the first unless an objective names
+    """The metrics of its `evaluate` besides ``loss``; at least one. Reports use the first unless an objective names
     another."""
 
     @property

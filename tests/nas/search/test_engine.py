@@ -365,7 +365,7 @@ def test_the_best_baseline_is_a_finalist_off_the_front(lab: Lab, finalists: int)
     accuracy = {t.number: t.epochs[lab.epochs].metrics["top1"] for t in trials if t.origin not in again}
     best = max(accuracy, key=lambda number: accuracy[number])
     [baseline] = [trial.number for trial in trials if trial.origin.name == "aw"]
-    assert best != baseline, "it would be chosen anyhow"
+    assert best != baseline, "the baseline must not be the best trial"
     assert {origin.trial for origin in again} == ({best, baseline} if finalists else set())
 
 
@@ -430,7 +430,7 @@ def test_a_machine_that_fails_three_trials_in_a_row_ends_the_run_without_failing
         assert engine.next() is None
         assert not engine.done
     assert {trial.status for trial in read_trials(read_study(lab.run))} == {"active"}
-    with lab.journal() as journal:  # resumed when there is room again
+    with lab.journal() as journal:  # resumed when the disk has room again
         engine = lab.engine(journal, baselines={}, trials=6)
         assert [engine.next().number for _ in range(3)] == [job.number for job in jobs]
 
@@ -546,7 +546,7 @@ def test_the_journal_replays_what_a_sampler_proposed_to_many_workers(lab: Lab, t
 
 
 def test_baselines_outside_the_space_have_no_neighbours(lab: Lab, space: SearchSpace) -> None:
-    # Trials wait at the first rung before enough are complete: theirs is then as good as a final value.
+    # While too few trials are complete, values at the first rung count as final.
     plain = space.plain().to_dict()
     outside = {
         f"width-{width}": Architecture.from_dict({**plain, "skeleton": {**plain["skeleton"], "width": width}})

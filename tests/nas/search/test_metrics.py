@@ -1,4 +1,4 @@
-"""The metric that training tells is data: its name, its direction and its range come from the run."""
+"""The training metric is data: its name, its direction and its range come from the run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def engine_of(lab: Lab, journal: Journal, metric: Metric, **settings: object) ->
 
 
 def work(lab: Lab, engine: Engine, metric: Metric) -> None:
-    """Reports the lab's accuracies a: a itself, or 8 (1 - a) as an error; both without rounding."""
+    """Reports the lab's accuracy a, rounded to 1/1024, or the error 8 (1 - a); so both are exact."""
     while not engine.done:
         if (job := engine.next()) is None:
             continue
@@ -86,8 +86,8 @@ def test_every_decision_is_the_same_if_low_values_are_better(lab: Lab, tmp_path:
 @pytest.mark.parametrize(
     ("metrics", "reason"),
     [
-        ({"error": 9.5}, "epoch 1: metrics.error is 9.5; it must lie within 0 and 8"),
-        ({"loss": 1.0}, "epoch 1: metrics.error is missing, and it is an objective"),
+        ({"error": 9.5}, "epoch 1: metrics.error is 9.5; it must be between 0 and 8"),
+        ({"loss": 1.0}, "epoch 1: metrics.error is missing, but it is an objective"),
     ],
 )
 def test_an_epoch_without_the_metric_or_out_of_its_range_fails_the_trial(
@@ -114,7 +114,7 @@ def test_a_journal_that_holds_such_an_epoch_is_refused(lab: Lab) -> None:
         trial = journal.study._storage.get_all_trials(journal.study._study_id)[0]
         wrong = EpochRecord(1, {"top1": 1.5}, 0.1, 0.5).to_dict()
         journal.study._storage.set_trial_user_attr(trial._trial_id, "epoch:1", wrong)
-    with pytest.raises(JournalError, match=r"epoch:1: metrics\.top1 is 1\.5; it must lie within 0 and 1"):
+    with pytest.raises(JournalError, match=r"epoch:1: metrics\.top1 is 1\.5; it must be between 0 and 1"):
         read_run(lab.run)
     with pytest.raises(JournalError, match=r"epoch:1: metrics\.top1 is 1\.5"):
         read_trials(read_study(lab.run))
@@ -123,7 +123,7 @@ def test_a_journal_that_holds_such_an_epoch_is_refused(lab: Lab) -> None:
 def test_the_range_must_be_that_of_the_journal(lab: Lab) -> None:
     with (
         journal_of(lab, ERROR) as journal,
-        pytest.raises(ValueError, match="error lies within 0 and 4, the journal was made for 0 and 8"),
+        pytest.raises(ValueError, match="error has the range 0 to 4, but the journal was made for 0 to 8"),
     ):
         engine_of(lab, journal, ERROR.model_copy(update={"high": 4.0}))
 
@@ -135,7 +135,7 @@ def test_settings_with_a_wrong_metric_are_damage(lab: Lab) -> None:
         read_run(lab.run)
 
 
-def test_where_the_metric_stands() -> None:
+def test_the_index_of_the_metric() -> None:
     assert metric_among(["params", "error"]) == 1
     assert metric_among(["params", "latency_ms"]) is None
     assert metric_among([""]) == 0  # a study without names
@@ -152,6 +152,6 @@ def test_where_the_metric_stands() -> None:
         ({"more": 1}, "more"),
     ],
 )
-def test_a_metric_that_cannot_be_is_refused(change: dict[str, object], why: str) -> None:
+def test_an_invalid_metric_is_refused(change: dict[str, object], why: str) -> None:
     with pytest.raises(ValidationError, match=why):
         Metric.model_validate({**ERROR.model_dump(), **change})

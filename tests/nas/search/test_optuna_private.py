@@ -72,7 +72,7 @@ def ask(study: optuna.Study, number: int) -> optuna.Trial:
 
 
 def test_our_storage_is_optunas(tmp_path: Path) -> None:
-    """Parameters of some trials only, trials that wait, and ranges that change: the same trials, and the same error."""
+    """Same trials and errors for conditional parameters, waiting trials and changed ranges."""
     made: list[Callable[[JournalFileBackend], JournalStorage]] = [JournalStorage, IndexedStorage]
     trials = []
     for index, make in enumerate(made):
