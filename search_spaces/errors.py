@@ -12,13 +12,13 @@ class UserFacingError(Exception):
 
 
 def named(name: object) -> str:
-    """A name (of a file, of a key) inside a message: in quotes if some of its characters could not be seen."""
+    """A name (of a file, of a key) in a message; in quotes if it has characters that would be invisible."""
     text = str(name)
     return text if text.isprintable() and text == text.strip() != "" else repr(text)
 
 
 def typed(name: object) -> str:
-    """A name inside a command that is shown to be typed."""
+    """A name in a command that a message tells the user to type."""
     text = str(name)
     return shlex.quote(text) if text.isprintable() else named(text)
 

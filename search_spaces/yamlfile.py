@@ -33,7 +33,7 @@ MAX_SEED = 2**32 - 1
 """What every generator of random numbers takes."""
 
 _ON_COMMAND_LINE = "--set "
-"""Begins the file of a `Problem` with a value from the command line."""
+"""Prefix of `Problem.file` for a value from the command line."""
 
 Scalar: TypeAlias = bool | int | float | str | None
 KeyPath: TypeAlias = tuple[str | int, ...]
@@ -521,7 +521,7 @@ def check(document: Document, model: type[ModelT], at: KeyPath = ()) -> tuple[Mo
 
 
 def _quoting(document: Document, path: KeyPath, findings: Sequence["_Finding"]) -> str:
-    """How to write a value that YAML reads as something else than the text that it has to be."""
+    """How to write a value that YAML does not read as text, although it must be text."""
     if {finding.expected for finding in findings} != {"text"} or findings[0].value is None:
         return ""
     key, _, text = document.place(path)[0].removeprefix(_ON_COMMAND_LINE).partition("=")

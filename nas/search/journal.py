@@ -112,7 +112,7 @@ class Journal:
             backend = _Writer(path)
             study = _load(backend, path) if begun else None
             if study is None or SETTINGS not in study.user_attrs:
-                raise JournalError(f"{named(run)} holds no run: its driver died while it began; start it again")
+                raise JournalError(f"{named(run)} holds no run: its driver died while creating it; start the run again")
             return cls(run, backend, lock, study)
 
     @property
@@ -245,7 +245,7 @@ def _clear_beginning(path: Path) -> None:
         raise JournalError(f"{named(path.parent)} already holds a run: resume it, or choose another folder")
     else:
         raise JournalError(
-            f"{named(path)} is not a journal of this program, and is left as it is: move it away, or choose another "
+            f"{named(path)} is not a journal of this program, so it was not changed: move it away, or choose another "
             "folder"
         )
 
@@ -354,8 +354,8 @@ class _Writer(_Reader):
                     self._lock.release()
         except OSError as error:
             raise JournalError(
-                f"cannot write {named(self._path)}: {error.strerror}; nothing finished is lost, mend it and resume the "
-                "run"
+                f"cannot write {named(self._path)}: {error.strerror}; nothing finished is lost: fix this and resume "
+                "the run"
             ) from error
         self._waiting.clear()
         self._fresh.clear()
@@ -398,7 +398,7 @@ def _take(run: Path) -> filelock.BaseFileLock:
         lock = filelock.FileLock(run / LOCK_NAME, timeout=0, thread_local=False)
         lock.acquire()
     except filelock.Timeout:
-        raise RunLockedError(f"{named(run)} is being worked on by {_holder(run)}; stop that driver first") from None
+        raise RunLockedError(f"{named(run)} is in use by {_holder(run)}; stop that driver first") from None
     except OSError as error:
         raise JournalError(f"cannot write in {named(run)}: {error.strerror or error}") from error
     with _released_on_error(lock):

@@ -52,7 +52,7 @@ def read_run(run: Path) -> StudyRecord:
     settings = study.attributes.get(SETTINGS)
     if not isinstance(settings, dict):
         raise JournalError(
-            f"{named(run)} holds no run: its journal has no settings; its driver died while it began, or "
+            f"{named(run)} holds no run: its journal has no settings; its driver died while creating it, or "
             "another program wrote it"
         )
     metrics = study.system.get(_METRICS, [""] * len(study.directions))

@@ -279,7 +279,7 @@ def test_two_drivers_do_not_work_on_one_run(make_run: Callable[..., Run], capsys
     run = make_run(jobs=1)
     with Journal.open(run.folder):
         assert cli.run(["resume", str(run.folder)]) == cli.USER_ERROR
-    assert f"is being worked on by process {os.getpid()} on " in capsys.readouterr().err
+    assert f"is in use by process {os.getpid()} on " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["best", "knee", "0"])

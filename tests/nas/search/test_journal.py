@@ -83,7 +83,7 @@ def test_a_group_that_raises_writes_what_it_has(tmp_path: Path) -> None:
 
 def test_a_second_driver_is_refused_with_the_name_of_the_first(tmp_path: Path) -> None:
     with create(tmp_path):
-        message = rf"worked on by process {os.getpid()} on .+; stop that driver first"
+        message = rf"in use by process {os.getpid()} on .+; stop that driver first"
         with pytest.raises(RunLockedError, match=message):
             Journal.open(tmp_path)
         with pytest.raises(RunLockedError, match=message):
@@ -163,7 +163,7 @@ def test_a_file_that_is_no_journal_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "journal.log").write_text("dear diary,\ntoday\n")
     with pytest.raises(JournalError, match="this program did not write it"):
         Journal.open(tmp_path)
-    with pytest.raises(JournalError, match="is not a journal of this program, and is left as it is"):
+    with pytest.raises(JournalError, match="is not a journal of this program, so it was not changed"):
         create(tmp_path)
     assert (tmp_path / "journal.log").read_text() == "dear diary,\ntoday\n"
 
@@ -174,7 +174,7 @@ def test_a_file_that_is_no_journal_is_not_touched(tmp_path: Path) -> None:
 )
 def test_a_run_is_not_begun_in_anothers_journal(tmp_path: Path, text: str) -> None:
     (tmp_path / "journal.log").write_text(text)
-    with pytest.raises(JournalError, match="is left as it is: move it away"):
+    with pytest.raises(JournalError, match="so it was not changed: move it away"):
         create(tmp_path)
     assert (tmp_path / "journal.log").read_text() == text
     assert not is_journal(tmp_path / "journal.log")
@@ -184,7 +184,7 @@ def test_a_journal_of_optuna_is_not_one_of_this_program(tmp_path: Path) -> None:
     storage = JournalStorage(JournalFileBackend(str(tmp_path / "journal.log")))
     optuna.create_study(study_name="nas", storage=storage).ask()
     before = (tmp_path / "journal.log").read_bytes()
-    with pytest.raises(JournalError, match="is left as it is: move it away"):
+    with pytest.raises(JournalError, match="so it was not changed: move it away"):
         create(tmp_path)
     assert (tmp_path / "journal.log").read_bytes() == before
 
