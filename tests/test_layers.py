@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = ("search_spaces", "nas", "trainers", "launch")
-_NAS = {"pydantic", "yaml", "torch", "numpy", "filelock"}
+_NAS = {"pydantic", "pydantic_core", "yaml", "torch", "numpy", "filelock"}
 _TRAINERS = _NAS | {"torchvision", "PIL"}
 MAY_IMPORT = {
     "search_spaces": {"pydantic", "yaml"},

@@ -7,9 +7,11 @@ from launch.files import in_words
 from launch.reports.facts import facts_of
 from launch.reports.report import print_report, write
 from launch.rundir.run import open_run
+from nas.search.reading import uncollected
 from search_spaces.errors import printable
 
 
+@uncollected()
 def report(run: RunDir, json: Json = False) -> None:
     """Writes a run's report from its journal, also during the search, and prints the front."""
     facts = facts_of(*open_run(run))

@@ -14,9 +14,11 @@ from launch.reports.prose import exported
 from launch.reports.tables import print_json
 from launch.rundir.run import open_run
 from nas.analysis import select as select_trial
+from nas.search.reading import uncollected
 from search_spaces.errors import named, typed
 
 
+@uncollected()
 def status(run: RunDir, json: Json = False) -> None:
     """Shows the state of a run, also from another machine: what trains where, what waits, the time left."""
     found = reports.status(*open_run(run))
@@ -26,6 +28,7 @@ def status(run: RunDir, json: Json = False) -> None:
         reports.show(new_console(), found)
 
 
+@uncollected()
 def export(
     run: RunDir,
     select: Annotated[str, typer.Option(metavar="best|knee|TRIAL", help="Which trial.")] = "knee",

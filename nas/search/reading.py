@@ -4,9 +4,11 @@ Optuna copies a trial for every line that it applies, which readers do not need.
 checks that this module and Optuna read the same.
 """
 
+import gc
 import json
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -23,7 +25,7 @@ from search_spaces.errors import named
 _METRICS = "study:metric_names"
 """Optuna's attribute of the study for the names of the objectives."""
 _DIRECTIONS: Mapping[int, Direction] = {1: "minimize", 2: "maximize"}
-_MOST_DISTRIBUTIONS = 10_000
+_MOST_DISTRIBUTIONS, _MOST_VALUES = 10_000, 100_000
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,11 @@ def read_run(run: Path) -> StudyRecord:
     path = run / JOURNAL_NAME
     if not path.is_file():
         raise JournalError(f"{named(run)} holds no run: {JOURNAL_NAME} is not there")
+    with uncollected():
+        return _read(run, path)
+
+
+def _read(run: Path, path: Path) -> StudyRecord:
     study = _replay(path)
     settings = study.attributes.get(SETTINGS)
     if not isinstance(settings, dict):
@@ -75,6 +82,22 @@ def read_run(run: Path) -> StudyRecord:
     return StudyRecord(path, settings, study.attributes, metrics, study.directions, trials)
 
 
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Switches Python's garbage collector off for a while, also as a decorator.
+
+    What is read of a run is hundreds of thousands of objects, and none of them is garbage. The collector looks at all
+    of them again and again, which took half of the time. What a finished call leaves is freed without it.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 # --- the format
 
 
@@ -87,6 +110,9 @@ _Time: TypeAlias = Annotated[str, AfterValidator(_a_time)]
 _State: TypeAlias = Literal[0, 1, 2, 3, 4]
 _Attribute: TypeAlias = Annotated[dict[str, Any], Field(min_length=1, max_length=1)]
 _Number: TypeAlias = Annotated[int, Field(ge=0)]
+
+
+_EMPTY: Any = Field(default_factory=dict)
 
 
 class _Line(BaseModel):
@@ -126,11 +152,11 @@ class _CreateTrial(_Line):
     state: _State = 0
     value: float | None = None
     values: list[float] | None = None
-    distributions: dict[str, str] = {}
-    params: dict[str, float] = {}
-    user_attrs: dict[str, Any] = {}
-    system_attrs: dict[str, Any] = {}
-    intermediate_values: dict[str, float | None] = {}
+    distributions: dict[str, str] = _EMPTY
+    params: dict[str, float] = _EMPTY
+    user_attrs: dict[str, Any] = _EMPTY
+    system_attrs: dict[str, Any] = _EMPTY
+    intermediate_values: dict[str, float | None] = _EMPTY
 
 
 class _Parameter(_Line):
@@ -229,14 +255,18 @@ class _Choices:
         return self.choices[int(param_value_in_internal_repr)]
 
 
-class _Distributions:
-    """Values by the text of their distribution, which is parsed once."""
+class _Values(dict[tuple[str, float], Any]):
+    """(text of a distribution, number) -> the value that Optuna keeps as that number; found once, then remembered.
+
+    A ValueError if the text is no distribution, or the number is not within it.
+    """
 
     def __init__(self) -> None:
+        super().__init__()
         self._parsed: dict[str, tuple[_Distribution, float, float]] = {}
 
-    def value(self, text: str, internal: float) -> Any:  # noqa: ANN401  # whatever the distribution holds
-        """The value that Optuna keeps as `internal`; a ValueError if the distribution does not hold it."""
+    def __missing__(self, key: tuple[str, float]) -> Any:  # noqa: ANN401  # whatever the distribution holds
+        text, internal = key
         found = self._parsed.get(text)
         if found is None:
             try:
@@ -248,7 +278,10 @@ class _Distributions:
         distribution, low, high = found
         if not low <= internal <= high:
             raise ValueError(f"{internal} is not within {low:g} and {high:g}")
-        return distribution.to_external_repr(internal)
+        value = distribution.to_external_repr(internal)
+        if len(self) < _MOST_VALUES:
+            self[key] = value
+        return value
 
 
 def _parsed(text: str) -> tuple[_Distribution, float, float]:
@@ -275,7 +308,7 @@ def _replay(path: Path) -> _Study:
     ours: int | None = None  # the study's id
     studies = 0
     trials: list[_Trial | None] = []  # by Optuna's id: those of other studies have ids, too
-    distributions = _Distributions()
+    values = _Values()
 
     def wrong(what: str) -> JournalError:
         return damaged(path, f"line {lines.number}", what)
@@ -311,13 +344,12 @@ def _replay(path: Path) -> _Study:
                     continue
                 try:
                     params = {
-                        name: distributions.value(line.distributions[name], internal)
-                        for name, internal in line.params.items()
+                        name: values[line.distributions[name], internal] for name, internal in line.params.items()
                     }
                 except (KeyError, ValueError) as error:
                     raise wrong(f"params: {error}") from None
-                values = line.values if line.values is not None or line.value is None else [line.value]
-                trial = _Trial(len(study.trials), line.state, values, params, line.user_attrs)
+                told = line.values if line.values is not None or line.value is None else [line.value]
+                trial = _Trial(len(study.trials), line.state, told, params, line.user_attrs)
                 study.trials.append(trial)
                 trials.append(trial)
             case _Parameter() | _StateAndValues() | _IntermediateValue() | _TrialAttribute() | _TrialSystemAttribute():
@@ -340,10 +372,9 @@ def _replay(path: Path) -> _Study:
                             known.values = line.values
                     case _Parameter():
                         try:
-                            value = distributions.value(line.distribution, line.param_value_internal)
+                            known.params[line.param_name] = values[line.distribution, line.param_value_internal]
                         except ValueError as error:
                             raise wrong(f"param_value_internal: {error}") from None
-                        known.params[line.param_name] = value
             case _StudyAttribute(study_id=of) | _StudySystemAttribute(study_id=of):
                 if of >= studies:
                     raise wrong(f"study_id: there is no study {of}")

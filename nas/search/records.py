@@ -82,6 +82,10 @@ class State(IntEnum):
     WAITING = 4
 
 
+_WRONG = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What is raised of a wrong record; an architecture that is none raises any of them."""
+
+
 class RecordError(JournalError):
     """The journal has a value for a trial that no driver writes. The message names the trial and the field."""
 
@@ -247,7 +251,7 @@ class EpochRecord:
         if "metrics" not in data:
             names = [name for name in data if name.startswith((_VALIDATION, _TRAINING))]
             data["metrics"] = {name.removeprefix(_VALIDATION): data.pop(name) for name in names}
-        if isinstance(data["metrics"], dict):
+        if isinstance(data["metrics"], dict) and None in data["metrics"].values():
             data["metrics"] = {n: math.nan if value is None else value for n, value in data["metrics"].items()}
         return cls(**data)
 
@@ -421,29 +425,31 @@ def record_of(trial: StoredTrial, objectives: Sequence[Objective]) -> TrialRecor
     Raises:
         RecordError: The trial has a value that no driver writes; for the first such field.
     """
-    with _of(trial.number):
+    # `_of` would take as long as the checks: there are thousands of trials, and more epochs.
+    try:
         attrs = _Attributes.model_validate(trial.user_attrs)
-    record = TrialRecord(
-        number=trial.number,
-        status=_status(trial.state, attrs),
-        ended=ended(trial.state),
-        origin=attrs.origin,
-        fingerprint=attrs.fingerprint,
-        seed=attrs.seed,
-        bracket=attrs.bracket,
-        stop_epoch=attrs.stop_epoch or 0,
-        epochs=epochs_of(trial),
-        costs=attrs.costs,
-        budget=attrs.budget,
-        rejected_by=attrs.rejected,
-        values=tuple(trial.values) if trial.values and attrs.rejected is None else None,
-        duplicate_of=attrs.duplicate_of,
-        reason=attrs.reason,
-        params=trial.params,
-        plan=attrs.architecture,
-    )
-    with _of(trial.number):
+        record = TrialRecord(
+            number=trial.number,
+            status=_status(trial.state, attrs),
+            ended=ended(trial.state),
+            origin=attrs.origin,
+            fingerprint=attrs.fingerprint,
+            seed=attrs.seed,
+            bracket=attrs.bracket,
+            stop_epoch=attrs.stop_epoch or 0,
+            epochs=epochs_of(trial),
+            costs=attrs.costs,
+            budget=attrs.budget,
+            rejected_by=attrs.rejected,
+            values=tuple(trial.values) if trial.values and attrs.rejected is None else None,
+            duplicate_of=attrs.duplicate_of,
+            reason=attrs.reason,
+            params=trial.params,
+            plan=attrs.architecture,
+        )
         _check(record, objectives)
+    except _WRONG as error:
+        raise _named(error, trial.number) from None
     return record
 
 
@@ -456,10 +462,12 @@ def epochs_of(trial: StoredTrial) -> dict[int, EpochRecord]:
     found = {}
     for name, value in trial.user_attrs.items():
         if name.startswith(_EPOCH):
-            with _of(trial.number, name):
+            try:
                 record = EpochRecord.from_dict(value)
                 if name != f"{_EPOCH}{record.epoch}":
                     raise ValueError(f"its epoch is {record.epoch}")
+            except _WRONG as error:
+                raise _named(error, trial.number, name) from None
             found[record.epoch] = record
     return found
 
@@ -489,6 +497,7 @@ def _status(state: int, attrs: _Attributes) -> Status:
 def _check(trial: TrialRecord, objectives: Sequence[Objective]) -> None:
     """Raises a ValueError unless a trial's fields agree with each other."""
     metrics = [objective.metric for objective in objectives]
+    last = trial.last_epoch
     if trial.duplicate_of is not None and trial.duplicate_of >= trial.number:
         raise ValueError(f"{DUPLICATE_OF}: it names trial {trial.duplicate_of}, which is not an earlier trial")
     if trial.origin.trial is not None and trial.origin.trial >= trial.number:
@@ -497,12 +506,12 @@ def _check(trial: TrialRecord, objectives: Sequence[Objective]) -> None:
         raise ValueError(f"{STOP_EPOCH}: it is missing")
     if (trial.plan is not None or trial.status == "rejected") and not trial.fingerprint:
         raise ValueError(f"{FINGERPRINT}: it is missing")
-    if trial.last_epoch != len(trial.epochs):
-        raise ValueError(f"{_EPOCH}{trial.last_epoch + 1}: it is missing, but later epochs exist")
-    if trial.epochs and trial.last_epoch > trial.stop_epoch:
-        raise ValueError(f"{STOP_EPOCH} is {trial.stop_epoch}, but epoch {trial.last_epoch} exists")
-    if trial.status in ("complete", "stopped") and trial.last_epoch < trial.stop_epoch:
-        raise ValueError(f"{_EPOCH}{trial.last_epoch + 1}: it is missing, but the trial is {trial.status}")
+    if last != len(trial.epochs):
+        raise ValueError(f"{_EPOCH}{last + 1}: it is missing, but later epochs exist")
+    if trial.epochs and last > trial.stop_epoch:
+        raise ValueError(f"{STOP_EPOCH} is {trial.stop_epoch}, but epoch {last} exists")
+    if trial.status in ("complete", "stopped") and last < trial.stop_epoch:
+        raise ValueError(f"{_EPOCH}{last + 1}: it is missing, but the trial is {trial.status}")
     if trial.status == "complete" and trial.values is None:
         raise ValueError("values: they are missing, but the trial is complete")
     if trial.values is not None and not (len(trial.values) == len(metrics) and all(map(math.isfinite, trial.values))):
@@ -546,22 +555,25 @@ def _of(number: int, name: str = "") -> Iterator[None]:
     """Converts errors in the block to a `RecordError` that names the trial and the field."""
     try:
         yield
-    except RecordError:
-        raise
-    except ValidationError as error:
+    except _WRONG as error:
+        raise _named(error, number, name) from None
+
+
+def _named(error: Exception, number: int, name: str = "") -> RecordError:
+    """The error with the trial, and the field, that it is about."""
+    if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_context=False)[0]
-        place = ".".join(str(part) for part in (*filter(None, [name]), *first["loc"]))
-        message = first["msg"].removeprefix("Value error, ")
-        raise RecordError(f"trial {number}: {place}{': ' if place else ''}{message}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        # These errors come from `Architecture` if the value is not an architecture.
-        raise RecordError(f"trial {number}: {name}{': ' if name else ''}{error}") from None
+        name = ".".join(str(part) for part in (*filter(None, [name]), *first["loc"]))
+        what = first["msg"].removeprefix("Value error, ")
+    else:
+        what = str(error)
+    return RecordError(f"trial {number}: {name}{': ' if name else ''}{what}")
 
 
 def _mapping(data: object, what: str) -> dict[str, Any]:
     """A copy of a JSON object; a ValueError if the data is not one."""
     match data:
-        case Mapping():
+        case dict() | Mapping():  # in this order: the first takes a tenth of the time
             return dict(data)
         case _:
             raise ValueError(f"{what} is {data!r:.40}; it must be a JSON object")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,3 +53,14 @@ def test_there_is_nothing_to_read(tmp_path: Path) -> None:
     (tmp_path / "journal.log").touch()
     with pytest.raises(JournalError, match="holds no run"):
         read_run(tmp_path)
+
+
+def test_what_only_pythons_own_parser_reads_is_read(lab: Lab) -> None:
+    """A reason that names a file whose name is not Unicode; Optuna's dashboard may store deep lists."""
+    reason, deep = "no such file: \udcff", functools.reduce(lambda inner, _: [inner], range(300), [])
+    with lab.journal() as journal:
+        journal.study.set_user_attr("note", reason)
+        journal.study.set_user_attr("deep", deep)
+    found = read_run(lab.run)
+    assert found.attributes["note"] == reason
+    assert found.attributes["deep"] == deep
