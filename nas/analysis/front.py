@@ -61,16 +61,20 @@ class GrowingFront:
     def __init__(self, objectives: Sequence[Objective], reference: Mapping[str, float]) -> None:
         self._objectives = objectives
         self._reference = reference
-        self._members: Points | None = None
+        self._members: Points = np.empty((0, len(objectives)))
+        self._hypervolume = 0.0
         self.series: list[FrontGrowth] = []
 
     def add(self, trial: TrialRecord) -> None:
         """Adds a trial that the search trained in full."""
         # Only members of the current front matter, which keeps the time linear in the number of trials.
         point = _points([trial], self._objectives)
-        self._members = point if self._members is None else _front_with(self._members, point[0])
-        volume = relative_hypervolume(self._members, self._reference, self._objectives)
-        self.series.append(FrontGrowth(trial.number, volume, len(self._members)))
+        no_worse = (self._members <= point).all(axis=1)
+        if not (no_worse & (self._members < point).any(axis=1)).any():
+            joined = np.vstack([self._members, point])
+            self._members = joined[is_front(joined)]
+            self._hypervolume = relative_hypervolume(self._members, self._reference, self._objectives)
+        self.series.append(FrontGrowth(trial.number, self._hypervolume, len(self._members)))
 
 
 def select(trials: Sequence[TrialRecord], objectives: Sequence[Objective], which: str) -> TrialRecord:
@@ -102,11 +106,6 @@ def select(trials: Sequence[TrialRecord], objectives: Sequence[Objective], which
     if trial.plan is None:
         raise ValueError(f"trial {which} was never launched ({trial.reason or trial.status}); choose another")
     return trial
-
-
-def _front_with(members: Points, point: Points) -> Points:
-    joined = np.vstack([members, point])
-    return joined[is_front(joined)]
 
 
 def _points(trials: Sequence[TrialRecord], objectives: Sequence[Objective]) -> Points:

@@ -12,7 +12,7 @@ import os
 import re
 import zlib
 from collections.abc import Iterator, Mapping
-from io import BufferedReader
+from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ class Lines:
         found = self.path.stat()
         if found.st_size == self.offset and (found.st_dev, found.st_ino) == self._identity:
             return
-        with self.path.open("rb", _BUFFER) as file:
+        with BufferedReader(FileIO(self.path), _BUFFER) as file:
             self.check(file.fileno())
             file.seek(self.offset)
             for line in file:
@@ -110,7 +110,7 @@ class Lines:
         self._last = (self._last + line)[-_COMPARED:]
         self._sealed = self._sealed or _seal_of(line) is not None
 
-    def _record(self, line: bytes, file: BufferedReader) -> dict[str, Any] | None:
+    def _record(self, line: bytes, file: "BufferedReader[FileIO]") -> dict[str, Any] | None:
         """The line as JSON; None if it is the incomplete end of the file."""
         if not line.endswith(b"\n"):
             if self._holds(line[:-1] + b"\n"):
