@@ -19,6 +19,8 @@ from nas.costs.device import check_present
 from search_spaces import load_architecture
 from search_spaces.errors import named, typed
 from search_spaces.yamlfile import read_yaml
+from trainers.tasks import TASKS
+from trainers.tasks.classification import CLASSIFICATION
 
 
 def cost(
@@ -148,6 +150,11 @@ def proxies(
         config = load_run(file)
         space = space_of(file, config)
         dataset, architectures = load_fitting(config, space), reports.sampled(space, networks)
+    if TASKS[dataset.task].load() is not CLASSIFICATION:
+        raise UserError(
+            f"{file}: {dataset.name} is for {dataset.task}; the proxies are computed from class labels, so they are "
+            "for classification alone"
+        )
     with patience("looking at untrained networks", json=json):
         rows, agreement = reports.proxy_rows(architectures, dataset, accuracies)
     if json:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from torch import Tensor, nn
 
+from launch import cli
 from launch.reports import report
 from launch.reports.facts import facts_of
 from launch.rundir.beginning import begin
@@ -179,6 +180,15 @@ def test_a_journal_says_which_metric_it_holds(tmp_path: Path, monkeypatch: pytes
 def test_objectives_are_the_metrics_of_the_data_s_task(objectives: tuple[str, ...], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         config_of(*objectives)
+
+
+def test_proxies_of_another_task_are_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run.yaml").write_text("data: {name: greys}\nobjectives: [error, macs]\n")
+    assert cli.run(["proxies", str(tmp_path / "run.yaml")]) == cli.USER_ERROR
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.endswith(
+        "greys is for brightness; the proxies are computed from class labels, so they are for classification alone"
+    )
 
 
 def test_classification_has_none_of_its_metrics() -> None:
