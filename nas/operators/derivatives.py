@@ -21,15 +21,15 @@ from nas.operators.base import recording
 
 
 class Context(Protocol):
-    """What an operator's forward pass hands to its backward pass; PyTorch makes it. Operators add their own fields."""
+    """The state that a forward pass keeps for its backward pass. PyTorch creates it; operators add their own fields."""
 
     saved_tensors: tuple[Tensor, ...]
 
     def save_for_backward(self, *tensors: Tensor) -> None:
-        """Keeps tensors; `saved_tensors` has them in the backward pass."""
+        """Saves tensors for `saved_tensors` in the backward pass."""
 
     def set_materialize_grads(self, value: bool, /) -> None:
-        """False: the backward pass gets None, not zeros, where there is no gradient."""
+        """False: the backward pass gets None instead of zeros for a missing gradient."""
 
 
 def transformed() -> bool:

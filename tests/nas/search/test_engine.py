@@ -82,7 +82,7 @@ def test_a_baseline_over_the_budget_does_not_raise_the_target(lab: Lab) -> None:
     assert summary.target == summary.launched < len(lab.space.baselines())
 
 
-def test_what_is_over_budget_is_recorded_and_never_trained(lab: Lab) -> None:
+def test_a_proposal_over_budget_is_recorded_and_never_trained(lab: Lab) -> None:
     with lab.journal() as journal:
         engine = lab.engine(journal, limit=130.0)
         lab.work(engine)

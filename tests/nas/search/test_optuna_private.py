@@ -71,7 +71,7 @@ def ask(study: optuna.Study, number: int) -> optuna.Trial:
     return trial
 
 
-def test_our_storage_is_optunas(tmp_path: Path) -> None:
+def test_our_storage_behaves_like_optunas(tmp_path: Path) -> None:
     """Same trials and errors for conditional parameters, waiting trials and changed ranges."""
     made: list[Callable[[JournalFileBackend], JournalStorage]] = [JournalStorage, IndexedStorage]
     trials = []
