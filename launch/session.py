@@ -22,11 +22,13 @@ from launch.rundir import names
 from launch.rundir.config import RunConfig
 from launch.rundir.run import LIMITS, MEASURED, Run, open_run
 from nas.analysis import GrowingFront, front_of, progress, searched
-from nas.costs import Budget, Conditions, CostModel, is_counted, unkept
+from nas.costs import MEASURES, Budget, Calibration, CalibrationError, Conditions, CostModel, is_counted, unkept
 from nas.search import Engine, Journal, Summary, read_trials
 from search_spaces import SearchSpace
 from search_spaces.errors import named, printable
+from search_spaces.yamlfile import read_yaml, validate
 from trainers import Dataset, load_data, precision
+from trainers.datasets import SOURCES
 from trainers.tasks import TASKS
 
 _BOARD_EVERY_S = 5.0
@@ -88,6 +90,10 @@ def search(folder: Path, dataset: Dataset, console: Console, address: str | None
         finally:
             if costs.calibration is not None:
                 costs.calibration.save(run.folder / names.CALIBRATION)
+        if costs.calibration is not None:
+            console.print(
+                f"calibration with this run's measurements: {named(run.folder / names.CALIBRATION)}", soft_wrap=True
+            )
         return engine.summary(), facts
 
 
@@ -163,6 +169,26 @@ def check_machine(config: RunConfig, address: str | None) -> None:
             f"resources.gpus_per_trial is {resources.gpus_per_trial:g} and {why}, which has no GPU that PyTorch can "
             "use: set it to 0, or start the search on a machine with a GPU"
         )
+
+
+def check_elsewhere(config: RunConfig, space: SearchSpace, *, same_files: bool) -> None:
+    """Checks a run that will start on another machine: what `nas search` checks, as far as this machine can tell.
+
+    Data in files is checked if the other machine has the same files (`same_files`) and they are here. Limits on times
+    and memory depend on the other machine's device, and are left to it; so is the device of a calibration.
+
+    Raises:
+        UserError, DataError: as `load_fitting` and `check_budget`.
+        CalibrationError: the calibration file cannot be read.
+    """
+    source = SOURCES[config.data.name]
+    here = same_files and not config.data.download and Path(config.data.root).expanduser().is_dir()
+    if here or not (source.files or source.downloads):
+        load_fitting(config, space)
+    if config.calibration is not None:
+        validate(read_yaml(Path(config.calibration)), Calibration, error=CalibrationError)
+    counted = {name: config.budget[name] for name in MEASURES if name in config.budget and is_counted(name)}
+    check_budget(config.model_copy(update={"budget": counted}), space, CostModel(Conditions()))
 
 
 def conditions_of(config: RunConfig) -> Conditions:

@@ -5,7 +5,10 @@ One row per operator, without torch. `nas.operators` has the module and the cost
 
 import functools
 import logging
-from collections.abc import Callable, Mapping, Set
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Set
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from types import MappingProxyType
@@ -15,6 +18,9 @@ from search_spaces.errors import printable
 from search_spaces.sites import Site, Slot, Value
 
 _log = logging.getLogger(__name__)
+
+_PATIENCE_S = 10.0
+"""An import of a plug-in that takes longer is told."""
 
 ENTRY_POINTS = "nas.operators"
 """Group of the entry points that add operators. Each loads an object with ``option`` (an `Option`) and ``operator``."""
@@ -119,17 +125,32 @@ def installed() -> Installed:
     usable: dict[str, Plugin] = {}
     broken: dict[str, str] = {}
     for entry in entry_points(group=ENTRY_POINTS):
+        package = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else entry.value
         try:
-            plugin = entry.load()
+            with _importing(package):
+                plugin = entry.load()
             option = _option_of(plugin, {*OPTIONS, *usable})
-        except Exception as error:  # a plug-in is foreign code and may raise anything
-            package = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else entry.value
+        except (Exception, SystemExit) as error:  # a plug-in is foreign code and may raise anything
             why = str(error) if isinstance(error, _PluginError) else f"{type(error).__name__}: {error}"
             broken[entry.name] = printable(f"{package} (entry point {entry.name} = {entry.value}): {why}")
             _log.warning("warning: a plug-in is left out; correct or uninstall %s", broken[entry.name])
         else:
             usable[option.name] = plugin
     return Installed(MappingProxyType(usable), MappingProxyType(broken))
+
+
+@contextmanager
+def _importing(package: str) -> Iterator[None]:
+    """Names a plug-in whose import takes long, and keeps what it prints out of the standard output of a command."""
+    message = "warning: the plug-in %s is still being imported after %g s; if it hangs, interrupt and uninstall it"
+    timer = threading.Timer(_PATIENCE_S, _log.warning, (message, printable(package), _PATIENCE_S))
+    timer.daemon = True
+    timer.start()
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        timer.cancel()
 
 
 class _PluginError(ValueError):

@@ -9,9 +9,11 @@ import typer
 
 from launch import launchers
 from launch.cli.options import Set
-from launch.files import write_text
+from launch.files import check_file, write_text
 from launch.launchers import Target
-from launch.rundir.config import load_run, space_of
+from launch.rundir.config import RunConfig, load_run, space_of
+from launch.session import check_elsewhere
+from search_spaces import SearchSpace
 from search_spaces.errors import named, typed
 
 app = typer.Typer(name="launch", help="Writes the files that start a search on a cluster.", no_args_is_help=True)
@@ -40,10 +42,11 @@ def slurm(
 ) -> None:
     """Writes a SLURM batch script. A requeued job continues the run."""
 
-    config, target = load_run(file, overrides), _target(file, run, nodes, gpus_per_node, overrides)
+    target = _target(file, run, nodes, gpus_per_node, overrides)
+    script = output or (Path(f"{target.name}.sbatch") if submit else None)
+    config, _ = _checked(target, script, same_files=True)
     text = launchers.slurm(config, target, launchers.Slurm(cpus_per_node, time, partition, account))
-    if submit:
-        script = output or Path(f"{target.name}.sbatch")
+    if submit and script is not None:
         write_text(script, text)
         typer.echo(launchers.submit(script))
     else:
@@ -67,10 +70,11 @@ def kuberay(
 ) -> None:
     """Writes a RayJob for Kubernetes with the KubeRay operator."""
 
-    config, target = load_run(file, overrides), _target(file, run, nodes, gpus_per_node, overrides)
+    target = _target(file, run, nodes, gpus_per_node, overrides)
+    config, space = _checked(target, output, same_files=False)
     kube = launchers.Kube(image, claim, cpus_per_node, memory, namespace)
     calibration = None if config.calibration is None else Path(config.calibration).read_text()
-    text = launchers.kuberay(config, space_of(file, config), target, kube, calibration)
+    text = launchers.kuberay(config, space, target, kube, calibration)
     _write(text, output, lambda path: f"kubectl apply -f {path}")
 
 
@@ -96,7 +100,8 @@ def ray_up(
     names = tuple(host.strip() for host in hosts.split(",") if host.strip())
     if provider == "local" and nodes == 1 and names:
         nodes = len(names)
-    config, target = load_run(file, overrides), _target(file, run, nodes, gpus_per_node, overrides)
+    target = _target(file, run, nodes, gpus_per_node, overrides)
+    config, _ = _checked(target, output, same_files=False)
     cloud = launchers.Cloud(provider, names, machine, cpus_per_node, region, project, user)
     if provider == "local" and not gpus_per_node:
         # Ray itself detects the GPUs of own machines.
@@ -106,6 +111,16 @@ def ray_up(
 
 def _target(file: str, run: str | None, nodes: int, gpus: int, overrides: list[str]) -> Target:
     return Target(file, run or f"runs/{Path(file).stem}", nodes, gpus, tuple(overrides))
+
+
+def _checked(target: Target, output: Path | None, *, same_files: bool) -> tuple[RunConfig, SearchSpace]:
+    """The run and its space, after all checks that need no cluster."""
+    if output is not None:
+        check_file(output)
+    config = load_run(target.file, target.overrides)
+    space = space_of(target.file, config)
+    check_elsewhere(config, space, same_files=same_files)
+    return config, space
 
 
 def _write(text: str, output: Path | None, then: Callable[[str], str]) -> None:

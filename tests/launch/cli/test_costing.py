@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,12 @@ import pytest
 import torch
 
 from launch import cli
-from nas.costs import Conditions
+from launch.rundir.config import RunConfig
+from launch.rundir.run import Run
+from launch.session import conditions_of
+from nas.costs import Calibration, Conditions, Protocol, load_calibration
 from nas.costs import calibration as calibration_module
+from nas.costs.device import fingerprint
 from nas.costs.measure import block_shares
 from search_spaces import Architecture, load_space
 
@@ -75,6 +79,38 @@ def test_a_calibration_of_other_conditions_is_refused(capsys: pytest.CaptureFixt
     assert "train_batch_size was 16, is 8" in error
     assert "run nas calibrate again" in error
     assert not Path("runs").exists()
+
+
+def test_a_search_says_where_its_calibration_is_and_reads_it_again(
+    config: RunConfig,
+    make_run: Callable[..., Run],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The file that the user names is not changed; a resumed search reads the run's own."""
+    monkeypatch.setattr(calibration_module, "reference_ms", lambda _conditions: 1.0)
+    monkeypatch.setattr("launch.reports.report.figures", lambda _: {})
+    theirs = tmp_path / "theirs.yaml"
+    calibration = Calibration(
+        device=fingerprint("cpu"),
+        conditions=calibration_module._kind(conditions_of(config)),
+        skeleton={},
+        protocol=Protocol(),
+        reference_ms=1.0,
+        tables={},
+    )
+    calibration.save(theirs)
+    before = theirs.read_bytes()
+    run = make_run(settings=config.model_copy(update={"calibration": str(theirs)}))
+    own = run.folder / "calibration.yaml"
+    assert cli.run(["resume", str(run.folder)]) == cli.SUCCESS
+    assert f"calibration with this run's measurements: {own}\n" in capsys.readouterr().out
+    assert theirs.read_bytes() == before
+    calibration.model_copy(update={"protocol": Protocol(seed=7)}).save(own)
+    assert cli.run(["resume", str(run.folder)]) == cli.SUCCESS
+    assert load_calibration(own, conditions_of(config)).protocol.seed == 7
+    assert theirs.read_bytes() == before
 
 
 @pytest.mark.parametrize(

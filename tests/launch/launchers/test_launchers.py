@@ -25,6 +25,7 @@ from launch.errors import UserError
 from launch.launchers import Cloud, Kube, Slurm, Target, kuberay, ray_up, slurm
 from launch.rundir.config import RunConfig, load_run
 from launch.rundir.run import open_run
+from nas.costs import Calibration, Protocol
 from search_spaces import load_space
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "launchers"
@@ -140,7 +141,11 @@ def test_what_a_run_file_names_travels_with_a_rayjob(tmp_path: Path, monkeypatch
     here.mkdir()
     pod.mkdir()
     (here / "rec.yaml").write_text("trainer: {epochs: 3, batch_size: 8, lr: 0.04}\n")
-    (here / "times.yaml").write_text("a: calibration\n")
+    times = Calibration(
+        device={}, conditions={}, skeleton={}, protocol=Protocol(), reference_ms=1.0, tables={}
+    )  # another device's
+    times.save(here / "times.yaml")
+    text = (here / "times.yaml").read_text()
     (here / "run.yaml").write_text("recipe: rec.yaml\ncalibration: times.yaml\n")
     monkeypatch.chdir(here)
     line = ["launch", "kuberay", "run.yaml", "--image", "a/b:1", "--claim", "c", "-o", str(tmp_path / "job.yaml")]
@@ -153,7 +158,66 @@ def test_what_a_run_file_names_travels_with_a_rayjob(tmp_path: Path, monkeypatch
     assert (found.data, found.trainer) == (wanted.data, wanted.trainer)
     assert found.trainer.lr == 0.04
     assert found.calibration is not None
-    assert Path(found.calibration).read_text() == "a: calibration\n"
+    assert Path(found.calibration).read_text() == text
+
+
+LAUNCHERS = {
+    "slurm": [],
+    "kuberay": ["--image", "a/b:1", "--claim", "c"],
+    "ray-up": ["--provider", "aws"],
+}
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("space=nosuch", "unknown preset or zoo name 'nosuch'"),
+        ("data.image_size=16", "does not fit the data"),
+        ("budget.params=1", "budget.params: nothing keeps 1: plain "),
+        ("calibration=run.yaml", "run.yaml:1: "),
+        ("calibration=nowhere.yaml", "nowhere.yaml: no such file"),
+    ],
+)
+def test_a_run_that_cannot_start_is_refused_as_nas_search_does(
+    launcher: str,
+    setting: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "run.yaml").write_text("data: {train_size: 60, val_size: 30}\n")
+    monkeypatch.chdir(tmp_path)
+    line = ["launch", launcher, "run.yaml", *LAUNCHERS[launcher], "--set", setting, "-o", "out"]
+    assert cli.run(line) == cli.USER_ERROR
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+PICTURES = """\
+space: space.yaml
+data: {name: imagefolder, root: pictures}
+"""
+PICTURES_SPACE = """\
+schema: 1
+skeleton: {family: resnet, depth: 8, width: 4, image_size: 224, num_classes: 3}
+placements: {"*": {refine: [none, {se: {reduction: 2}}]}}
+"""
+
+
+def test_pictures_are_checked_where_the_nodes_have_the_same_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A pod has its own files, and so may a login node that lacks the folder."""
+    (tmp_path / "run.yaml").write_text(PICTURES)
+    (tmp_path / "space.yaml").write_text(PICTURES_SPACE)
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(["launch", "slurm", "run.yaml"]) == cli.SUCCESS
+    (tmp_path / "pictures").mkdir()
+    assert cli.run(["launch", "kuberay", "run.yaml", *LAUNCHERS["kuberay"]]) == cli.SUCCESS
+    assert cli.run(["launch", "slurm", "run.yaml"]) == cli.USER_ERROR
+    assert "pictures has 0 class folders with pictures" in capsys.readouterr().err
 
 
 def test_submitting_makes_the_folder_of_the_script(

@@ -184,6 +184,37 @@ def test_a_plug_in_is_searched_counted_and_built_like_our_own(installed: Install
     assert set(scales) <= {2.0, 0.5}
 
 
+def test_what_a_plug_in_prints_is_not_the_output_of_a_command(
+    installed: Installed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    installed.write()
+    half = installed.folder / "scale_option.py"
+    half.write_text(f"print('hello')\n{half.read_text()}")
+    assert "scale" in options()
+    assert capsys.readouterr() == ("", "hello\n")
+
+
+WAITING = """
+import threading
+for thread in threading.enumerate():
+    if isinstance(thread, threading.Timer):
+        thread.join(60)
+"""
+
+
+def test_a_plug_in_whose_import_takes_long_is_named(
+    installed: Installed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The module waits until the warning is there."""
+    installed.write()
+    monkeypatch.setattr(sys.modules["search_spaces.options"], "_PATIENCE_S", 0.0)
+    half = installed.folder / "scale_option.py"
+    half.write_text(f"{WAITING}{half.read_text()}")
+    assert "scale" in options()
+    (told,) = caplog.messages
+    assert told.startswith("warning: the plug-in scale-plugin 1.0 is still being imported after 0 s; if it hangs,")
+
+
 @pytest.mark.parametrize(
     ("half", "why"),
     [
@@ -194,6 +225,7 @@ def test_a_plug_in_is_searched_counted_and_built_like_our_own(installed: Install
         ("", "it must load an object with `option` (a search_spaces.Option) and `operator`"),
         ("import not_installed", "ModuleNotFoundError: No module named 'not_installed'"),
         ("raise RuntimeError('two\\nlines')", "RuntimeError: two lines"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
     ],
 )
 def test_a_broken_plug_in_does_not_affect_others(
