@@ -236,7 +236,7 @@ def check_budget(config: RunConfig, space: SearchSpace, costs: CostModel) -> Non
         figures = [f"{name} {measure_amount(value, found.measure)}" for name, value in found.figures.items()]
         hint = f"; did you mean {found.limit:g}x, a multiple of the plain network's?" if found.relative_would_do else ""
         limit = measure_amount(found.limit, found.measure)
-        lines.append(f"budget.{found.measure}: nothing keeps {limit}: {', '.join(figures)}{hint}")
+        lines.append(f"budget.{found.measure}: no network keeps {limit}: {', '.join(figures)}{hint}")
     if lines:
         raise UserError("\n".join(lines))
 

@@ -17,7 +17,7 @@ from trainers.datasets.base import shown
 from trainers.datasets.imagefolder import Divided, divide, inspect
 
 _CHECKED = (
-    "checked: the header of every file, and that it ends as its format does; pixels are decoded only where it does not"
+    "checked: the header and the end of every file; pixels are decoded only if the end does not fit the format"
 )
 
 

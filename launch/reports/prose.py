@@ -18,7 +18,7 @@ FINALISTS_TITLE = "Finalists, trained again with other seeds"
 
 LABELS: Mapping[str, str] = {name: f"{row.label}, {UNITS[row.unit].axis[1]}" for name, row in MEASURES.items()}
 _REPETITIONS_ALONE = (
-    "Means are over the repetitions alone: the value in the search is the best of many, and so too good on average."
+    "Means include only the repetitions: the value in the search is the best of many, so on average it is too good."
 )
 _SEARCH_COUNTED = (
     "With one repetition each, the mean includes the value in the search, which is the best of many and so too good "

@@ -140,7 +140,7 @@ def _config(study: StudyRecord, settings: _Settings) -> RunConfig:
         began = "another version" if settings.version is None else f"version {settings.version}"
         raise JournalError(
             f"{named(study.path.parent)} was begun by {began} of nas, and this is {VERSION}: "
-            f"{printable(keys)[:200]}; go on with the version that began it"
+            f"{printable(keys)[:200]}; use that version for this run"
         ) from None
     return config.model_copy(update={"data": config.data.model_copy(update={"download": False})})
 

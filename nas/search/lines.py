@@ -126,9 +126,9 @@ class Lines:
             raise self._damaged("it is not a JSON object")
         if not self._holds(line):
             if _seal_of(line) is not None:
-                raise self._damaged("its seal is broken: it, or what stands before it, was changed, dropped or moved")
+                raise self._damaged("its seal is broken: this line or an earlier one was changed, dropped or moved")
             if "seal" in record or (self._sealed and record.get("worker_id") == OURS):
-                raise self._damaged("it has no seal, and the lines before it have")
+                raise self._damaged("it has no seal, but the lines before it have one")
         return record
 
     def _holds(self, line: bytes) -> bool:
@@ -141,7 +141,7 @@ class Lines:
 
 
 def _seal_of(line: bytes) -> int | None:
-    """The checksum that the line says of itself; None if it has no seal."""
+    """The checksum in the line's seal; None if it has no seal."""
     found = _SEAL.match(line[-_SEAL_BYTES:])
     return None if found is None else int(found[1], 16)
 
@@ -150,10 +150,10 @@ def _decoded(line: bytes) -> Any:  # noqa: ANN401  # JSON
     """The JSON of a line.
 
     Raises:
-        ValueError, RecursionError: It is none.
+        ValueError, RecursionError: The line is not JSON.
     """
     try:
         return from_json(line)
     except ValueError:
-        # Twice as slow, and reads what the other does not: names of files that are not Unicode, deeply nested lists.
+        # Twice as slow, but also reads file names that are not Unicode, and deeply nested lists.
         return json.loads(line)

@@ -84,10 +84,10 @@ def _read(run: Path, path: Path) -> StudyRecord:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Switches Python's garbage collector off for a while, also as a decorator.
+    """Switches Python's garbage collector off in the block, or, as a decorator, in the function.
 
-    What is read of a run is hundreds of thousands of objects, and none of them is garbage. The collector looks at all
-    of them again and again, which took half of the time. What a finished call leaves is freed without it.
+    Reading a run creates hundreds of thousands of objects, none of them garbage. The collector would scan all of them
+    again and again, which took half of the time. Objects that a finished call leaves are freed without it.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -256,9 +256,9 @@ class _Choices:
 
 
 class _Values(dict[tuple[str, float], Any]):
-    """(text of a distribution, number) -> the value that Optuna keeps as that number; found once, then remembered.
+    """(text of a distribution, number) -> the value that Optuna stores as that number; cached.
 
-    A ValueError if the text is no distribution, or the number is not within it.
+    A lookup raises ValueError if the text is not a distribution, or if the number is outside it.
     """
 
     def __init__(self) -> None:
@@ -277,7 +277,7 @@ class _Values(dict[tuple[str, float], Any]):
                 self._parsed[text] = found
         distribution, low, high = found
         if not low <= internal <= high:
-            raise ValueError(f"{internal} is not within {low:g} and {high:g}")
+            raise ValueError(f"{internal} is not between {low:g} and {high:g}")
         value = distribution.to_external_repr(internal)
         if len(self) < _MOST_VALUES:
             self[key] = value
@@ -307,7 +307,7 @@ def _replay(path: Path) -> _Study:
     lines, study = Lines(path), _Study()
     ours: int | None = None  # the study's id
     studies = 0
-    trials: list[_Trial | None] = []  # by Optuna's id: those of other studies have ids, too
+    trials: list[_Trial | None] = []  # by Optuna's id; None for trials of other studies
     values = _Values()
 
     def wrong(what: str) -> JournalError:

@@ -83,7 +83,7 @@ class State(IntEnum):
 
 
 _WRONG = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
-"""What is raised of a wrong record; an architecture that is none raises any of them."""
+"""Errors that a wrong record raises; a value that is not an architecture can raise any of them."""
 
 
 class RecordError(JournalError):
@@ -425,7 +425,7 @@ def record_of(trial: StoredTrial, objectives: Sequence[Objective]) -> TrialRecor
     Raises:
         RecordError: The trial has a value that no driver writes; for the first such field.
     """
-    # `_of` would take as long as the checks: there are thousands of trials, and more epochs.
+    # `_of` would take as long as the checks, for thousands of trials and even more epochs.
     try:
         attrs = _Attributes.model_validate(trial.user_attrs)
         record = TrialRecord(
@@ -560,7 +560,7 @@ def _of(number: int, name: str = "") -> Iterator[None]:
 
 
 def _named(error: Exception, number: int, name: str = "") -> RecordError:
-    """The error with the trial, and the field, that it is about."""
+    """The error as a `RecordError` that names the trial and the field."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_context=False)[0]
         name = ".".join(str(part) for part in (*filter(None, [name]), *first["loc"]))
@@ -573,7 +573,7 @@ def _named(error: Exception, number: int, name: str = "") -> RecordError:
 def _mapping(data: object, what: str) -> dict[str, Any]:
     """A copy of a JSON object; a ValueError if the data is not one."""
     match data:
-        case dict() | Mapping():  # in this order: the first takes a tenth of the time
+        case dict() | Mapping():  # in this order, because checking for dict takes a tenth of the time
             return dict(data)
         case _:
             raise ValueError(f"{what} is {data!r:.40}; it must be a JSON object")

@@ -80,5 +80,5 @@ class DataConfig(BaseModel):
         if self.download and not source.downloads:
             raise ValueError(f"download: {self.name} cannot be downloaded; leave it out")
         if self.in_memory and not source.files:
-            raise ValueError(f"in_memory: {self.name} is always kept in memory; the key is for imagefolder alone")
+            raise ValueError(f"in_memory: {self.name} is always kept in memory; only imagefolder has this key")
         return self

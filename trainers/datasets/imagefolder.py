@@ -95,9 +95,9 @@ def divide(inspection: Inspection, config: DataConfig) -> Divided:
         if 2 * len(first) < len(full.content):
             # Too few distinct pictures are left for carving. Allow copies in both parts, with a warning.
             full = replace(full, content=np.arange(len(full.content)))
-            told = "figures on what is carved out of it are too good, for it shares pictures with what is trained on"
+            told = "the part carved out of it shares pictures with the training data, so metrics on it are too good"
         else:
-            told = "what is carved out of it has none of them, and shares none with what is trained on"
+            told = "the part carved out of it has none of them and shares no picture with the training data"
         warnings.append(f"{copies} of {len(full.content)} pictures of the training data are copies of others: {told}")
     for split in ("test", "val"):
         if split in parts:

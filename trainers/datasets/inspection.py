@@ -300,7 +300,7 @@ def _warnings(inspection: Inspection) -> Iterable[str]:
             yield f"left out: {_examples(paths)} ({reason})"
     if inspection.unreadable:
         files = _examples(f"{shown(path)} ({why})" for path, why in inspection.unreadable.items())
-        yield f"left out, for they cannot be read: {files}"
+        yield f"left out, because they cannot be read: {files}"
     if inspection.transparent:
         yield f"{_some(inspection.transparent, 'picture')} with transparent parts: shown over white"
     of_class = [

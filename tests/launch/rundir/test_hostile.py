@@ -220,7 +220,7 @@ def shorter(settings: dict[str, Any]) -> None:
     [
         (
             other_version,
-            "was begun by version 9.9 of nas, and this is 0.1.0: unknown key search.warm_start; go on with",
+            "was begun by version 9.9 of nas, and this is 0.1.0: unknown key search.warm_start; use that version",
         ),
         (other_objectives, "settings.config.objectives: top1, params; the study is of top1, macs"),
         (shorter, "trainer.epochs is 3"),

@@ -55,8 +55,8 @@ def test_there_is_nothing_to_read(tmp_path: Path) -> None:
         read_run(tmp_path)
 
 
-def test_what_only_pythons_own_parser_reads_is_read(lab: Lab) -> None:
-    """A reason that names a file whose name is not Unicode; Optuna's dashboard may store deep lists."""
+def test_values_that_only_pythons_json_parser_accepts_are_read(lab: Lab) -> None:
+    """A reason may name a file whose name is not Unicode, and Optuna's dashboard may store deeply nested lists."""
     reason, deep = "no such file: \udcff", functools.reduce(lambda inner, _: [inner], range(300), [])
     with lab.journal() as journal:
         journal.study.set_user_attr("note", reason)

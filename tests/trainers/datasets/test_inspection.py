@@ -175,7 +175,7 @@ class TestUnreadable:
         found = inspect_folder(tmp_path)
         assert list(found.unreadable) == ["a/3.png"]
         assert counts(found) == {"train": {"a": 19, "b": 20, "c": 20}}
-        assert any(line.startswith("left out, for they cannot be read: a/3.png (") for line in found.warnings)
+        assert any(line.startswith("left out, because they cannot be read: a/3.png (") for line in found.warnings)
 
     def test_more_than_a_share_is_an_error_that_names_them(self, write_folder: WriteFolder, tmp_path: Path) -> None:
         write_folder(tmp_path, 20)
