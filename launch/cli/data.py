@@ -16,9 +16,7 @@ from trainers.datasets import Inspection
 from trainers.datasets.base import shown
 from trainers.datasets.imagefolder import Divided, divide, inspect
 
-_CHECKED = (
-    "checked: the header and the end of every file; pixels are decoded only if the end does not fit the format"
-)
+_CHECKED = "checked: the header and the end of every file; pixels are decoded only if the end does not fit the format"
 
 
 def data(

@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
-def test_the_table_and_what_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_and_the_warnings(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["data", str(folder)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{folder}: 23 pictures of 2 classes"
@@ -30,7 +30,7 @@ def test_the_table_and_what_is_told(folder: Path, capsys: pytest.CaptureFixture[
     assert any(line.startswith("cannot be read: dog/3.png (an empty file)") for line in lines)
     assert any(line.split() == ["dog", "11", "9", "1", "1"] for line in lines)
     assert "warning: left out: dog/x.heic (ending .heic, which is not read)" in lines
-    assert lines[-1].startswith("checked: the header of every file")
+    assert lines[-1].startswith("checked: the header and the end of every file")
 
 
 def test_the_same_for_programs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,6 +42,6 @@ def test_the_same_for_programs(folder: Path, capsys: pytest.CaptureFixture[str])
     assert list(found["unreadable"]) == ["dog/3.png"]
 
 
-def test_what_is_no_such_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["data", str(tmp_path / "absent")]) == 2
     assert "absent is no folder" in capsys.readouterr().err
