@@ -11,7 +11,7 @@ from nas.analysis import searched
 from nas.costs import MEASURES, UNITS
 from nas.export import export
 from nas.search import Metric, TrialRecord
-from search_spaces.errors import named
+from search_spaces.errors import named, printable
 
 FRONT_TITLE = "The front and the baselines"
 FINALISTS_TITLE = "Finalists, trained again with other seeds"
@@ -185,7 +185,9 @@ def exported(run: Run, trial: TrialRecord) -> str:
             run.metric.name: f"{figure} on validation after {trial.last_epoch} epochs of proxy training",
             **figures_of,
         }
-    return export(trial.architecture, {"run": named(run.folder.name), "trial": str(trial.number), **figures_of})
+    failed = f" (failed: {printable(trial.reason)[:200]})" if trial.status == "failed" else ""
+    name = f"{trial.number}{failed}"
+    return export(trial.architecture, {"run": named(run.folder.name), "trial": name, **figures_of})
 
 
 def metric_cell(run: Run, row: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from launch.rundir.guard import check_files, check_place
 from nas.costs import MEASURES
 from nas.search import Figure, JournalError, Metric, Objective, TrialRecord
 from nas.search.lines import damaged
-from nas.search.reading import StudyRecord, read_run
+from nas.search.reading import StudyRecord, read_run, read_settings
 from nas.search.records import RecordError, check_plans
 from search_spaces import SearchSpace, parse_space
 from search_spaces.errors import named, printable
@@ -73,7 +73,13 @@ def open_run(folder: Path) -> tuple[Run, list[TrialRecord]]:
     if not (folder / names.JOURNAL).is_file():  # checked first: a folder that is no run may hold any files
         raise JournalError(f"{named(folder)} holds no run: {names.JOURNAL} is not there")
     check_files(folder)
-    study = read_run(folder.resolve())
+    try:
+        study = read_run(folder.resolve())
+    except JournalError:
+        version = read_settings(folder.resolve()).get("version")
+        if not isinstance(version, str) or version == VERSION:
+            raise
+        raise _begun_by(version, folder, "it has records that this version does not know") from None
     settings = _checked(study, "settings", _Settings, study.settings)
     config = _config(study, settings)
     run = Run(
@@ -134,15 +140,20 @@ def _config(study: StudyRecord, settings: _Settings) -> RunConfig:
         config = RunConfig.model_validate_json(json.dumps(settings.config))
     except ValidationError as error:
         unknown = [".".join(map(str, one["loc"])) for one in error.errors() if one["type"] == "extra_forbidden"]
-        if settings.version == VERSION or not unknown:
-            raise damaged(study.path, *_first(error, "settings.config")) from None
+        place, what = _first(error, "settings.config")
+        if settings.version == VERSION or not (unknown or settings.version):
+            raise damaged(study.path, place, what) from None
         keys = f"unknown key{'s' if len(unknown) > 1 else ''} {', '.join(unknown)}"
-        began = "another version" if settings.version is None else f"version {settings.version}"
-        raise JournalError(
-            f"{named(study.path.parent)} was begun by {began} of nas, and this is {VERSION}: "
-            f"{printable(keys)[:200]}; use that version for this run"
-        ) from None
+        raise _begun_by(settings.version, study.path.parent, keys if unknown else f"{place}: {what}") from None
     return config.model_copy(update={"data": config.data.model_copy(update={"download": False})})
+
+
+def _begun_by(version: str | None, folder: Path, why: str) -> JournalError:
+    began = "another version" if version is None else f"version {printable(version)[:32]}"
+    return JournalError(
+        f"{named(folder)} was begun by {began} of nas, and this is {VERSION}: {printable(why)[:200]}; use that "
+        "version for this run"
+    )
 
 
 def _measured(study: StudyRecord) -> dict[int, dict[str, Figure]]:

@@ -137,11 +137,16 @@ class Calibration(BaseModel):
     tables: dict[Measure, Table]
 
     def save(self, path: Path) -> None:
-        """Writes the calibration as YAML, atomically."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        written = path.with_name(f".{path.name}.{os.getpid()}")
-        written.write_text(write_yaml(self.model_dump(mode="json", by_alias=True)))
-        written.replace(path)
+        """Writes the calibration as YAML: atomically, or directly into a device or a pipe. A link is followed."""
+        text = write_yaml(self.model_dump(mode="json", by_alias=True))
+        target = Path(os.path.realpath(path))
+        if target.exists() and not target.is_file():
+            target.write_text(text)
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        written = target.with_name(f".{target.name}.{os.getpid()}")
+        written.write_text(text)
+        written.replace(target)
 
     def predict(self, architecture: Architecture, measure: Measure) -> CostEstimate | None:
         """The predicted time with its interval; None if the calibration does not cover the network or the measure."""

@@ -8,7 +8,7 @@ import gc
 import json
 import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -52,6 +52,15 @@ def read_run(run: Path) -> StudyRecord:
         raise JournalError(f"{named(run)} holds no run: {JOURNAL_NAME} is not there")
     with uncollected():
         return _read(run, path)
+
+
+def read_settings(run: Path) -> Mapping[str, Any]:
+    """The settings of a run whose records `read_run` refuses; empty if the journal's lines are damaged."""
+    with suppress(JournalError):
+        settings = _replay(run / JOURNAL_NAME).attributes.get(SETTINGS)
+        if isinstance(settings, dict):
+            return settings
+    return {}
 
 
 def _read(run: Path, path: Path) -> StudyRecord:

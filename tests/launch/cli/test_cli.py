@@ -13,7 +13,7 @@ import launch
 from launch import cli
 from launch.errors import Interrupted
 from launch.reports.facts import facts_of
-from launch.reports.prose import markdown
+from launch.reports.prose import exported, markdown
 from launch.rundir.beginning import begin
 from launch.rundir.config import load_run, space_of
 from launch.rundir.run import Run, open_run
@@ -289,6 +289,12 @@ def test_export_writes_a_config_that_reads_back(name: str, make_run: Callable[..
     assert cli.run(["export", str(run.folder), "--select", name, "-o", str(out)]) == cli.SUCCESS
     architecture = load_architecture(out)
     assert run.space.contains(architecture) or name == "0"
+
+
+def test_export_of_a_failed_trial_says_so(make_run: Callable[..., Run]) -> None:
+    run, trials = open_run(make_run(jobs=2).folder)
+    failed = replace(trials[1], status="failed", reason="out of\nluck")
+    assert "# trial: 1 (failed: out of luck)\n" in exported(run, failed)
 
 
 @pytest.mark.parametrize("which", ["99", "worst"])

@@ -5,6 +5,8 @@ Functions that measure, train or start Ray are replaced: `begin`, `check_budget`
 """
 
 import random
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -89,6 +91,7 @@ COMMANDS: dict[str, tuple[int, list[str]]] = {
     "nothing": (0, []),
 }
 FLAGS = {"--json", "--overwrite"}
+Bounded = Callable[[object], AbstractContextManager[None]]
 
 
 def a_line(rng: random.Random) -> list[str]:
@@ -131,12 +134,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def fuzz(seed: int, lines: int, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def fuzz(seed: int, lines: int, here: Path, capsys: pytest.CaptureFixture[str], bounded: Bounded) -> None:
     rng = random.Random(seed)
     for _ in range(lines):
         line = a_line(rng)
         before = sorted(here.rglob("*"))
-        code = cli.run(line)
+        with bounded(line):
+            code = cli.run(line)
         printed = capsys.readouterr()
         assert code in (cli.SUCCESS, cli.FAILED, cli.USER_ERROR), line
         if code != cli.SUCCESS:
@@ -146,11 +150,11 @@ def fuzz(seed: int, lines: int, here: Path, capsys: pytest.CaptureFixture[str]) 
             assert sorted(here.rglob("*")) == before, (line, "left something behind")
 
 
-def test_command_lines_at_random(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    fuzz(0, 300, here, capsys)
+def test_command_lines_at_random(here: Path, capsys: pytest.CaptureFixture[str], bounded: Bounded) -> None:
+    fuzz(0, 300, here, capsys, bounded)
 
 
 @pytest.mark.repeated
 @pytest.mark.parametrize("seed", range(1, 11))
-def test_two_thousand_more(seed: int, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    fuzz(seed, 200, here, capsys)
+def test_two_thousand_more(seed: int, here: Path, capsys: pytest.CaptureFixture[str], bounded: Bounded) -> None:
+    fuzz(seed, 200, here, capsys, bounded)

@@ -1,5 +1,6 @@
 """Tests a private Ray session: its folder (without Ray), access to it and its token, and what its workers import."""
 
+import json
 import os
 import select
 import shutil
@@ -14,10 +15,16 @@ from pathlib import Path
 import pytest
 
 from launch.errors import UserError
-from launch.ray import internals, private
+from launch.ray import driver, internals, private
 from launch.ray.connection import connected
 from launch.ray.private import private_folder
-from launch.rundir.config import Resources
+from launch.rundir import names
+from launch.rundir.beginning import begin
+from launch.rundir.config import Resources, RunConfig
+from nas.costs import Conditions, CostModel
+from nas.search import Engine, Journal
+from search_spaces import load_space
+from trainers import load_data
 
 
 def starts_ray(test: Callable[..., None]) -> Callable[..., None]:
@@ -98,6 +105,13 @@ def test_only_the_session_of_a_killed_driver_is_ended(base: Path) -> None:
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
 """127.0.0.1, the same in IPv6, and ::1, as /proc/net has them."""
 MARKER = "no-log-may-hold-this"
+TINY = {
+    "data": {"name": "shapes", "train_size": 16, "val_size": 16},
+    "trainer": {"epochs": 1, "batch_size": 16, "warmup_epochs": 0},
+    "objectives": ["top1", "macs"],
+    "search": {"trials": 1, "sampler": "random", "finalists": 0},
+    "resources": {"workers": 1},
+}
 USERS_OWN = ("trainers.py", "nas/__init__.py")
 
 
@@ -237,6 +251,30 @@ def test_no_secret_of_the_environment_is_in_its_logs(session: Path) -> None:
     assert ray.get(_ActorClassCache().get(Worker).remote().secrets.remote()) == []
     files = [path for path in session.rglob("*") if path.is_file()]
     assert any("runtime_env" in path.name and b"PL_DISABLE_FORK" in path.read_bytes() for path in files)
+    assert [path for path in files if MARKER.encode() in path.read_bytes()] == []
+
+
+@starts_ray
+def test_a_search_writes_no_secret_of_the_environment_to_a_file(session: Path, tmp_path: Path) -> None:
+    """One trial, driven as `nas search` does it, in the session above."""
+    config = RunConfig.model_validate_json(json.dumps(TINY))
+    run = begin(tmp_path / "run", config, load_space("shapes"))
+    with Journal.open(run.folder) as journal:
+        engine = Engine(
+            journal,
+            run.space,
+            config.search,
+            objectives=run.objectives,
+            epochs=1,
+            costs=CostModel(Conditions()),
+            baselines={"plain": run.space.plain()},
+        )
+        plan = driver.Plan(run.folder, load_data(config.data), config.trainer, config.resources)
+        driver.run(engine, plan, lambda: None)
+        assert engine.summary().complete == 1
+    assert os.environ["HF_TOKEN"] == MARKER
+    files = [path for folder in (run.folder, session) for path in folder.rglob("*") if path.is_file()]
+    assert {run.folder / names.JOURNAL, session / "token"} <= set(files)
     assert [path for path in files if MARKER.encode() in path.read_bytes()] == []
 
 

@@ -11,6 +11,7 @@ import random
 import re
 import shutil
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from nas.costs.store import DamagedCosts, Store
 from nas.search import Journal, JournalError
 from search_spaces import UserFacingError
 
+Bounded = Callable[[object], contextlib.AbstractContextManager[None]]
 FLIPS, OTHERS, STRANGERS = 2_000, 500, 300
 
 
@@ -68,7 +70,7 @@ def read_all(folder: Path) -> str:
     return out.getvalue()
 
 
-def test_damage_of_a_journal_is_never_ignored(whole: Run, tmp_path: Path) -> None:
+def test_damage_of_a_journal_is_never_ignored(whole: Run, tmp_path: Path, bounded: Bounded) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
     journal, data, rng = folder / "journal.log", (whole.folder / "journal.log").read_bytes(), random.Random(1)
@@ -76,14 +78,17 @@ def test_damage_of_a_journal_is_never_ignored(whole: Run, tmp_path: Path) -> Non
     for number in range(FLIPS):
         damaged = damage(data, rng)
         journal.write_bytes(damaged)
-        try:
-            open_run(folder)
-        except JournalError as error:
-            said.add(str(error))
-        else:
-            # An end that is torn off is what a kill leaves: the run up to there.
-            if damaged != data and not data.startswith(damaged[: damaged.rfind(b"\n") + 1]):
-                silent.append(number)
+        refused = None
+        with bounded(number):
+            try:
+                open_run(folder)
+            except JournalError as error:
+                refused = str(error)
+        # An end that is torn off is what a kill leaves: the run up to there.
+        if refused is not None:
+            said.add(refused)
+        elif damaged != data and not data.startswith(damaged[: damaged.rfind(b"\n") + 1]):
+            silent.append(number)
         if number % 20 == 0 and damaged != data:
             with contextlib.suppress(JournalError):
                 Journal.open(folder).close()
@@ -113,7 +118,7 @@ def changed_within(value: Any, rng: random.Random) -> Any:  # noqa: ANN401  # JS
     return rng.choice(VALUES)
 
 
-def test_a_strangers_journal_is_refused_or_read_completely(whole: Run, tmp_path: Path) -> None:
+def test_a_strangers_journal_is_refused_or_read_completely(whole: Run, tmp_path: Path, bounded: Bounded) -> None:
     """A journal without seals and with other values: the output is harmless to a terminal, and is JSON."""
     folder = tmp_path / "run"
     folder.mkdir()
@@ -124,11 +129,12 @@ def test_a_strangers_journal_is_refused_or_read_completely(whole: Run, tmp_path:
         at = rng.randrange(len(lines))
         changed = [*lines[:at], changed_within(lines[at], rng), *lines[at + 1 :]]
         (folder / "journal.log").write_text("".join(json.dumps(line) + "\n" for line in changed))
-        try:
-            said = read_all(folder)
-        except UserFacingError as error:
-            said = str(error)
-            refused += 1
+        with bounded(changed[at]):
+            try:
+                said = read_all(folder)
+            except UserFacingError as error:
+                said = str(error)
+                refused += 1
         assert "\x1b" not in said
     assert refused > STRANGERS // 3
 
@@ -141,17 +147,20 @@ def test_a_strangers_journal_is_refused_or_read_completely(whole: Run, tmp_path:
         ("driver.json", '{"pid": 1, "host": "somewhere"}'),
     ],
 )
-def test_other_files_of_a_run_end_no_command(whole: Run, tmp_path: Path, name: str, text: str) -> None:
+def test_other_files_of_a_run_end_no_command(
+    whole: Run, tmp_path: Path, name: str, text: str, bounded: Bounded
+) -> None:
     folder = tmp_path / "run"
     shutil.copytree(whole.folder, folder)
     run, trials = open_run(folder)
     rng = random.Random(3)
     for _ in range(OTHERS):
-        (folder / name).write_bytes(damage(text.encode(), rng))
-        left(folder)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DamagedCosts)  # it names the file and counts the lines: test_store.py
-            Store(folder / "costs.jsonl").get("a")
+        damaged = damage(text.encode(), rng)
+        (folder / name).write_bytes(damaged)
         said = io.StringIO()
-        status.show(Console(file=said, width=200), status.status(run, trials, now=2e9))
+        with bounded(damaged), warnings.catch_warnings():
+            warnings.simplefilter("ignore", DamagedCosts)  # it names the file and counts the lines: test_store.py
+            left(folder)
+            Store(folder / "costs.jsonl").get("a")
+            status.show(Console(file=said, width=200), status.status(run, trials, now=2e9))
         assert "\x1b" not in said.getvalue()

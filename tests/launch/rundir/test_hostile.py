@@ -207,6 +207,11 @@ def other_version(settings: dict[str, Any]) -> None:
     settings["config"]["search"]["warm_start"] = None
 
 
+def other_sampler(settings: dict[str, Any]) -> None:
+    settings["version"] = "9.9"
+    settings["config"]["search"]["sampler"] = "oracle"
+
+
 def other_objectives(settings: dict[str, Any]) -> None:
     settings["config"]["objectives"] = ["top1", "params"]
 
@@ -222,6 +227,7 @@ def shorter(settings: dict[str, Any]) -> None:
             other_version,
             "was begun by version 9.9 of nas, and this is 0.1.0: unknown key search.warm_start; use that version",
         ),
+        (other_sampler, "was begun by version 9.9 of nas, and this is 0.1.0: settings.config.search.sampler: Input"),
         (other_objectives, "settings.config.objectives: top1, params; the study is of top1, macs"),
         (shorter, "trainer.epochs is 3"),
     ],
@@ -231,6 +237,20 @@ def test_settings_that_do_not_fit(
 ) -> None:
     rewrite(run, with_settings(change))
     assert message in refused(run, capsys)
+
+
+def test_records_of_another_version_are_not_called_damaged(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    def newer(record: dict[str, Any]) -> dict[str, Any]:
+        attributes = record.get("user_attr", {})
+        if "settings" in attributes:
+            attributes["settings"]["version"] = "9.9"
+        for name in attributes:
+            if name.startswith("epoch:"):
+                attributes[name]["weather"] = "fair"
+        return record
+
+    rewrite(run, newer)
+    assert "was begun by version 9.9 of nas, and this is 0.1.0: it has records that this" in refused(run, capsys)
 
 
 def test_a_run_that_is_overwritten_leaves_what_no_run_wrote(run: Run, config: RunConfig) -> None:

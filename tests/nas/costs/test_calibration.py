@@ -1,4 +1,6 @@
+import os
 import random
+import stat
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -133,3 +135,14 @@ def test_equal_blocks_share_an_entry() -> None:
     first, second = (Architecture(space.skeleton, {block: se.placements[block]}) for block in ("layer1.1", "layer1.2"))
     assert placements_of(first) == placements_of(second)
     assert sum(placements_of(se).values()) == len(se.blocks)
+
+
+def test_a_link_or_a_device_is_written_and_not_replaced(tmp_path: Path) -> None:
+    calibration = Calibration(device={}, conditions={}, skeleton={}, protocol=Protocol(), reference_ms=1.0, tables={})
+    for name, target in (("device", Path(os.devnull)), ("link", tmp_path / "folder" / "target.yaml")):
+        (tmp_path / name).symlink_to(target)
+        calibration.save(tmp_path / name)
+        assert (tmp_path / name).readlink() == target
+    assert stat.S_ISCHR(Path(os.devnull).stat().st_mode)
+    assert (tmp_path / "folder" / "target.yaml").read_text().startswith("schema: 1")
+    assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == ["target.yaml"]

@@ -6,6 +6,7 @@ import shutil
 import socket
 import unicodedata
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -330,7 +331,7 @@ def mutate(root: Path, rng: random.Random) -> None:
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of EXIF and TIFF tags that are damaged; the picture counts
 @pytest.mark.parametrize("block", range(10))
 def test_every_damage_of_a_folder_is_reported(
-    write_folder: WriteFolder, tmp_path: Path, block: int, caplog: pytest.LogCaptureFixture
+    write_folder: WriteFolder, tmp_path: Path, block: int, bounded: Callable[[object], AbstractContextManager[None]]
 ) -> None:
     """300 folders: only our exceptions are raised, and every file is counted or reported."""
     outcomes = {"read": 0, "refused": 0}
@@ -348,11 +349,12 @@ def test_every_damage_of_a_folder_is_reported(
             name="imagefolder", root=str(root), image_size=8, in_memory=True, max_unreadable=rng.choice([0.0, 0.1, 0.5])
         )
         refused = ""
-        try:
-            found = inspect_folder(root, max_unreadable=config.max_unreadable)
-            data = load_data(config)
-        except DataError as error:
-            refused = str(error)
+        with bounded(number):
+            try:
+                found = inspect_folder(root, max_unreadable=config.max_unreadable)
+                data = load_data(config)
+            except DataError as error:
+                refused = str(error)
         if refused:
             assert len(refused.splitlines()) <= 2, refused
             assert refused.startswith(("imagefolder: ", str(root))), refused
