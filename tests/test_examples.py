@@ -28,7 +28,7 @@ def test_a_search_from_python_ends_with_a_front(tmp_path: Path) -> None:
     assert any(line.endswith("plain") for line in printed)  # no network costs less
 
 
-def test_a_data_set_of_ones_own_is_learnt() -> None:
+def test_a_custom_data_set_is_learnt() -> None:
     assert float(python(EXAMPLES / "dataset.py").split()[-1]) > 0.9
 
 
@@ -50,7 +50,7 @@ print(len(found))
 """
 
 
-def test_an_operator_of_ones_own_is_installed_and_known_everywhere(tmp_path: Path) -> None:
+def test_a_custom_operator_is_installed_and_known_everywhere(tmp_path: Path) -> None:
     shutil.copytree(EXAMPLES / "operator", tmp_path / "source")
     install = ("-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--no-index")
     python(*install, "--target", tmp_path / "site", tmp_path / "source", PIP_DISABLE_PIP_VERSION_CHECK="1")

@@ -64,7 +64,7 @@ def test_a_folder_that_cannot_be_written_into(path: str, message: str, folder: P
 
 
 @pytest.mark.parametrize("path", ["file", "new.yaml", "a/b/new.yaml", "dangling", "/dev/null"])
-def test_what_can_be_written_passes_and_nothing_is_made(path: str, folder: Path) -> None:
+def test_writable_outputs_pass_and_nothing_is_created(path: str, folder: Path) -> None:
     check_file(Path(path))
     check_folder(Path("folder/a/b"))
     assert sorted(entry.name for entry in folder.rglob("*")) == ["dangling", "file", "folder", "loop"]
@@ -112,7 +112,7 @@ FOLDER_LINES = ["search shapes --run {}", "train se_resnet50 --recipe shapes -o 
     [(line, *case) for line in LINES for case in FILES] + [(line, *case) for line in FOLDER_LINES for case in FOLDERS],
     ids=lambda value: value[:40],
 )
-def test_every_command_that_writes_says_so_in_a_line_before_it_works(
+def test_every_command_reports_an_unwritable_output_before_its_work(
     line: str,
     path: str,
     message: str,
@@ -152,7 +152,7 @@ def test_a_report_that_cannot_be_written_is_printed_all_the_same(
         assert re.fullmatch(f"nas: the report's files are not written: .*/report: {STANDS}.*\n", printed.err)
 
 
-def test_a_search_that_the_disk_ends_says_how_to_go_on(
+def test_a_search_that_a_full_disk_ends_says_how_to_continue(
     make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(*_: object) -> None:
@@ -199,7 +199,7 @@ OUTPUTS = {
     ("buffered", "command", "output"),
     [("", "schema run", "/dev/full"), ("yes", "--help", "/dev/full"), ("", "--help", "&-")],
 )
-def test_standard_output_that_fails_is_told_as_such(
+def test_a_failure_of_standard_output_is_reported_as_such(
     buffered: str, command: str, output: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONUNBUFFERED", "" if buffered else "1")
@@ -220,7 +220,7 @@ def test_a_search_whose_output_fails_does_not_blame_its_folder(
     assert capsys.readouterr().err.startswith("nas: standard output cannot be written (no space left on device): ")
 
 
-def test_a_folder_that_is_no_run_may_hold_what_it_likes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_a_run_may_hold_any_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "python").symlink_to(sys.executable)
     for command in ("status", "report", "resume", "export"):
         assert cli.run([command, "."]) == cli.USER_ERROR

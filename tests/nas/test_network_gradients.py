@@ -46,7 +46,7 @@ def gradients(model: nn.Module, images: Tensor) -> list[Tensor]:
 
 @pytest.mark.parametrize("family", NETWORKS)
 @pytest.mark.parametrize("option", [name for name in OPERATORS if name not in EMPTY.values()])
-def test_equal_those_of_the_formulas(option: str, family: str) -> None:
+def test_network_gradients_equal_those_of_the_formulas(option: str, family: str) -> None:
     torch.manual_seed(0)
     model = build_model(everywhere(family, option)).double()
     for parameter in model.parameters():  # no zeros, which would hide the gradients of earlier layers

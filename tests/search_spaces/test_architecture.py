@@ -159,7 +159,7 @@ def test_round_trips(preset: str, rng: random.Random) -> None:
         ({"layer1.0": {"refine": choose("se", {"reduction": 17})}}, "layer1.0.refine: reduction 17 is larger than"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_an_architecture(placements: dict[str, dict[Slot, Choice]], message: str) -> None:
+def test_invalid_architectures(placements: dict[str, dict[Slot, Choice]], message: str) -> None:
     with pytest.raises(ValueError) as error:  # noqa: PT011 - the start of the text is compared
         Architecture(NET, placements)
     assert str(error.value).startswith(message)

@@ -76,7 +76,7 @@ def test_what_the_parser_refuses_is_not(text: str, where: str) -> None:
     assert complaints(read_yaml(text).data) == [where]
 
 
-def test_it_says_what_everything_is() -> None:
+def test_the_schema_describes_everything() -> None:
     definitions = SCHEMA["$defs"]
     assert {family.__name__ for family in FAMILIES.values()} <= set(definitions)
     for option in options().values():

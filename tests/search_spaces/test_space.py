@@ -161,7 +161,7 @@ HEAD = "schema: 1\nskeleton: {family: resnet, depth: 14, image_size: 32, num_cla
 LISTS = "'*': {refine: [none, {se: {reduction: [4, 8]}}], conv: {aw: {reduction: [4, 8]}}}"
 
 
-def test_parameters_of_blocks_that_choose_alone() -> None:
+def test_parameters_of_blocks_that_are_not_tied() -> None:
     space = parse_space(f"{HEAD}placements: {{'layer1.0': {{refine: [none, {{se: {{reduction: [4, 8]}}}}]}}}}")
     assert {name: (parameter.choices, parameter.parent) for name, parameter in space.parameters.items()} == {
         "layer1.0/refine": (("none", "se"), None),
@@ -199,7 +199,7 @@ def test_a_stage_with_several_groups_labels_them_by_their_blocks() -> None:
     assert [group.label for group in network.groups] == ["layer1.0+layer2.0+layer3.0", "layer1.1+layer2.1+layer3.1"]
 
 
-def test_blocks_tie_by_what_is_offered_not_by_how_it_is_written() -> None:
+def test_blocks_tie_by_their_offers_not_by_their_spelling() -> None:
     space = parse_space(
         f"{HEAD}placements: {{'*': {{refine: [none, se]}}, '*.1': {{refine: [none, {{se: {{reduction: 16}}}}]}}}}\n"
         "tie: network\n"
@@ -332,7 +332,7 @@ def test_baselines_take_their_parameters_from_the_space() -> None:
     assert not space.contains(baselines["se"])
 
 
-def test_baselines_leave_out_what_cannot_stand() -> None:
+def test_baselines_leave_out_impossible_sites() -> None:
     # 4 channels: no reduction of 16 in layer1 and layer2, and no 8 value filters of attention in layer1.
     space = parse_space("schema: 1\nskeleton: {family: resnet, depth: 8, width: 4, image_size: 32, num_classes: 4}\n")
     baselines = space.baselines()

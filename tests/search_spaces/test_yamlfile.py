@@ -62,7 +62,7 @@ def problems(document: Document) -> str:
         ("1" * 65, "1" * 65),
     ],
 )
-def test_plain_scalars_mean_what_a_person_means(text: str, value: object) -> None:
+def test_plain_scalars_have_the_type_that_a_person_expects(text: str, value: object) -> None:
     document = read_yaml(f"key: {text}\n")
     assert document.problems == ()
     found = document.data["key"]
@@ -415,7 +415,7 @@ class _Seeded(BaseModel):
     seed: int
 
 
-def test_an_unreadable_file_has_no_problems_but_those_of_reading() -> None:
+def test_an_unreadable_file_has_only_problems_of_reading() -> None:
     with pytest.raises(FileError) as error:
         validate(read_yaml("a: [", "f"), Run)
     assert len(error.value.problems) == 1
@@ -518,7 +518,7 @@ class Named(BaseModel):
 
 
 @pytest.mark.parametrize("written", ["a: b", "true", "1e3", "[x]", "{x}", "it's: so", '"x": \\', "é: 1"])
-def test_how_to_write_a_text_that_yaml_reads_otherwise_is_told(written: str) -> None:
+def test_an_error_says_how_to_quote_text_that_yaml_reads_as_another_type(written: str) -> None:
     with pytest.raises(FileError) as error:
         validate(read_yaml("{}").with_overrides([f"root={written}"]), Named)
     remedy = str(error.value).split("; put it in quotes: ")[1]

@@ -151,7 +151,7 @@ class TestCheckpoint:
         assert trained.epoch == 1
         assert not (tmp_path / "executed").exists()
 
-    def test_an_absent_file_is_no_damaged_one(self, trained: Training, tmp_path: Path) -> None:
+    def test_a_missing_file_is_not_a_damaged_one(self, trained: Training, tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError):
             trained.restore(tmp_path / "absent.pt")
 

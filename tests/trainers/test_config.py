@@ -42,7 +42,7 @@ def test_a_recipe_is_also_a_file(tmp_path: Path) -> None:
     assert validate(recipe_document(str(path)), Recipe).trainer.epochs == 3
 
 
-def test_an_unknown_recipe_is_told_the_nearest_name() -> None:
+def test_an_unknown_recipe_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(FileError, match=r"unknown recipe 'shape' \(did you mean 'shapes'\?\)"):
         recipe_document("shape")
 

@@ -47,7 +47,7 @@ def fails_with(error: Exception, at_step: int = 0) -> Callable[[Architecture], n
 
 
 class TestRepeating:
-    def test_same_seed_same_bits_and_global_generators_left_alone(
+    def test_the_same_seed_gives_the_same_bits_and_keeps_the_global_generators(
         self, small_network: Architecture, small_shapes: Dataset
     ) -> None:
         runs = []
@@ -69,7 +69,7 @@ class TestRepeating:
 
     @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
     @pytest.mark.parametrize("stop", [1, 2])
-    def test_restored_goes_on_as_if_never_interrupted(
+    def test_a_restored_training_continues_as_if_never_interrupted(
         self, small_network: Architecture, small_shapes: Dataset, tmp_path: Path, optimizer: str, stop: int
     ) -> None:
         config = CONFIG.model_copy(update={"optimizer": optimizer, "lr": 0.01})
@@ -265,7 +265,7 @@ class TestEnds:
         ],
     )
     @pytest.mark.parametrize("at_step", [0, 4])  # in training, in evaluation
-    def test_out_of_memory_is_told_apart(
+    def test_out_of_memory_is_recognised(
         self, small_network: Architecture, small_shapes: Dataset, error: Exception, at_step: int
     ) -> None:
         training = Training(small_network, small_shapes, CONFIG, build=fails_with(error, at_step))

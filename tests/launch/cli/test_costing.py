@@ -141,7 +141,7 @@ def test_errors_of_the_user(line: str, message: str, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.usefixtures("folder")
-def test_cost_says_what_memory_is_made_of_and_how_much_fits(capsys: pytest.CaptureFixture[str]) -> None:
+def test_cost_shows_the_parts_of_memory_and_the_largest_batches(capsys: pytest.CaptureFixture[str]) -> None:
     Path("resnet8.yaml").write_text(load_space("shapes").plain().dump())
     line = ["cost", "resnet8.yaml", "--batch", "2", "--train-batch", "2", "--memory", "40MiB"]
     assert cli.run([*line, "--json"]) == cli.SUCCESS
@@ -158,7 +158,7 @@ def test_cost_says_what_memory_is_made_of_and_how_much_fits(capsys: pytest.Captu
 
 
 @pytest.mark.usefixtures("folder")
-def test_proxies_come_with_what_they_agree_with(capsys: pytest.CaptureFixture[str]) -> None:
+def test_proxies_come_with_their_rank_correlations(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["proxies", "run.yaml", "--networks", "6", "--json"]) == cli.SUCCESS
     found = json.loads(capsys.readouterr().out)
     assert len({row["network"] for row in found["networks"]}) == 6

@@ -224,5 +224,5 @@ def test_other_commands_are_known_or_left_out_for_a_reason() -> None:
             assert not unknown, (command, unknown)
 
 
-def test_what_is_left_out_is_there() -> None:
+def test_excluded_commands_exist_in_the_documentation() -> None:
     assert NOT_RUN.keys() <= {command.words[0] for command in OTHERS}

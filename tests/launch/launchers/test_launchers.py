@@ -135,7 +135,7 @@ def test_a_rayjob_survives_the_operators_line(
     assert not (tmp_path / "gone").exists()
 
 
-def test_what_a_run_file_names_travels_with_a_rayjob(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rayjob_contains_the_files_that_a_run_file_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pod has only the ConfigMap, so it must contain the recipe and the calibration of this machine."""
     here, pod = tmp_path / "here", tmp_path / "pod"
     here.mkdir()
@@ -333,12 +333,12 @@ SBATCH = (
         (lambda: ray_up(CPU, ON_CPUS, Cloud("local", ("a", "b"))), "--hosts names 2 machines and --nodes says 1"),
     ],
 )
-def test_what_cannot_work_is_said(make: Callable[[], str], message: str) -> None:
+def test_impossible_requests_are_refused(make: Callable[[], str], message: str) -> None:
     with pytest.raises(UserError, match=re.escape(message)):
         make()
 
 
-def test_the_command_writes_and_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_writes_and_prints_the_next_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "job.sbatch"
     assert cli.run(["launch", "slurm", "shapes", "--nodes", "2", "-o", str(path)]) == cli.SUCCESS
     assert capsys.readouterr().out == f"{path}: sbatch {path}\n"
@@ -410,7 +410,7 @@ def is_gone(pid: int) -> bool:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.xdist_group("killed")
-def test_slurm_runs_it_and_a_requeued_job_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slurm_runs_it_and_a_requeued_job_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On two nodes: USR1 arrives before the time limit, the job requeues itself, and its second start ends the run."""
     stubs = tmp_path / "bin"
     stubs.mkdir()

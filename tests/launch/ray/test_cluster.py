@@ -115,7 +115,7 @@ def test_one_that_fits_on_one_node_is_not_refused() -> None:
         ({"accelerator": "H100"}, "accelerator is H100 and gpus_per_trial is 0"),
     ],
 )
-def test_what_no_cluster_could_give(given: dict[str, Any], message: str) -> None:
+def test_requests_that_no_cluster_can_meet(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         Resources(**given)
 

@@ -202,7 +202,7 @@ def test_deaths_of_rays_head_at_random_moments_change_nothing(
 
 
 @pytest.mark.repeated
-def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(folder: Path, check: Check) -> None:
+def test_ctrl_c_stops_cleanly_and_says_how_to_continue(folder: Path, check: Check) -> None:
     process = nas(folder, "search", "run.yaml", "--run", "run")
     wait_for(folder, process, 2)
     process.send_signal(signal.SIGINT)

@@ -33,7 +33,7 @@ from trainers import DataConfig, TrainerConfig, load_data
         (None, "auto", "auto"),
     ],
 )
-def test_where_a_run_goes_on(kept: str | None, given: str | None, address: str | None) -> None:
+def test_the_cluster_on_which_a_run_continues(kept: str | None, given: str | None, address: str | None) -> None:
     assert address_of(kept, given) == address
 
 
@@ -91,7 +91,7 @@ def test_two_trials_on_a_gpu_each_get_their_half(
     assert told == set_to
 
 
-def test_jobs_follow_the_cluster_and_a_lost_one_goes_on_under_its_number(
+def test_jobs_follow_the_cluster_and_a_lost_job_continues_under_its_number(
     tmp_path: Path, config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Makes Tune's calls without Tune: a node is added, a node is lost, and its trial with it."""

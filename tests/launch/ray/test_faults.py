@@ -46,7 +46,7 @@ def in_place_of(cause: OSError) -> Exception:
         (in_place_of(FileNotFoundError(errno.ENOENT, "no such plug-in")), "failed"),
     ],
 )
-def test_whose_fault_it_is(error: Exception, kind: str) -> None:
+def test_errors_are_classified(error: Exception, kind: str) -> None:
     outcome = outcome_of(error)
     assert outcome.kind == kind
     assert str(error.__context__ or error if kind == "machine" else error) in outcome.reason

@@ -40,13 +40,13 @@ def test_an_export_is_the_architecture_with_its_figures_above(make_run: Callable
     assert any(line.startswith("# macs: ") and line.endswith("(analytic)") for line in comments)
 
 
-def test_a_run_that_has_only_begun_has_a_report_too(make_run: Callable[..., Run]) -> None:
+def test_a_run_without_results_has_a_report(make_run: Callable[..., Run]) -> None:
     run, trials = open_run(make_run(jobs=1).folder)
     text = report.write(facts_of(run, trials)).read_text()
     assert "There is nothing to compare yet." in text
 
 
-def test_the_verdict_says_who_won(make_run: Callable[..., Run]) -> None:
+def test_the_verdict_compares_search_and_baselines(make_run: Callable[..., Run]) -> None:
     run, trials = open_run(make_run().folder)
     sentence = verdict(facts_of(run, trials))
     complete = [t for t in trials if t.status == "complete" and not t.origin.is_finalist]
@@ -55,7 +55,7 @@ def test_the_verdict_says_who_won(make_run: Callable[..., Run]) -> None:
     assert f"{100 * abs(searched - baseline):.1f} points {'above' if searched > baseline else 'below'}" in sentence
 
 
-def test_finalists_are_told_with_interval_probability_and_group(make_run: Callable[..., Run]) -> None:
+def test_the_report_shows_finalists_with_interval_probability_and_group(make_run: Callable[..., Run]) -> None:
     run, trials = open_run(make_run().folder)
     rows = facts_of(run, trials).finalists
     again = {trial.origin.trial for trial in trials if trial.origin.is_finalist}
@@ -110,7 +110,7 @@ def test_proposals_and_epochs_are_accounted_for(make_run: Callable[..., Run]) ->
         ),
     ],
 )
-def test_placements_are_told_in_few_words(placements: dict[str, dict[str, str]], text: str, tmp_path: Path) -> None:
+def test_placements_have_a_short_form(placements: dict[str, dict[str, str]], text: str, tmp_path: Path) -> None:
     skeleton = {"family": "resnet", "depth": 18, "image_size": 32, "num_classes": 4}
     (tmp_path / "a.yaml").write_text(json.dumps({"schema": 1, "skeleton": skeleton, "placements": placements}))
     assert placed(load_architecture(tmp_path / "a.yaml")) == text
@@ -125,7 +125,7 @@ def test_low_stopped_trials_do_not_flatten_the_plot() -> None:
     assert "stopped early, below" in [text.get_text() for text in axes.get_legend().get_texts()]
 
 
-def test_of_a_metric_that_is_minimised_those_stopped_far_above_are_at_the_upper_edge() -> None:
+def test_high_stopped_trials_of_a_minimised_metric_are_at_the_upper_edge() -> None:
     points = [plots.Point(1.0, 18.0), plots.Point(2.0, 16.0), plots.Point(1.5, 90.0, complete=False)]
     (axes,) = plots.front(points, x_label="cost", y_label="error", direction="minimize").axes
     low, high = axes.get_ylim()

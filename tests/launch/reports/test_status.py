@@ -116,7 +116,7 @@ def test_silent_and_idle_workers_are_reported(run: Run) -> None:
         ),
     ],
 )
-def test_a_worker_that_hangs_in_its_first_epoch_is_told(
+def test_a_worker_that_hangs_in_its_first_epoch_is_reported(
     others: tuple[EpochRecord, ...], since: float, warned: str | None, run: Run
 ) -> None:
     leave(run.folder, ClusterNote(at=NOW, wanted=2, running=2, waiting=0, nodes=(), began={4: NOW - since}))

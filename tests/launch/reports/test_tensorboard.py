@@ -83,7 +83,7 @@ def test_trials_that_wait_keep_no_file_and_no_thread(make_run: Callable[..., Run
     assert len(list(Path("/proc/self/fd").iterdir())) == files
 
 
-def test_a_drawing_that_fails_is_said_once_and_the_search_goes_on(
+def test_a_failed_drawing_is_reported_once_and_the_search_continues(
     make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, trials = open_run(make_run().folder)
@@ -103,7 +103,7 @@ def test_a_drawing_that_fails_is_said_once_and_the_search_goes_on(
     )
 
 
-def test_a_drawing_under_way_is_the_drawing_at_the_end(make_run: Callable[..., Run]) -> None:
+def test_drawing_during_the_search_gives_the_same_files_as_at_the_end(make_run: Callable[..., Run]) -> None:
     run, trials = open_run(make_run().folder)
     drawing = Drawing(run, run.reference, Console(file=io.StringIO()))
     for _ in range(2):

@@ -17,7 +17,7 @@ def test_no_folder_is_no_checkpoint(tmp_path: Path) -> None:
     remove_except(tmp_path / "none", set())
 
 
-def test_what_can_no_longer_go_on_is_removed(tmp_path: Path) -> None:
+def test_checkpoints_of_ended_trials_are_removed(tmp_path: Path) -> None:
     for name in ("1", "2", "notes"):
         path_of(tmp_path / name, 1).touch()
     remove_except(tmp_path, {2})

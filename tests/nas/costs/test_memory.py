@@ -213,7 +213,7 @@ def _product(rows: Tensor) -> Tensor:
     return (rows @ rows.t()).float()
 
 
-def test_operators_of_a_users_own_run_under_the_autocast_in_force() -> None:
+def test_custom_operators_run_under_autocast() -> None:
     class Multiplies(nn.Module):
         def __init__(self) -> None:
             super().__init__()

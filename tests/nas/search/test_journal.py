@@ -172,7 +172,7 @@ def test_a_file_that_is_no_journal_is_not_touched(tmp_path: Path) -> None:
     "text",
     ["one line without an end", "{}\n", '{"op_code": 0}\n', "\0" * 99 + "text", '{"op_code":0,"worker_id":"me"}\n'],
 )
-def test_a_run_is_not_begun_in_anothers_journal(tmp_path: Path, text: str) -> None:
+def test_a_run_does_not_start_in_a_foreign_journal(tmp_path: Path, text: str) -> None:
     (tmp_path / "journal.log").write_text(text)
     with pytest.raises(JournalError, match="so it was not changed: move it away"):
         create(tmp_path)

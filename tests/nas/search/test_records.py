@@ -72,7 +72,7 @@ def test_a_job_travels_as_json(space: SearchSpace) -> None:
         JobReport(outcome=Outcome("out_of_memory", "too large", "a traceback", 12)),
     ],
 )
-def test_what_a_worker_tells_travels_as_json(report: JobReport) -> None:
+def test_a_workers_report_travels_as_json(report: JobReport) -> None:
     assert JobReport.from_dict(through_json(report.to_dict())) == report
 
 

@@ -63,7 +63,7 @@ def test_every_name_of_a_run_file_is_a_sampler(name: str) -> None:
     assert len(study.get_trials(states=(TrialState.COMPLETE,))) == 4
 
 
-def test_a_name_that_is_none_is_refused_with_those_there_are() -> None:
+def test_an_unknown_name_is_refused_with_the_known_names() -> None:
     with pytest.raises(ValueError, match="'best'; choose one of default, tpe"):
         make_sampler("best", 0)
 
@@ -84,7 +84,7 @@ def test_a_restart_changes_nothing(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["nsga2", "gp"])
-def test_a_trial_without_parameters_hides_none_from_the_others(name: str) -> None:
+def test_a_trial_without_parameters_does_not_hide_those_of_others(name: str) -> None:
     if name == "gp":
         pytest.importorskip("scipy")
     study = study_of(make_sampler(name, 0))
@@ -134,7 +134,7 @@ def test_parameters_that_stay_closed_are_not_asked_for() -> None:
     assert max(trial.values[0] for trial in study.trials) > 0.45
 
 
-def test_a_budget_is_learnt_from_what_was_over_it() -> None:
+def test_a_budget_is_learnt_from_rejected_proposals() -> None:
     study = study_of(make_sampler("default", 0))
     within = []
     for _ in range(60):

@@ -42,7 +42,7 @@ class TestImagefolder:
         assert [Path(split.root).name for split in (data.train, data.val, data.test)] == ["train", "val", "test"]
 
     @pytest.mark.parametrize("in_memory", [True, False])
-    def test_images_have_their_labels_whatever_way_they_come(
+    def test_images_have_their_labels_in_every_layout(
         self, write_folder: WriteFolder, tmp_path: Path, in_memory: bool
     ) -> None:
         write_folder(tmp_path, 8)

@@ -62,7 +62,7 @@ class TestLayout:
             inspect_folder(tmp_path)
 
     @pytest.mark.parametrize("inside", ["", "unknown/"])
-    def test_a_test_set_without_labels_is_told_and_left_out(
+    def test_a_test_set_without_labels_is_left_out_with_a_warning(
         self, write_folder: WriteFolder, tmp_path: Path, inside: str
     ) -> None:
         write_folder(tmp_path / "train", 20)
@@ -264,7 +264,7 @@ class TestCache:
         assert list(inspect_folder(tmp_path / "data").unreadable) == ["a/0.png"]
         assert looks[12:] == [changed]
 
-    def test_a_damaged_cache_is_none(self, looks: list[Path], tmp_path: Path) -> None:
+    def test_a_damaged_cache_is_ignored(self, looks: list[Path], tmp_path: Path) -> None:
         first = inspect_folder(tmp_path / "data")
         (cache,) = Path(os.environ["XDG_CACHE_HOME"]).rglob("*.gz")
         cache.write_bytes(cache.read_bytes()[:100])

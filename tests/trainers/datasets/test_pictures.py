@@ -92,7 +92,7 @@ def test_pictures_stand_upright(tmp_path: Path, orientation: int) -> None:
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "CMYK", "YCbCr"])
-def test_other_kinds_of_pixels_are_what_pillow_makes_of_them(tmp_path: Path, mode: str) -> None:
+def test_other_kinds_of_pixels_are_converted_by_pillow(tmp_path: Path, mode: str) -> None:
     path = tmp_path / "x.tif"
     image = Image.fromarray(RAMP).convert(mode)
     image.save(path)
@@ -116,8 +116,8 @@ def test_a_truncated_file_is_found_without_decoding_the_others(
         look(path)
 
 
-def test_what_cannot_be_read_is_told_in_our_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also by what decodes it in training."""
+def test_unreadable_pictures_have_our_messages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The decoder in training gives the same messages."""
     Image.new("RGB", (8, 8)).save(tmp_path / "large.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     (tmp_path / "empty.png").touch()

@@ -66,7 +66,7 @@ class TestFashionMnist:
         assert data.image_size == 32
         assert data.train.images.shape == (50, 32, 32, 1)
 
-    def test_what_a_network_must_know(self, tmp_path: Path) -> None:
+    def test_a_data_set_describes_its_pictures(self, tmp_path: Path) -> None:
         write_fashion_mnist(tmp_path)
         data = load_data(DataConfig(name="fashion_mnist", root=str(tmp_path)))
         assert isinstance(data.train, Arrays)

@@ -127,7 +127,7 @@ def test_a_given_network_is_used() -> None:
     assert "backbone.maps.stages.layer2.0.branch.0.weight" in model.state_dict()
 
 
-def test_a_level_has_its_own_norms_and_shares_convolutions() -> None:
+def test_each_level_has_its_norms_and_levels_share_convolutions() -> None:
     torch.manual_seed(0)
     model = retinanet(small("resnet"), 3, norm=True, min_size=64, max_size=64)
     head = model.head

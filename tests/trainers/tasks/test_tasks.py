@@ -84,7 +84,7 @@ def greys(monkeypatch: pytest.MonkeyPatch) -> Dataset:
 CONFIG = TrainerConfig(epochs=3, batch_size=16, warmup_epochs=0, lr=0.02)
 
 
-def test_a_task_of_ones_own_is_trained_and_goes_on(greys: Dataset, small_network: Architecture, tmp_path: Path) -> None:
+def test_a_custom_task_is_trained_and_continues(greys: Dataset, small_network: Architecture, tmp_path: Path) -> None:
     whole = Training(small_network, greys, CONFIG)
     results = list(fit(whole, tmp_path / "whole.pt"))
     assert whole.task is BRIGHTNESS
