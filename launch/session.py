@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,15 +19,17 @@ from launch.reports.facts import Facts, facts_of
 from launch.reports.tables import measure_amount
 from launch.reports.tensorboard import Board
 from launch.rundir import names
+from launch.rundir.checkpoints import newest_first
 from launch.rundir.config import RunConfig
 from launch.rundir.run import LIMITS, MEASURED, Run, open_run
 from nas.analysis import GrowingFront, front_of, progress, searched
 from nas.costs import MEASURES, Budget, Calibration, CalibrationError, Conditions, CostModel, is_counted, unkept
-from nas.search import Engine, Journal, Summary, read_trials
+from nas.search import Engine, Journal, Summary, TrialRecord, read_trials
 from search_spaces import SearchSpace
 from search_spaces.errors import named, printable
 from search_spaces.yamlfile import read_yaml, validate
 from trainers import Dataset, load_data, precision
+from trainers.checkpoint import is_whole
 from trainers.datasets import SOURCES
 from trainers.tasks import TASKS
 
@@ -64,7 +66,9 @@ def search(folder: Path, dataset: Dataset, console: Console, address: str | None
         JournalError: as `Journal.open`.
     """
     with Journal.open(folder) as journal:
-        run, _ = open_run(folder)
+        run, trials = open_run(folder)
+        for lost in lost_checkpoints(run, trials):
+            console.print(f"warning: {lost}", soft_wrap=True)
         costs = cost_model(run.config, run.folder)
         with _status(console, "measuring the plain skeleton"):
             budget = Budget.parse(run.config.budget, plain=run.space.plain(), costs=costs)
@@ -146,6 +150,20 @@ class Drawing:
             self._console.print(
                 f"warning: {folder} is no longer drawn: {printable(str(error))}; the search continues", soft_wrap=True
             )
+
+
+def lost_checkpoints(run: Run, trials: Sequence[TrialRecord]) -> Iterator[str]:
+    """A sentence for each trial under way whose newest checkpoint is damaged or gone: epochs are repeated."""
+    for trial in trials:
+        if trial.status != "active" or not 0 < trial.last_epoch < trial.stop_epoch:
+            continue
+        folder = run.folder / names.CHECKPOINTS / str(trial.number)
+        files = newest_first(folder, at_most=trial.stop_epoch)
+        if not files:
+            yield f"trial {trial.number} has no checkpoint in {named(folder)}: it starts anew"
+        elif not is_whole(files[0]):
+            then = "continues from an older one" if files[1:] else "starts anew"
+            yield f"{named(files[0])} is damaged: trial {trial.number} {then}"
 
 
 def check_machine(config: RunConfig, address: str | None) -> None:

@@ -143,6 +143,12 @@ def _seal(file: IO[bytes]) -> None:
     file.write(_digest(file, end + len(_MARK)))
 
 
+def is_whole(path: Path) -> bool:
+    """Whether a checkpoint file has every byte that `save` wrote. Reads the whole file, without torch."""
+    with path.open("rb") as file:
+        return _is_whole(file)
+
+
 def _is_whole(file: IO[bytes]) -> bool:
     end = file.seek(0, os.SEEK_END) - _DIGEST_SIZE
     if end < len(_MARK):
