@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from nas.analysis.finalists import finalists, values_of
 from nas.search.metrics import Objective, metric_among
-from nas.search.pareto import Points, is_front, knee, minimised, relative_hypervolume
+from nas.search.pareto import Front, Points, is_front, knee, minimised, relative_hypervolume
 from nas.search.records import TrialRecord
 
 
@@ -61,20 +61,15 @@ class GrowingFront:
     def __init__(self, objectives: Sequence[Objective], reference: Mapping[str, float]) -> None:
         self._objectives = objectives
         self._reference = reference
-        self._members: Points = np.empty((0, len(objectives)))
+        self._front = Front(len(objectives))
         self._hypervolume = 0.0
         self.series: list[FrontGrowth] = []
 
     def add(self, trial: TrialRecord) -> None:
         """Adds a trial that the search trained in full."""
-        # Only members of the current front matter, which keeps the time linear in the number of trials.
-        point = _points([trial], self._objectives)
-        no_worse = (self._members <= point).all(axis=1)
-        if not (no_worse & (self._members < point).any(axis=1)).any():
-            joined = np.vstack([self._members, point])
-            self._members = joined[is_front(joined)]
-            self._hypervolume = relative_hypervolume(self._members, self._reference, self._objectives)
-        self.series.append(FrontGrowth(trial.number, self._hypervolume, len(self._members)))
+        if self._front.add(_points([trial], self._objectives)[0]):
+            self._hypervolume = relative_hypervolume(self._front.members, self._reference, self._objectives)
+        self.series.append(FrontGrowth(trial.number, self._hypervolume, len(self._front.members)))
 
 
 def select(trials: Sequence[TrialRecord], objectives: Sequence[Objective], which: str) -> TrialRecord:

@@ -29,7 +29,7 @@ from nas.search.ledger import BudgetVerdict, Entry, Estimate, TrialLedger
 from nas.search.lines import JournalError
 from nas.search.metrics import Objective, metric_among
 from nas.search.parameters import Axes
-from nas.search.pareto import Points, is_front, minimised, relative_hypervolume, spread_order
+from nas.search.pareto import Front, Points, is_front, minimised, relative_hypervolume, spread_order
 from nas.search.records import (
     BY_ESTIMATE,
     FALLBACK,
@@ -201,7 +201,17 @@ class Engine:
         self._finalists: list[tuple[Entry, int]] | None = None
         self._unexplored = space.architectures()
         self._history = StudyHistory(self._study, Axes.of_space(space))
+        self._waiting: dict[tuple[int, int], set[int]] = {}
+        """(Rung, bracket) -> the trials that wait there."""
+        self._at_rung: dict[tuple[int, int], dict[int, list[float]]] = {}
+        """(Rung, bracket) -> what `_points_at` found there first, and keeps up to date."""
         self._best_at: dict[tuple[int, int], list[int]] = {}
+        self._front = Front(len(self._objectives))
+        """Of the complete trials, without the finalists' repetitions."""
+        self._searched_complete = 0
+        self._best: float | None = None
+        for entry in self._complete():
+            self._count_complete(entry)
         self._check_ladders()
         self.reference = self._load_reference()
         for entry in list(self._ledger.active.values()):
@@ -231,7 +241,7 @@ class Engine:
         entry = None if self.fault else self._due()
         if entry is None:
             return None
-        entry.state = "running"
+        self._ledger.move(entry, "running")
         return Job(
             number=entry.number,
             architecture=entry.architecture,
@@ -255,10 +265,13 @@ class Engine:
             return
         fault = None if self._metric is None else self._metric.fault_of(record.metrics)
         if fault is not None:
-            self._ledger.fail(entry, f"epoch {record.epoch}: {fault}")
+            self._fail(entry, f"epoch {record.epoch}: {fault}")
             return
         self._ledger.record(entry, record)
         self._faults.clear()
+        for (rung, bracket), points in self._at_rung.items():
+            if rung == record.epoch and self._compared_in(entry, bracket):
+                points.update(self._points_of([entry], rung))
 
     def finish(self, job: Job, outcome: Outcome) -> None:
         """Records a job's end. It is ignored if the job is not running (reported twice, or lost and reassigned).
@@ -283,15 +296,16 @@ class Engine:
                 entry.losses[outcome.kind] += 1
                 losses = entry.losses[outcome.kind]
                 if self.fault or losses < _LOSSES_IN_A_ROW[outcome.kind]:
-                    entry.state = "queued"
+                    self._ledger.move(entry, "queued")
                 else:
-                    self._ledger.fail(entry, f"lost {losses} times in a row: {outcome.reason}", outcome.detail)
+                    self._fail(entry, f"lost {losses} times in a row: {outcome.reason}", outcome.detail)
             case "failed":
-                self._ledger.fail(entry, outcome.reason, outcome.detail)
+                self._fail(entry, outcome.reason, outcome.detail)
             case "out_of_memory":
                 if outcome.peak_bytes is not None:  # a lower bound of the need, above the estimate
                     self._costs.record(entry.architecture, "peak_memory_train", float(outcome.peak_bytes))
                 self._ledger.out_of_memory(entry, outcome.reason, self._infeasible_values(entry.costs))
+                self._leave_rungs(entry)
 
     def _count_fault(self, entry: Entry, reason: str) -> None:
         self._faults[entry.number] += 1
@@ -305,26 +319,24 @@ class Engine:
     def summary(self) -> Summary:
         """Counts and figures for a display."""
         ledger = self._ledger
-        states = Counter(entry.state for entry in ledger.entries.values())
-        complete = self._complete()
-        points = self._points(complete, self._epochs)
-        repetitions = [entry for entry in ledger.entries.values() if entry.origin.is_finalist]
+        states = {state: len(entries) for state, entries in ledger.by_state.items()}
+        members = self._front.members
         return Summary(
             target=self._config.target(ledger.searched, len(self._baselines_left())),
             launched=ledger.searched,
-            complete=len(complete),
+            complete=self._searched_complete,
             running=states["running"],
             waiting=states["waiting"] + states["queued"],
             stopped=states["stopped"],
             failed=states["failed"],
             rejected=dict(ledger.rejected),
             duplicates=ledger.duplicates,
-            finalists=len(repetitions) + len(self._finalists or ()),
-            finalists_complete=sum(entry.state == "complete" for entry in repetitions),
-            epochs=sum(len(entry.epochs) for entry in ledger.entries.values()),
-            best=None if self._metric is None else max(self._told(complete), key=self._metric.merit, default=None),
-            front=int(is_front(points).sum()) if complete else 0,
-            hypervolume=relative_hypervolume(points, self.reference, self._objectives) if complete else 0.0,
+            finalists=len(ledger.entries) - ledger.searched + len(self._finalists or ()),
+            finalists_complete=states["complete"] - self._searched_complete,
+            epochs=ledger.epochs,
+            best=self._best,
+            front=len(members),
+            hypervolume=relative_hypervolume(members, self.reference, self._objectives) if len(members) else 0.0,
             exhausted=self._exhausted,
             rejected_in_a_row=self._rejections,
             nearest=self._near_miss(),
@@ -348,10 +360,9 @@ class Engine:
         return [name for name in self._baselines if name not in self._ledger.baselines]
 
     def _due(self) -> Entry | None:
-        active = self._ledger.active.values()
-        queued = next((entry for entry in active if entry.state == "queued"), None)
-        if queued is not None:
-            return queued
+        by_state = self._ledger.by_state
+        if queued := by_state["queued"]:
+            return queued[min(queued)]
         promoted = self._promote()
         if promoted is not None:
             return promoted
@@ -359,24 +370,27 @@ class Engine:
             return self._propose()
         if hopeful := self._most_promising():
             return hopeful
-        if any(entry.state == "running" and not entry.origin.is_finalist for entry in active):
+        if any(not entry.origin.is_finalist for entry in by_state["running"].values()):
             return None
         # No further result can promote the waiting trials.
-        if waiting := [entry for entry in active if entry.state == "waiting"]:
-            self._ledger.stop(waiting)
+        if waiting := by_state["waiting"]:
+            self._ledger.stop([waiting[number] for number in sorted(waiting)])
+            self._waiting.clear()
         return self._next_finalist()
 
     def _promote(self) -> Entry | None:
         """The best waiting trial that can be promoted, from the highest rung first."""
-        waiting: dict[tuple[int, int], set[int]] = {}
-        for entry in self._ledger.active.values():
-            if entry.state == "waiting":
-                waiting.setdefault((entry.stop_epoch, entry.bracket), set()).add(entry.number)
-        for (rung, bracket), numbers in sorted(waiting.items(), reverse=True):
+        for (rung, bracket), numbers in sorted(self._waiting.items(), reverse=True):
+            if not numbers:
+                continue
             best = self._best_at.get((rung, bracket))
             if best is None:
                 points = self._points_at(rung, bracket)
-                best = self._best_at[rung, bracket] = promotable(points, points.keys() - numbers, self._config.eta)
+                settled = len(points) - len(numbers)
+                # Most results promote nothing; that must not take time that grows with the trials.
+                promoting = len(points) // self._config.eta > settled
+                best = promotable(points, points.keys() - numbers, self._config.eta) if promoting else []
+                self._best_at[rung, bracket] = best
             for number in best:
                 if number in numbers:
                     entry = self._ledger.entries[number]
@@ -408,31 +422,60 @@ class Engine:
         self._best_at.clear()
         metric = self._metric
         if metric is not None and not math.isfinite(entry.epochs[entry.stop_epoch].metrics[metric.metric]):
-            self._ledger.fail(entry, f"its {metric.metric} at epoch {entry.stop_epoch} is not a number")
+            self._fail(entry, f"its {metric.metric} at epoch {entry.stop_epoch} is not a number")
         elif entry.stop_epoch >= self._epochs:
             self._ledger.complete(entry, self._values(entry, self._epochs))
+            if not entry.origin.is_finalist:
+                self._count_complete(entry)
         elif self._config.stopping != "median":
-            entry.state = "waiting"
+            self._ledger.move(entry, "waiting")
+            self._waiting.setdefault((entry.stop_epoch, entry.bracket), set()).add(entry.number)
         elif in_better_half(self._points_at(entry.stop_epoch, entry.bracket), entry.number):
             self._climb(entry)
         else:
             self._ledger.stop([entry])
 
     def _climb(self, entry: Entry) -> None:
+        self._waiting.get((entry.stop_epoch, entry.bracket), set()).discard(entry.number)
         ladder = self._brackets[entry.bracket]
         # Compares epochs, because another version may have stopped the trial between the rungs.
         self._ledger.climb(entry, next(rung for rung in ladder if rung > entry.stop_epoch))
 
     def _points_at(self, rung: int, bracket: int) -> dict[int, list[float]]:
         """Objectives (minimised) of all trials that reached a rung: those of the bracket, and the baselines."""
-        reached = [
-            entry
-            for entry in self._ledger.entries.values()
-            if rung in entry.epochs
-            and entry.state not in ("failed", "rejected")
-            and (entry.origin.is_baseline or (entry.bracket == bracket and not entry.origin.is_finalist))
-        ]
-        return dict(zip((entry.number for entry in reached), self._points(reached, rung).tolist(), strict=True))
+        if (rung, bracket) not in self._at_rung:
+            reached = [
+                entry
+                for entry in self._ledger.entries.values()
+                if rung in entry.epochs
+                and entry.state not in ("failed", "rejected")
+                and self._compared_in(entry, bracket)
+            ]
+            self._at_rung[rung, bracket] = self._points_of(reached, rung)
+        return self._at_rung[rung, bracket]
+
+    def _points_of(self, entries: Sequence[Entry], rung: int) -> dict[int, list[float]]:
+        return dict(zip((entry.number for entry in entries), self._points(entries, rung).tolist(), strict=True))
+
+    def _compared_in(self, entry: Entry, bracket: int) -> bool:
+        return entry.origin.is_baseline or (entry.bracket == bracket and not entry.origin.is_finalist)
+
+    def _fail(self, entry: Entry, reason: str, detail: str = "") -> None:
+        self._ledger.fail(entry, reason, detail)
+        self._leave_rungs(entry)
+
+    def _leave_rungs(self, entry: Entry) -> None:
+        """Others are no longer compared with a trial that failed or was rejected."""
+        for points in self._at_rung.values():
+            points.pop(entry.number, None)
+
+    def _count_complete(self, entry: Entry) -> None:
+        self._searched_complete += 1
+        self._front.add(self._points([entry], self._epochs)[0])
+        if self._metric is not None:
+            self._best = max(
+                [*self._told([entry]), *([] if self._best is None else [self._best])], key=self._metric.merit
+            )
 
     # --- finalists
 
@@ -599,11 +642,8 @@ class Engine:
 
     def _complete(self) -> list[Entry]:
         """The trials that the search trained to full length, without the finalists' repetitions."""
-        return [
-            entry
-            for entry in self._ledger.entries.values()
-            if entry.state == "complete" and not entry.origin.is_finalist
-        ]
+        complete = self._ledger.by_state["complete"]
+        return [complete[number] for number in sorted(complete) if not complete[number].origin.is_finalist]
 
     def _told(self, complete: Sequence[Entry]) -> list[float]:
         """The final training metric of complete trials; empty if it is not an objective."""

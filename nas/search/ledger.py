@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 import optuna
 from optuna.trial import TrialState
@@ -120,6 +120,8 @@ class TrialLedger:
         self.study = journal.study
         self.entries: dict[int, Entry] = {}
         self.active: dict[int, Entry] = {}
+        self.by_state: dict[EntryState, dict[int, Entry]] = {state: {} for state in get_args(EntryState)}
+        """State -> the trials in it by number, in the order in which they got there."""
         self.first: dict[str, int] = {}
         """Fingerprint -> the first trial with it that was launched or over budget."""
         self.launches: Counter[str] = Counter()
@@ -128,6 +130,8 @@ class TrialLedger:
         self.rejected: Counter[str] = Counter()
         self.duplicates = 0
         self.searched = 0
+        self.epochs = 0
+        """Recorded epochs of all trials."""
         self.known_in_space = 0
         self._journal = journal
         with journal.commit():
@@ -217,6 +221,7 @@ class TrialLedger:
 
     def record(self, entry: Entry, record: EpochRecord) -> None:
         """Adds an epoch, or replaces its earlier record."""
+        self.epochs += record.epoch not in entry.epochs
         entry.epochs[record.epoch] = record
         entry.losses.clear()
         with self._journal.group():
@@ -225,9 +230,15 @@ class TrialLedger:
     def climb(self, entry: Entry, stop_epoch: int) -> None:
         """Queues a trial for training to its next rung."""
         entry.stop_epoch = stop_epoch
-        entry.state = "queued"
+        self.move(entry, "queued")
         with self._journal.group():
             self._set(entry.number, records.STOP_EPOCH, stop_epoch)
+
+    def move(self, entry: Entry, state: EntryState) -> None:
+        """Changes the state of a trial; nothing is written."""
+        del self.by_state[entry.state][entry.number]
+        entry.state = state
+        self.by_state[state][entry.number] = entry
 
     def complete(self, entry: Entry, values: Sequence[float]) -> None:
         """Ends a trial that was trained to full length."""
@@ -295,6 +306,8 @@ class TrialLedger:
 
     def _remember(self, entry: Entry, *, in_space: bool) -> None:
         self.entries[entry.number] = entry
+        self.by_state[entry.state][entry.number] = entry
+        self.epochs += len(entry.epochs)
         if entry.active:
             self.active[entry.number] = entry
         self._know(entry.fingerprint, entry.number, in_space=in_space)
@@ -313,7 +326,7 @@ class TrialLedger:
             self.baselines.add(origin.name)
 
     def _end(self, entry: Entry, state: EntryState) -> None:
-        entry.state = state
+        self.move(entry, state)
         entry.forget_architecture()
         del self.active[entry.number]
 

@@ -18,6 +18,23 @@ _DIRECTIONS = 256
 Points: TypeAlias = NDArray[np.float64]
 
 
+class Front:
+    """The Pareto front of points that are added one by one. ``members`` [k, m]: equal points are each a member."""
+
+    def __init__(self, objectives: int) -> None:
+        self.members: Points = np.empty((0, objectives))
+
+    def add(self, point: Points) -> bool:
+        """Adds a point [m]; returns whether it became a member. The time grows with the front, not with all points."""
+        new = _checked(point[None])
+        no_worse = (self.members <= new).all(axis=1)
+        if (no_worse & (self.members < new).any(axis=1)).any():
+            return False
+        joined = np.vstack([self.members, new])
+        self.members = joined[is_front(joined)]
+        return True
+
+
 def minimised(values: ArrayLike, directions: Sequence[str]) -> Points:
     """The values [n, m], with maximised objectives negated; an empty list gives [0, m]."""
     points = np.asarray(values, dtype=np.float64).reshape(-1, len(directions))

@@ -584,3 +584,31 @@ def test_a_trial_in_an_unknown_bracket_is_an_error(lab: Lab) -> None:
         pytest.raises(JournalError, match=r"trial \d is in bracket [12], counted from 0, .* 1 brackets and 9 epochs"),
     ):
         lab.engine(journal, trials=6, stopping="none", baselines={})
+
+
+class Unread(dict[int, object]):
+    """Trials by number; to go through all of them is an error."""
+
+    def values(self) -> object:  # type: ignore[override]
+        raise AssertionError("every trial was read")
+
+    __iter__ = items = values  # type: ignore[assignment]
+
+
+def test_a_job_and_a_summary_do_not_read_every_trial(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def jobs(count: int) -> None:
+        for _ in range(count):
+            while (job := engine.next()) is None:
+                assert not engine.done
+            lab.train(engine, job)
+            engine.finish(job, Outcome("reached"))
+
+    with lab.journal() as journal:
+        engine = lab.engine(journal, trials=200, sampler="random", stopping="mo_asha")
+        jobs(60)
+        known = engine.summary()
+        monkeypatch.setattr(engine._ledger, "entries", Unread(engine._ledger.entries))
+        jobs(20)
+        found = engine.summary()
+    assert found.epochs > known.epochs
+    assert found.complete > known.complete

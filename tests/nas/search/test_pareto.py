@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.search.pareto import hypervolume, is_front, knee, layers, minimised, ranking, spread_order
+from nas.search.pareto import Front, hypervolume, is_front, knee, layers, minimised, ranking, spread_order
 
 COORDINATE = st.integers(0, 6).map(float)
 
@@ -28,6 +28,15 @@ def dominates(a: list[float], b: list[float]) -> bool:
 def test_the_front_is_what_nothing_dominates(points: list[list[float]]) -> None:
     expected = [not any(dominates(other, point) for other in points) for point in points]
     assert is_front(points).tolist() == expected
+
+
+@given(clouds())
+def test_a_front_that_grows_point_by_point_is_the_front_of_all(points: list[list[float]]) -> None:
+    front = Front(len(points[0]))
+    grew = [front.add(np.array(point)) for point in points]
+    members = [point for point, member in zip(points, is_front(points), strict=True) if member]
+    assert sorted(front.members.tolist()) == sorted(members)
+    assert grew == [bool(is_front(points[: index + 1])[-1]) for index in range(len(points))]
 
 
 @given(clouds())
