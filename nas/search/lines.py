@@ -146,7 +146,7 @@ def _seal_of(line: bytes) -> int | None:
     return None if found is None else int(found[1], 16)
 
 
-def _decoded(line: bytes) -> Any:  # noqa: ANN401  # JSON
+def _decoded(line: bytes) -> Any:  # noqa: ANN401  # any JSON value
     """The JSON of a line.
 
     Raises:
