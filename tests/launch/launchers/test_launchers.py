@@ -174,7 +174,7 @@ LAUNCHERS = {
     [
         ("space=nosuch", "unknown preset or zoo name 'nosuch'"),
         ("data.image_size=16", "does not fit the data"),
-        ("budget.params=1", "budget.params: nothing keeps 1: plain "),
+        ("budget.params=1", "budget.params: no network keeps 1: plain "),
         ("calibration=run.yaml", "run.yaml:1: "),
         ("calibration=nowhere.yaml", "nowhere.yaml: no such file"),
     ],
