@@ -6,7 +6,8 @@
 
 grow     runs `--trials` trials of zero length: size of the journal and memory of the driver, each per trial
 resume   opens that run again and asks for proposals: seconds to open, milliseconds per proposal and per `next`
-read     runs `nas status`, `report` and `export` on that run: seconds, without the imports, and memory
+jobs     opens that run again and trains random proposals: processor time per job and per summary
+read     runs `nas status`, `report` and `export` on that run: processor time, without the imports, and memory
 busy     `--workers` workers with trials that wait for five seconds: the share of the time that they are at work
 
 Nothing is trained and Ray is not used. Trials have three epochs; costs are estimated as in a real search.
@@ -18,7 +19,7 @@ import statistics
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,20 +29,22 @@ from _side_by_side import write_between
 from launch.reports import prose, report, status
 from launch.reports.facts import facts_of
 from launch.rundir.config import RunConfig
-from launch.rundir.run import open_run
+from launch.rundir.run import Run, open_run
 from nas.analysis import select
 from nas.costs import Conditions, CostModel
-from nas.search import Engine, EpochRecord, Job, Journal, Objective, Outcome, SearchConfig
+from nas.search import Engine, EpochRecord, Job, Journal, Objective, Outcome, SearchConfig, TrialRecord
+from nas.search.reading import uncollected
 from search_spaces import parse_space
 
 OBJECTIVES = (Objective("top1", "maximize"), Objective("macs", "minimize"))
 EPOCHS = 3
 ASKED = 40
+JOBS = 100
 SECONDS = 5.0
 
 _COSTS = CostModel(Conditions())
 
-_PARTS = ("grow", "resume", "read", "busy")
+_PARTS = ("grow", "resume", "jobs", "read", "busy")
 _CONFIG = '{"objectives": ["top1", "macs"], "trainer": {"epochs": 3}}'
 _SPACE = """
 schema: 1
@@ -54,15 +57,22 @@ placements:
 """
 
 
+_COMMANDS: Mapping[str, Callable[[Run, Sequence[TrialRecord]], object]] = {
+    "status": status.status,
+    "export": lambda run, trials: prose.exported(run, select(trials, run.objectives, "knee")),
+    "report": lambda run, trials: report.write(facts_of(run, trials)),
+}
+
+
 @contextmanager
-def opened(run: Path, sampler: str, trials: int) -> Iterator[tuple[Engine, Journal]]:
+def opened(run: Path, sampler: str, trials: int, stopping: str = "none") -> Iterator[tuple[Engine, Journal]]:
     """An engine and its journal for a run, which is created if it does not exist."""
     directions, metrics = [o.direction for o in OBJECTIVES], [o.metric for o in OBJECTIVES]
     space = parse_space(_SPACE)
     settings = {"config": RunConfig.model_validate_json(_CONFIG).model_dump(mode="json"), "space": space.dump()}
     journal = Journal.open(run) if run.is_dir() else Journal.create(run, directions, metrics, settings)
     config = SearchConfig.model_validate(
-        {"trials": trials, "sampler": sampler, "stopping": "none", "finalist_seeds": 0}
+        {"trials": trials, "sampler": sampler, "stopping": stopping, "finalist_seeds": 0}
     )
     with journal:
         yield Engine(journal, space, config, objectives=OBJECTIVES, epochs=EPOCHS, costs=_COSTS), journal
@@ -129,23 +139,31 @@ def resume(run: Path, trials: int) -> list[list[str]]:
     ]
 
 
+def jobs(run: Path, trials: int, folder: Path) -> list[list[str]]:
+    """Opens copies of a run and trains `JOBS` random proposals, with and without early stopping."""
+    rows = []
+    for stopping in ("none", "mo_asha"):
+        copy = folder / stopping
+        shutil.copytree(run, copy)
+        with opened(copy, "random", trials + 2 * JOBS, stopping) as (engine, _):
+            train(engine, due(engine))  # the first proposal reads all trials
+            spent = processor(lambda: train(engine, due(engine)), JOBS)
+            summary = processor(engine.summary, JOBS)
+        rows += [
+            [f"a job at {trials:,} trials, random proposals, `stopping: {stopping}`, ms", f"{1e3 * spent:.1f}"],
+            ["`Engine.summary` then, ms", f"{1e3 * summary:.2f}"],
+        ]
+    return rows
+
+
 def read(run: Path) -> list[list[str]]:
     """Reads a grown run as the commands do."""
-    before = memory()
-    began = time.perf_counter()
-    opened_run, trials = open_run(run)
-    read_s, with_trials = time.perf_counter() - began, memory()
-    status_s = clocked(lambda: status.status(opened_run, trials))
-    export_s = clocked(lambda: prose.exported(opened_run, select(trials, opened_run.objectives, "knee")))
-    report_s = clocked(lambda: report.write(facts_of(opened_run, trials)))
-    return [
-        [f"reading {len(trials):,} trials, s", f"{read_s:.2f}"],
-        ["their memory, MiB", f"{with_trials - before:.0f}"],
-        ["`nas status` beyond reading, s", f"{status_s:.2f}"],
-        ["`nas export` beyond reading, s", f"{export_s:.2f}"],
-        ["`nas report` beyond reading, s", f"{report_s:.2f}"],
-        ["memory of it all, MiB", f"{memory():.0f}"],
-    ]
+    rows = []
+    for name, command in _COMMANDS.items():
+        with uncollected():
+            spent = processor(lambda: command(*open_run(run)))  # noqa: B023  # called at once
+        rows.append([f"`nas {name}`, s", f"{spent:.2f}"])
+    return [*rows, ["memory of it all, MiB", f"{memory():.0f}"]]
 
 
 def busy(run: Path, workers: int, waves: int) -> list[list[str]]:
@@ -177,6 +195,14 @@ def clocked(call: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
+def processor(call: Callable[[], object], calls: int = 1) -> float:
+    """Seconds of processor time that a call takes; the mean of several."""
+    began = time.process_time()
+    for _ in range(calls):
+        call()
+    return (time.process_time() - began) / calls
+
+
 def quartiles(seconds: Sequence[float]) -> str:
     """Quartiles in milliseconds."""
     return " / ".join(f"{1e3 * quartile:.1f}" for quartile in statistics.quantiles(seconds, n=4))
@@ -206,6 +232,8 @@ def main() -> None:
                 copy = Path(folder) / "resumed"
                 shutil.copytree(grown, copy)
                 found = resume(copy, arguments.trials)
+            elif part == "jobs":
+                found = jobs(grown, arguments.trials, Path(folder))
             elif part == "read":
                 found = read(grown)
             else:
