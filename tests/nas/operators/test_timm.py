@@ -1,5 +1,7 @@
 """With timm's weights, our operators give timm's output. (timm's GatherExcite is known to be broken.)"""
 
+from types import ModuleType
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -8,13 +10,13 @@ from nas.operators import OPERATORS
 from search_spaces.options import OPTIONS, resolve
 from search_spaces.sites import Site, Value
 
-cbam = pytest.importorskip("timm.layers.cbam")
-global_context = pytest.importorskip("timm.layers.global_context")
-non_local_attn = pytest.importorskip("timm.layers.non_local_attn")
-squeeze_excite = pytest.importorskip("timm.layers.squeeze_excite")
-
 C = 16
 SITE = Site("refine", C, C, size=5)
+
+
+def of_timm(module: str) -> ModuleType:  # imported by its tests alone: it takes seconds
+    found: ModuleType = pytest.importorskip(f"timm.layers.{module}")
+    return found
 
 
 def ours(name: str, params: dict[str, Value]) -> nn.Module:
@@ -43,12 +45,12 @@ def assert_same(module: nn.Module, theirs: nn.Module, names: dict[str, str]) -> 
 
 
 def test_se() -> None:
-    theirs = squeeze_excite.SEModule(C, rd_channels=4)
+    theirs = of_timm("squeeze_excite").SEModule(C, rd_channels=4)
     assert_same(ours("se", {"reduction": 4}), theirs, {"reduce": "fc1", "expand": "fc2"})
 
 
 def test_cbam_full_and_max_pool() -> None:
-    mlp = {"reduce": "fc1", "expand": "fc2"}
+    cbam, mlp = of_timm("cbam"), {"reduce": "fc1", "expand": "fc2"}
     channel = cbam.ChannelAttn(C, rd_channels=4, mlp_bias=True)
     assert_same(ours("cbam", {"reduction": 4, "variant": "max_pool"}), channel, mlp)
     theirs = cbam.CbamModule(C, rd_channels=4, mlp_bias=True)
@@ -62,13 +64,13 @@ def test_cbam_full_and_max_pool() -> None:
 
 
 def test_gc() -> None:
-    theirs = global_context.GlobalContext(C, fuse_add=True, fuse_scale=False, rd_channels=4)
+    theirs = of_timm("global_context").GlobalContext(C, fuse_add=True, fuse_scale=False, rd_channels=4)
     theirs.mlp_add.norm.eps = 1e-5  # torch's default, as in the authors' code; timm's is 1e-6
     names = {f"transform.{i}": f"mlp_add.{name}" for i, name in ((0, "fc1"), (1, "norm"), (3, "fc2"))}
     assert_same(ours("gc", {"reduction": 4}), theirs, {"mask": "conv_attn"} | names)
 
 
 def test_non_local() -> None:
-    theirs = non_local_attn.NonLocalAttn(C, use_scale=False, rd_channels=8)
+    theirs = of_timm("non_local_attn").NonLocalAttn(C, use_scale=False, rd_channels=8)
     names = {"theta": "t", "phi": "p", "g": "g", "out": "z", "norm": "norm"}
     assert_same(ours("non_local", {}), theirs, names)
