@@ -223,6 +223,7 @@ def conditions_of(config: RunConfig) -> Conditions:
         channels_last=channels_last,
         optimizer=config.trainer.optimizer,
         threads=config.resources.threads,
+        averaged=config.trainer.ema_epochs > 0,
     )
 
 

@@ -15,7 +15,17 @@ from launch.rundir.run import open_run
 from nas.search import Metric
 from search_spaces import Architecture
 from search_spaces.yamlfile import read_yaml, validate, write_yaml
-from trainers import Diverged, EpochResult, OutOfMemory, Recipe, Training, fit, load_data, recipe_document
+from trainers import (
+    Diverged,
+    EpochResult,
+    Evaluation,
+    OutOfMemory,
+    Recipe,
+    Training,
+    fit,
+    load_data,
+    recipe_document,
+)
 from trainers.tasks import TASKS
 
 
@@ -29,6 +39,9 @@ def train_in_full(
     device: str,
 ) -> dict[str, Any]:
     """Trains to the end of the schedule and evaluates on test data, once.
+
+    The test data sees one network: the averaged weights, or the trained ones where they are better on validation data.
+    `figures.json` names them as `checkpoint.pt` does (``weights``).
 
     Args:
         architecture: What to train.
@@ -71,23 +84,35 @@ def train_in_full(
             for result in fit(training, folder / "checkpoint.pt", on_step):
                 bar.update(epochs, completed=result.epoch)
                 console.print(_line(result, training.epochs, metrics))
-        test = training.evaluate("test")
+        weights, by_weights = _best(training, main)
+        test = training.evaluate("test", training.networks[weights])
     except (Diverged, OutOfMemory) as error:
         raise Failure(f"training stopped: {error}") from error
-    last = training.history[-1]
+    val = by_weights[weights].metrics
     figures = {
         "fingerprint": architecture.fingerprint,
         "epochs": training.epoch,
-        **{f"val_{name}": value for name, value in last.val.items() if name != "loss"},
+        "weights": weights,
+        "val_of_weights": {name: found.metrics for name, found in by_weights.items()},
+        **{f"val_{name}": value for name, value in val.items() if name != "loss"},
         **{f"test_{name}": value for name, value in test.metrics.items()},
         "test_images": test.images,
     }
     (folder / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
+    if len(by_weights) > 1:
+        compared = ", ".join(f"{name} {_figure(main.name, of.metrics, metrics)}" for name, of in by_weights.items())
+        console.print(f"weights by validation: {compared}; tested: {weights}, as checkpoint.pt names them")
     console.print(
         f"test {_figure(main.name, test.metrics, metrics)} on {test.images:,} images "
-        f"(validation {_figure(main.name, last.val, metrics)})"
+        f"(validation {_figure(main.name, val, metrics)})"
     )
     return figures
+
+
+def _best(training: Training, metric: Metric) -> tuple[str, dict[str, Evaluation]]:
+    """The name of the weights that are best on validation data, and the evaluation of each; the first if equal."""
+    found = {name: training.evaluate("val", network) for name, network in training.networks.items()}
+    return max(found, key=lambda name: metric.objective.merit(found[name].metrics[metric.name])), found
 
 
 def _recipe(recipe: str | None, run: Path | None, overrides: list[str]) -> Recipe:

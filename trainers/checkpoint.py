@@ -10,6 +10,7 @@ import os
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 
 import torch
@@ -17,7 +18,10 @@ import torch
 from search_spaces import UserFacingError
 from search_spaces.errors import named
 
-FORMAT = 2
+FORMAT = 3
+_READ: Mapping[int, Mapping[str, object]] = MappingProxyType({2: {"ema_epochs": 0.0}, FORMAT: {}})
+"""The formats that can be read, and what the identities in them leave unsaid. In format 2 there were no averages."""
+
 _MARK = b"sha256:"
 _DIGEST_SIZE = 32
 _COMMENT_SIZE = len(_MARK) + _DIGEST_SIZE
@@ -88,11 +92,13 @@ def restore(path: Path, identity: Mapping[str, object], device: torch.device) ->
             raise DamagedError(
                 f"{named(path)}: not a readable checkpoint; remove it to train from the start"
             ) from error
-    if kept.get("format") != FORMAT:
+    found = kept.get("format")
+    if not (isinstance(found, int) and found in _READ):
         raise CheckpointError(
-            f"{named(path)}: a checkpoint of format {kept.get('format')}, but this version reads format {FORMAT}; "
+            f"{named(path)}: a checkpoint of format {found}, but this version reads format {FORMAT}; "
             "remove it to train from the start"
         )
+    kept = {**_READ[found], **kept}
     for key, own in identity.items():
         if kept.get(key) != own:
             theirs, ours = _first_difference(kept.get(key), own)

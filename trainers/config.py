@@ -29,6 +29,13 @@ class TrainerConfig(BaseModel):
     weight_decay: float = Field(default=5e-4, ge=0, lt=1, description="for weights; never for biases and norms")
     warmup_epochs: float = Field(default=1.0, ge=0, description="linear rise before the cosine falls to zero")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    ema_epochs: float = Field(
+        default=1.0,
+        ge=0,
+        le=10_000,
+        description="time constant of the moving average of the weights, in epochs; the averaged network is evaluated; "
+        "0: no average",
+    )
     augment: bool = Field(default=True, description="random crops and flips that keep the labels of the data set valid")
     amp: Automatic = Field(default="auto", description="bfloat16 autocast; auto: on CUDA if the device supports it")
     channels_last: Automatic = Field(

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from search_spaces import Architecture
-from trainers import checkpoint
+from trainers import checkpoint, ema
 from trainers.config import TrainerConfig
 from trainers.datasets.base import Dataset
 from trainers.distributed import ALONE, Share, equal_buffers, in_step, total, weight
@@ -99,7 +99,7 @@ class EpochResult:
     train: Metrics
     """Means over the epoch's training steps, with augmentation and label smoothing."""
     val: Metrics
-    """Metrics of the whole split after the epoch."""
+    """Metrics of the whole split after the epoch, by the averaged network if there is one."""
     lr: float
     """Learning rate of the epoch's last step."""
     seconds: float
@@ -145,6 +145,10 @@ class Training:
         self.epochs = config.epochs if epochs is None else epochs
         self.history: tuple[EpochResult, ...] = ()
         """The finished epochs, including restored ones."""
+        self.model: nn.Module
+        """The network with the trained weights."""
+        self.averaged: nn.Module | None = None
+        """The network with the averaged weights, if `config.ema_epochs` is above 0."""
         self._seed = config.seed if seed is None else seed
         self._config, self._dataset, self._device, self._share = config, dataset, torch.device(device), share
         self._amp, channels_last = precision(config, self._device)
@@ -152,9 +156,19 @@ class Training:
         with self._seeded(0):
             self.model = (build or self.task.build)(architecture).to(self._device).to(memory_format=memory_format)
             self._optimizer = make_optimizer(self.model, config)
-        self._forward: nn.Module = torch.compile(self.model) if config.compile else self.model  # type: ignore[assignment]
-        self._step = in_step(self._forward, share)
+        self._step = in_step(self.model, share)
+        if config.ema_epochs:
+            self.averaged = ema.begin(self.model)  # after `in_step`, which makes the ranks' weights equal
+        if config.compile:
+            for network in self.networks.values():
+                network.compile()
         self._batches = self.task.feed(dataset, config.batch_size, self._device, memory_format, share)
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """The networks with averaged and with trained weights, by their names in a checkpoint. The first is judged."""
+        trained = {"model": self.model}
+        return trained if self.averaged is None else {"averaged": self.averaged, **trained}
 
     @property
     def epoch(self) -> int:
@@ -176,6 +190,8 @@ class Training:
         started = time.perf_counter()
         with self._seeded(self.epoch + 1), torch.backends.cudnn.flags(benchmark=True):
             train = self._train(progress)
+            if self.averaged is not None:
+                self.renew(self.averaged)
             val = self.evaluate("val")
         lr = self._lr((self.epoch + 1) * self._batches.steps - 1)
         if not math.isfinite(val.metrics["loss"]):
@@ -186,17 +202,38 @@ class Training:
         return result
 
     @_telling_memory
-    def evaluate(self, split: SplitName) -> Evaluation:
-        """The task's metrics of a whole split, without augmentation, with the present weights."""
+    def evaluate(self, split: SplitName, network: nn.Module | None = None) -> Evaluation:
+        """The task's metrics of a whole split, without augmentation.
+
+        Args:
+            split: which images.
+            network: one of `networks`, or a copy; default: the first of them.
+        """
         data = {"train": self._dataset.train, "val": self._dataset.val, "test": self._dataset.test}[split]
-        was_training = self.model.training
-        self.model.eval()
-        equal_buffers(self.model, self._share)
-        with torch.inference_mode():
-            batches = self._batches.evaluate(data)
-            found = self.task.evaluate(self._autocast(self._forward), batches, self._device, self._share)
-        self.model.train(was_training)
+        if network is None:
+            network = next(iter(self.networks.values()))
+        was_training = network.training
+        network.eval()
+        found = self._run(network, self._batches.evaluate(data))
+        network.train(was_training)
         return found
+
+    @_telling_memory
+    def renew(self, average: nn.Module) -> None:
+        """Makes the norm statistics of averaged weights, from training images without augmentation.
+
+        Args:
+            average: from `ema.begin`.
+        """
+        split = self._dataset.train
+        few = split.take(ema.sample(len(split), self._batches.steps, self._batches.size))
+        # `forward` is never compiled. Compiling for a few batches would not pay.
+        ema.renew(average, self.model, lambda: self._run(average.forward, self._batches.evaluate(few)), self._share)
+
+    def _run(self, network: Callable[..., Any], batches: Iterator[Any]) -> Evaluation:
+        """The task's metrics of batches; the network's mode stays as it is."""
+        with torch.inference_mode():
+            return self.task.evaluate(self._autocast(network), batches, self._device, self._share)
 
     def save(self, path: Path, *, before: Path | None = None) -> None:
         """Writes a checkpoint, as `checkpoint.save`. Its contents are the same on every rank."""
@@ -206,7 +243,7 @@ class Training:
             "std": self._dataset.std,
             "classes": self._dataset.classes,
             "history": [asdict(result) for result in self.history],
-            "model": self.model.state_dict(),
+            **{name: network.state_dict() for name, network in self.networks.items()},
             "optimizer": self._optimizer.state_dict(),
         }
         checkpoint.save(path, self._identity(), state, before=before)
@@ -219,7 +256,8 @@ class Training:
             FileNotFoundError: there is no such file.
         """
         state = checkpoint.restore(path, self._identity(), self._device)
-        self.model.load_state_dict(state["model"])
+        for name, network in self.networks.items():
+            network.load_state_dict(state[name])
         self._optimizer.load_state_dict(state["optimizer"])
         self.history = tuple(EpochResult(**result) for result in state["history"])
 
@@ -252,6 +290,9 @@ class Training:
             factor = torch.full_like(step.loss, weight(self._share, step.images, size))
             step.loss.backward(factor)  # type: ignore[no-untyped-call]
             self._optimizer.step()
+            if self.averaged is not None:
+                at = self.epoch * steps + i
+                ema.update(self.averaged, self.model, ema.decay(at, config.ema_epochs * steps))
             if i == 0:
                 names = ("loss", *step.sums)
                 tally = tally.new_zeros(len(names))
@@ -260,13 +301,14 @@ class Training:
                 raise Diverged(self.epoch + 1, lr)
             if progress is not None:
                 progress(i + 1, steps)
+        equal_buffers(self.model, self._share)
         sums = total(tally, self._share).tolist()
         return {name: value / (steps * size) for name, value in zip(names, sums, strict=True)}
 
     def _lr(self, step: int) -> float:
         return learning_rate(self._config, step, steps=self._batches.steps, epochs=self.epochs)
 
-    def _autocast(self, network: nn.Module) -> Callable[..., Any]:
+    def _autocast(self, network: Callable[..., Any]) -> Callable[..., Any]:
         def run(*inputs: Any) -> Any:  # noqa: ANN401  # the task's own
             with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._amp):
                 return network(*inputs)

@@ -19,6 +19,7 @@ from nas.costs.device import check_present
 from search_spaces import load_architecture
 from search_spaces.errors import named, typed
 from search_spaces.yamlfile import read_yaml
+from trainers import TrainerConfig
 from trainers.tasks import TASKS
 from trainers.tasks.classification import CLASSIFICATION
 
@@ -51,6 +52,7 @@ def cost(
             train_batch_size=train_batch,
             optimizer=optimizer,  # type: ignore[arg-type]  # Conditions checks it
             threads=threads,
+            averaged=TrainerConfig().ema_epochs > 0,
         )
         if measure:
             check_present(device)

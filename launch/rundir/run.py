@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
@@ -130,14 +131,22 @@ _LIMITS = TypeAdapter(
 )
 
 
+_UNSAID: Mapping[str, Mapping[str, Any]] = MappingProxyType({"trainer": {"ema_epochs": 0.0}})
+"""Section -> key -> value in runs that were begun before there was such a key; they go on as they began."""
+
+
 def _config(study: StudyRecord, settings: _Settings) -> RunConfig:
     """The run's configuration, with downloads switched off.
 
     Raises:
         JournalError: this version cannot read it; names the version that began the run, if the journal has it.
     """
+    written = dict(settings.config)
+    for section, unsaid in _UNSAID.items():
+        given = written.get(section, {})
+        written[section] = {**unsaid, **given} if isinstance(given, dict) else given
     try:
-        config = RunConfig.model_validate_json(json.dumps(settings.config))
+        config = RunConfig.model_validate_json(json.dumps(written))
     except ValidationError as error:
         unknown = [".".join(map(str, one["loc"])) for one in error.errors() if one["type"] == "extra_forbidden"]
         place, what = _first(error, "settings.config")

@@ -13,6 +13,7 @@ import random
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -239,8 +240,8 @@ def calibrate(
 
 
 def _kind(conditions: Conditions) -> dict[str, str | int | bool]:
-    """The conditions without the device's number: equal devices of a machine share a calibration."""
-    return {**conditions.to_dict(), "device": conditions.device_type}
+    """The conditions that times depend on; equal devices of a machine share a calibration."""
+    return replace(conditions, averaged=False, device=conditions.device_type).to_dict()
 
 
 def placements_of(architecture: Architecture) -> Counter[str]:

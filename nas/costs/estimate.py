@@ -47,6 +47,7 @@ class Conditions:
         threads: CPU threads that one operation may use.
         micro_batches: number of parts of a training step's batch; their gradients are accumulated.
         compiled: measure with `torch.compile`; analytic figures are always those of eager mode.
+        averaged: training also keeps an average of the weights. Only its memory counts, not its time.
 
     Raises:
         ValueError: a value is outside its range.
@@ -61,6 +62,7 @@ class Conditions:
     threads: int = 1
     micro_batches: int = 1
     compiled: bool = False
+    averaged: bool = False
 
     def __post_init__(self) -> None:
         problems = []
@@ -87,5 +89,5 @@ class Conditions:
         return self.device.partition(":")[0]
 
     def to_dict(self) -> dict[str, str | int | bool]:
-        """JSON-able."""
-        return asdict(self)
+        """JSON-able. ``averaged`` is left out if it is false, so that stored figures from before it stay valid."""
+        return {name: value for name, value in asdict(self).items() if name != "averaged" or value}

@@ -16,7 +16,7 @@ from nas.costs.allocator import allocator_peak
 from nas.costs.device import check_present
 from nas.costs.estimate import DTYPES, Conditions
 from nas.costs.measures import Mode
-from nas.costs.memory import make_optimizer, run_gradients
+from nas.costs.memory import make_optimizer, run_gradients, weights_of
 from nas.costs.timing import Clock, Run, alternate, cuda_clock, host_clock, thread_clock, threads, undisturbed
 from nas.skeletons import Network
 from search_spaces import Architecture
@@ -26,10 +26,14 @@ _Stamp = float | torch.cuda.Event
 
 @dataclass(frozen=True)
 class Workload:
-    """A network ready to run. ``run``: one inference or optimizer step; ``held``: bytes of weights and batch."""
+    """A network ready to run. ``run``: one inference or optimizer step; ``held``: bytes of weights and batch.
+
+    ``average``: copies of the weights, as a trainer's average holds them; part of ``held``.
+    """
 
     run: Run
     held: int
+    average: Sequence[Tensor] = ()
 
 
 def _ready(architecture: Architecture, conditions: Conditions, mode: Mode) -> tuple[Network, Tensor, Tensor]:
@@ -55,7 +59,7 @@ def workload(architecture: Architecture, conditions: Conditions, mode: Mode) -> 
     """A network on the device, with a batch of noise."""
     network, images, labels = _ready(architecture, conditions, mode)
     forward: Callable[[Tensor], Tensor] = torch.compile(network) if conditions.compiled else network
-    held = sum(tensor.nbytes for tensor in (*network.parameters(), *network.buffers(), images))
+    held = images.nbytes + sum(tensor.nbytes for tensor in weights_of(network))
 
     def autocast() -> AbstractContextManager[object]:
         return _autocast(conditions)
@@ -81,7 +85,8 @@ def workload(architecture: Architecture, conditions: Conditions, mode: Mode) -> 
         )
         optimizer.step()
 
-    return Workload(train, held + labels.nbytes)
+    average = [tensor.detach().clone() for tensor in weights_of(network)] if conditions.averaged else []
+    return Workload(train, held + labels.nbytes + sum(tensor.nbytes for tensor in average), average)
 
 
 def _autocast(conditions: Conditions) -> torch.autocast:
@@ -112,7 +117,8 @@ def peak_memory(architecture: Architecture, conditions: Conditions, mode: Mode) 
             gc.collect()
             before = torch.cuda.memory_allocated(device)
             torch.cuda.reset_peak_memory_stats(device)
-            two_runs(workload(architecture, conditions, mode))
+            work = workload(architecture, conditions, mode)
+            two_runs(work)
             torch.cuda.synchronize(device)
             return torch.cuda.max_memory_allocated(device) - before
         work = workload(architecture, conditions, mode)

@@ -92,7 +92,7 @@ class MeasureRow:
     ignored: tuple[str, ...] = field(default=())
 
 
-_BY_INFERENCE = ("train_batch_size", "optimizer", "micro_batches")
+_BY_INFERENCE = ("train_batch_size", "optimizer", "micro_batches", "averaged")
 _BY_TRAINING = ("batch_size",)
 
 MEASURES: Mapping[Measure, MeasureRow] = MappingProxyType(
@@ -102,7 +102,7 @@ MEASURES: Mapping[Measure, MeasureRow] = MappingProxyType(
         "peak_memory_infer": MeasureRow("bytes", "peak memory of inference", PeakMemory("infer"), _BY_INFERENCE),
         "peak_memory_train": MeasureRow("bytes", "peak memory of training", PeakMemory("train"), _BY_TRAINING),
         "latency_ms": MeasureRow("ms", "latency", Time("infer"), _BY_INFERENCE),
-        "train_step_ms": MeasureRow("ms", "training step", Time("train"), _BY_TRAINING),
+        "train_step_ms": MeasureRow("ms", "training step", Time("train"), (*_BY_TRAINING, "averaged")),
     }
 )
 """The cheapest to find come first. ``params`` counts trainable parameters, ``macs`` the multiply-adds of one image.

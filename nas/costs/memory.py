@@ -24,7 +24,7 @@ _STATE: Mapping[str, tuple[int, int]] = {"sgd": (1, 0), "adamw": (2, 1)}
 
 @dataclass(frozen=True, slots=True)
 class MemoryProfile:
-    """The allocated bytes at the peak. Buffers count as parameters.
+    """The allocated bytes at the peak. Buffers count as parameters, and so does an average of the weights.
 
     ``activations``: what the forward pass keeps for the backward pass; at inference, all that it holds.
     ``temporaries``: everything else, including what the operation at the peak allocates internally. The parts add up to
@@ -50,6 +50,12 @@ def make_optimizer(parameters: Iterable[Tensor], conditions: Conditions) -> torc
     if conditions.optimizer == "sgd":
         return torch.optim.SGD(parameters, 0.1, 0.9, weight_decay=5e-4, nesterov=True, fused=True)
     return torch.optim.AdamW(parameters, 1e-3, fused=True)
+
+
+def weights_of(network: nn.Module) -> Iterator[Tensor]:
+    """The parameters and buffers, each once: what a trainer's average of the weights holds a copy of."""
+    yield from network.parameters()
+    yield from network.buffers()
 
 
 def run_gradients(
@@ -120,11 +126,13 @@ def simulate(
                 network(images)
             return _profile(fakes, [], set())
         labels = fakes.like(torch.empty(batch, dtype=torch.int64, device="meta"))
+        tracker.kind = "parameters"
+        kept = [torch.empty_like(tensor) for tensor in weights_of(network)] if conditions.averaged else []
         trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
         tracker.kind = "optimizer_state"
         tensors, scalars = _STATE[conditions.optimizer]
-        state = [torch.empty_like(parameter) for parameter in trained for _ in range(tensors)]
-        state += [torch.empty((), device=images.device) for _ in trained for _ in range(scalars)]
+        kept += [torch.empty_like(parameter) for parameter in trained for _ in range(tensors)]
+        kept += [torch.empty((), device=images.device) for _ in trained for _ in range(scalars)]
         tracker.kind = "gradients"
         for parameter in trained:
             parameter.grad = torch.empty_like(parameter)

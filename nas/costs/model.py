@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -201,8 +201,7 @@ class CostModel:
 
     def _digest(self, measure: Measure) -> str:
         """A hash of everything that a figure of this measure depends on besides the architecture."""
-        conditions = asdict(self.conditions)
-        for name in MEASURES[measure].ignored:
-            del conditions[name]
+        ignored = MEASURES[measure].ignored
+        conditions = {name: value for name, value in self.conditions.to_dict().items() if name not in ignored}
         text = json.dumps({**conditions, **self._device}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

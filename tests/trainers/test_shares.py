@@ -1,5 +1,6 @@
 """Two processes, each with a share of every batch, give the same training as one process with whole batches."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -19,6 +20,11 @@ def network(architecture: Architecture) -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 4, 3, stride=4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 8 * 8, classes))
 
 
+def with_norm(architecture: Architecture) -> nn.Module:
+    convolution, *rest = network(architecture)
+    return nn.Sequential(convolution, nn.BatchNorm2d(4), *rest)
+
+
 def train(share: Share) -> dict[str, list[list[float]]]:
     """Trains with odd batches, so one process has one image more, and evaluates an odd number of images."""
     torch.set_num_threads(1)
@@ -28,17 +34,45 @@ def train(share: Share) -> dict[str, list[list[float]]]:
     results = [training.run_epoch() for _ in range(config.epochs)]
     return {
         "figures": [[*r.train.values(), *r.val.values()] for r in results],
-        "weights": [parameter.flatten().tolist() for parameter in training.model.parameters()],
+        "weights": [tensor.flatten().tolist() for kind in training.networks.values() for tensor in kind.parameters()],
     }
+
+
+def train_with_norm(share: Share, folder: Path) -> dict[str, str]:
+    """Three epochs, the last of them again from the checkpoint of the second; digests of all figures and weights."""
+    config = TrainerConfig.model_validate({"epochs": 3, "batch_size": 33, "lr": 0.02, "ema_epochs": 0.5})
+    data = load_data(DataConfig.model_validate({"name": "shapes", "train_size": 100, "val_size": 67}))
+
+    def new() -> Training:
+        return Training(load_space("shapes").plain(), data, config, share=share, build=with_norm)
+
+    whole, rest = new(), new()
+    whole.run_epoch()
+    whole.run_epoch()
+    if share.rank == 0:
+        whole.save(folder / "checkpoint.pt")
+    distributed.barrier()
+    rest.restore(folder / "checkpoint.pt")
+    found = {}
+    for name, training in (("whole", whole), ("rest", rest)):
+        training.run_epoch()
+        digest = hashlib.sha256(repr([(result.train, result.val) for result in training.history]).encode())
+        for kind in training.networks.values():
+            for tensor in kind.state_dict().values():
+                digest.update(tensor.numpy().tobytes())
+        found[name] = digest.hexdigest()
+    return found
 
 
 def test_two_shares_train_as_the_whole(tmp_path: Path) -> None:
     command = [sys.executable, __file__, str(tmp_path / "meeting")]
     ranks = [subprocess.Popen([*command, str(rank)], stdout=subprocess.PIPE, text=True) for rank in range(2)]
-    outputs = [rank.communicate(timeout=120)[0] for rank in ranks]
+    outputs = [rank.communicate(timeout=300)[0] for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0, 0]
     first, second = (json.loads(output) for output in outputs)
     assert first == second
+    with_norms = first.pop("with norms")
+    assert with_norms["rest"] == with_norms["whole"]
     alone = train(ALONE)
     for key, expected in alone.items():
         for found, value in zip(first[key], expected, strict=True):
@@ -48,5 +82,7 @@ def test_two_shares_train_as_the_whole(tmp_path: Path) -> None:
 if __name__ == "__main__":
     rank = int(sys.argv[2])
     distributed.init_process_group("gloo", init_method=Path(sys.argv[1]).as_uri(), rank=rank, world_size=2)
-    json.dump(train(Share(rank, 2)), sys.stdout)
+    share = Share(rank, 2)
+    with_norms = train_with_norm(share, Path(sys.argv[1]).parent)
+    json.dump({**train(share), "with norms": with_norms}, sys.stdout)
     distributed.destroy_process_group()

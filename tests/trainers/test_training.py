@@ -1,7 +1,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +21,15 @@ def comparable(history: tuple[EpochResult, ...]) -> list[EpochResult]:
 
 
 def equal_weights(a: Training, b: Training) -> bool:
-    ours, theirs = a.model.state_dict(), b.model.state_dict()
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+    """Of all networks, the averaged ones included."""
+    assert a.networks.keys() == b.networks.keys()
+    return all(
+        torch.equal(own, other)
+        for name in a.networks
+        for own, other in zip(
+            a.networks[name].state_dict().values(), b.networks[name].state_dict().values(), strict=True
+        )
+    )
 
 
 def with_dropout(architecture: Architecture) -> nn.Module:
@@ -31,15 +38,15 @@ def with_dropout(architecture: Architecture) -> nn.Module:
 
 
 def fails_with(error: Exception, at_step: int = 0) -> Callable[[Architecture], nn.Module]:
+    steps = count()  # of all copies together
+
     class Failing(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.inner = nn.Linear(3 * 32 * 32, 8)
-            self.step = 0
 
         def forward(self, x: Tensor) -> Tensor:
-            self.step += 1
-            if self.step > at_step:
+            if next(steps) >= at_step:
                 raise error
             return self.inner(x.flatten(1))
 
@@ -67,12 +74,17 @@ class TestRepeating:
         a, b = (Training(small_network, small_shapes, CONFIG, seed=seed) for seed in (0, 1))
         assert not equal_weights(a, b)
 
-    @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+    @pytest.mark.parametrize("changes", [{}, {"optimizer": "adamw"}, {"ema_epochs": 0.0}, {"ema_epochs": 2.5}], ids=str)
     @pytest.mark.parametrize("stop", [1, 2])
     def test_a_restored_training_continues_as_if_never_interrupted(
-        self, small_network: Architecture, small_shapes: Dataset, tmp_path: Path, optimizer: str, stop: int
+        self,
+        small_network: Architecture,
+        small_shapes: Dataset,
+        tmp_path: Path,
+        changes: dict[str, object],
+        stop: int,
     ) -> None:
-        config = CONFIG.model_copy(update={"optimizer": optimizer, "lr": 0.01})
+        config = replace_config(lr=0.01, **changes)
         whole = Training(small_network, small_shapes, config, build=with_dropout)
         first = Training(small_network, small_shapes, config, build=with_dropout)
         for _ in range(3):
@@ -151,7 +163,7 @@ class TestFigures:
         split = small_shapes.val
         mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (small_shapes.mean, small_shapes.std))
         images = (torch.tensor(split.images).permute(0, 3, 1, 2) / 255 - mean) / std
-        model = training.model.eval()
+        model = training.networks["averaged"].eval()
         with torch.no_grad():
             probabilities = model(images).double().softmax(1)
         labels = torch.from_numpy(split.labels)

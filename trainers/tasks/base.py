@@ -86,4 +86,5 @@ class Task(Generic[B]):
     step: Callable[[Run, B, TrainerConfig], Step]
     evaluate: Callable[[Run, Iterator[B], torch.device, Share], Evaluation]
     """The metrics of all ranks' batches together: ``loss`` and those of the task's row, for every split. The network is
-    in evaluation mode."""
+    in evaluation mode. Some training images are run through it too, for the norm statistics of averaged weights; then
+    norms are in training mode."""

@@ -45,7 +45,8 @@ THEN = [
 def test_it_ends_as_with_the_older_version(finish_run: Callable[[Path], Run], tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(KEPT, folder)
-    _, before = open_run(folder)
+    run, before = open_run(folder)
+    assert run.config.trainer.ema_epochs == 0
     assert len(before) == 14
     assert before[0].epochs[1].metrics == {"train_loss": 1.0, "loss": 1.2, "top1": 0.25}
     finish_run(folder)

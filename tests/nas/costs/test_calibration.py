@@ -3,6 +3,7 @@ import random
 import stat
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,11 @@ def test_another_device_is_refused(tmp_path: Path) -> None:
 def test_other_conditions_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CalibrationError, match="batch_size was 2, is 3"):
         load_calibration(saved(tmp_path), Conditions(batch_size=3, train_batch_size=2))
+
+
+def test_an_average_of_the_weights_changes_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "reference_ms", lambda conditions: 1.0)
+    load_calibration(saved(tmp_path), replace(CONDITIONS, averaged=True))
 
 
 @pytest.mark.parametrize("now", [1.06, 0.9])

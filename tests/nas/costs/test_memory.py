@@ -23,6 +23,7 @@ CONDITIONS = {
     "as in training": {},
     "contiguous": {"channels_last": False},
     "bfloat16": {"dtype": "bfloat16"},
+    "averaged": {"averaged": True},
     "adamw in parts": {"optimizer": "adamw", "micro_batches": 2, "channels_last": False},
 }
 
@@ -67,6 +68,17 @@ def test_adamw_has_twice_the_state_of_sgd() -> None:
     }
     parameters = sum(1 for _ in _network(plain).parameters())
     assert kept["adamw"] == 2 * kept["sgd"] + 4 * parameters
+
+
+def test_an_average_is_a_copy_of_parameters_and_buffers() -> None:
+    plain = load_space("shapes").plain()
+    network = _network(plain)
+    copy = sum(tensor.nbytes for tensor in (*network.parameters(), *network.buffers()))
+    for mode, more in (("train", copy), ("infer", 0)):
+        without, with_it = (
+            CostModel(Conditions(train_batch_size=2, averaged=on)).memory(plain, mode) for on in (False, True)
+        )
+        assert with_it.parameters - without.parameters == with_it.peak - without.peak == more
 
 
 def test_micro_batches_need_less_memory() -> None:

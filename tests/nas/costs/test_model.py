@@ -50,6 +50,7 @@ def test_no_figure_is_computed_twice(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ({"batch_size": 4}, {"peak_memory_infer"}),
         ({"optimizer": "adamw"}, {"peak_memory_train"}),
         ({"dtype": "bfloat16"}, {"peak_memory_infer", "peak_memory_train"}),
+        ({"averaged": True}, {"peak_memory_train"}),
     ],
 )
 def test_figures_of_other_conditions_are_not_used(tmp_path: Path, change: dict[str, Any], again: set[str]) -> None:
