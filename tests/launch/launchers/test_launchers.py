@@ -381,7 +381,7 @@ echo $! > "$SLURM_STUB/pid"
     "nas": f'exec {sys.executable} -m launch.cli "$@"\n',
     "ray": f'exec {Path(sys.executable).parent / "ray"} "$@"\n',
 }
-TRIALS = 16  # enough that it is not over before the signal arrives
+TRIALS = 10  # enough that it is not over before the signal arrives
 RUN_FILE = {
     "space": "shapes",
     "data": {"name": "shapes", "train_size": 160, "val_size": 80},

@@ -288,7 +288,8 @@ def test_losing_and_adding_a_node_loses_and_repeats_nothing(
 
 
 @on_ray
-@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.repeated)])
+@pytest.mark.repeated
+@pytest.mark.parametrize("kills", [2, 10])
 @pytest.mark.parametrize("what", ["worker", "node"])
 def test_random_deaths_lose_and_repeat_nothing(
     cluster: "Cluster", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check_complete: Check, what: str, kills: int

@@ -21,7 +21,12 @@ from launch.ray.note import left
 from launch.rundir.run import open_run
 from nas.search import TrialRecord
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200), pytest.mark.xdist_group("clusters")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.repeated,
+    pytest.mark.timeout(1200),
+    pytest.mark.xdist_group("clusters"),
+]
 
 HOSTS = {"host-a": "10.77.0.1", "host-b": "10.77.0.2", "host-c": "10.77.0.3"}
 HEAD = f"{HOSTS['host-a']}:6379"

@@ -71,6 +71,7 @@ def test_recorded_aw_is_right_on_maps_smaller_than_its_kernel(size: tuple[int, i
 
 
 @pytest.mark.slow
+@pytest.mark.repeated
 @pytest.mark.parametrize("name", OPERATORS)
 def test_the_table_is_true_slow_cells(name: str) -> None:
     for package in ("onnx", "onnxscript", "onnxruntime"):
