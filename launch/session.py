@@ -193,7 +193,7 @@ def check_elsewhere(config: RunConfig, space: SearchSpace, *, same_files: bool) 
     """Checks a run that will start on another machine: what `nas search` checks, as far as this machine can tell.
 
     Data in files is checked if the other machine has the same files (`same_files`) and they are here. Limits on times
-    and memory depend on the other machine's device, and are left to it; so is the device of a calibration.
+    and memory depend on the other machine's device, so only that machine checks them and the device of a calibration.
 
     Raises:
         UserError, DataError: as `load_fitting` and `check_budget`.

@@ -5,7 +5,7 @@ statistics that batch norms collected for the trained weights do not fit the ave
 training images (Izmailov et al., "Averaging weights leads to wider optima and better generalization", 2018).
 
 `torch.optim.swa_utils.AveragedModel` is not used: it counts the steps in a tensor that the host must wait for, and
-copies every buffer in every step. Its arithmetic is (`get_ema_multi_avg_fn`).
+copies every buffer in every step. Its function for one step is used (`get_ema_multi_avg_fn`).
 """
 
 import math
@@ -51,8 +51,8 @@ def update(average: nn.Module, network: nn.Module, factor: float) -> None:
 def sample(images: int, steps: int, size: int) -> Indices:
     """The images for the statistics, evenly spaced in a training split, so that every class has its share.
 
-    They are a tenth of an epoch's images, but at least a batch: without a backward pass about a thirtieth of its time.
-    All trainings take the same images: what is left to chance is then the same for the networks that are compared.
+    They are a tenth of an epoch's images, but at least a batch. Without a backward pass this takes about a thirtieth of
+    the epoch's time. All trainings take the same images, so the choice of images favours no network.
 
     Args:
         images: of the split; at least ``steps * size``.

@@ -77,7 +77,7 @@ class Table(BaseModel):
         """The table after one more network was measured.
 
         Appends the network's ratio to ``ratios``, of which the last 200 are kept. Corrects the entries of its
-        placements as a Kalman filter with the same relative doubt in every entry.
+        placements by a Kalman filter, which takes all entries for equally uncertain, relative to their size.
         """
         predicted = self.predict(placements)
         if predicted is None or not placements:
@@ -109,8 +109,8 @@ class Protocol(BaseModel):
     """How a calibration measures.
 
     ``fitted``: random networks for the entries, besides one network per entry. ``held_out``: random networks for scale
-    and interval. ``group``: networks that are timed together with the plain one. ``rounds``: most alternating rounds of
-    a group; there are fewer, but at least 3, when ``seconds`` per measure have passed.
+    and interval. ``group``: networks that are timed together with the plain one. ``rounds``: the maximum number
+    of alternating rounds of a group. After ``seconds`` per measure a group stops earlier, but not before 3 rounds.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

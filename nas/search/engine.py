@@ -204,7 +204,7 @@ class Engine:
         self._waiting: dict[tuple[int, int], set[int]] = {}
         """(Rung, bracket) -> the trials that wait there."""
         self._at_rung: dict[tuple[int, int], dict[int, list[float]]] = {}
-        """(Rung, bracket) -> what `_points_at` found there first, and keeps up to date."""
+        """(Rung, bracket) -> the points there. `_points_at` collects them once; later results are added."""
         self._best_at: dict[tuple[int, int], list[int]] = {}
         self._front = Front(len(self._objectives))
         """Of the complete trials, without the finalists' repetitions."""
@@ -399,7 +399,7 @@ class Engine:
         return None
 
     def _most_promising(self) -> Entry | None:
-        """The trial that continues when nothing is left to propose and no rung promotes any; see `most_promising`."""
+        """The trial that continues when nothing is left to propose or to promote; see `most_promising`."""
         active = [entry for entry in self._ledger.active.values() if not entry.origin.is_finalist]
         left = {entry.number: self._epochs - entry.last_epoch for entry in active if entry.state == "waiting"}
         if not left:
@@ -570,7 +570,7 @@ class Engine:
         values = self._infeasible_values({measure: estimate.value for measure, estimate in estimates.items()})
         ledger.reject(trial, architecture, origin=origin, estimates=estimates, verdict=verdict, values=values)
         if origin == FALLBACK:
-            # The sampler proposes again, as it knows more than chance; one more repeat returns to random proposals.
+            # The sampler proposes next, as it knows more than chance. If it repeats itself, random proposals return.
             self._repeats = _REPEATS_BEFORE_FALLBACK - 1
         self._count_rejection()
         return None
