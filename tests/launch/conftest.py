@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,21 +57,25 @@ def worked_off(folder: Path, config: RunConfig, jobs: int | None = None) -> Run:
     return go_on(folder, jobs)
 
 
+def engine_of(journal: Journal, run: Run, **settings: Any) -> Engine:
+    """The engine of a run; `settings` are arguments of `Engine`."""
+    settings = {"epochs": run.config.trainer.epochs, "costs": CostModel(Conditions()), **settings}
+    return Engine(journal, run.space, run.config.search, objectives=run.objectives, **settings)
+
+
+@pytest.fixture
+def make_engine() -> Callable[..., Engine]:
+    """Makes the engine of a run, as `engine_of`."""
+    return engine_of
+
+
 def go_on(folder: Path, jobs: int | None = None) -> Run:
     """Continues a run for the given number of jobs, by default to its end."""
     run, _ = open_run(folder)
     costs = CostModel(Conditions())
     with Journal.open(run.folder) as journal:
         budget = Budget.parse(run.config.budget, plain=run.space.plain(), costs=costs)
-        engine = Engine(
-            journal,
-            run.space,
-            run.config.search,
-            objectives=run.objectives,
-            epochs=EPOCHS,
-            costs=costs,
-            budget=budget,
-        )
+        engine = engine_of(journal, run, costs=costs, budget=budget)
         journal.study.set_user_attr(LIMITS, dict(budget.limits))
         train(engine, jobs)
         for trial in front_of(read_trials(journal.study), run.objectives):

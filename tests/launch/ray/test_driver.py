@@ -17,7 +17,6 @@ from launch.ray.worker import Worker
 from launch.rundir import names
 from launch.rundir.beginning import begin
 from launch.rundir.config import Resources, RunConfig
-from nas.costs import Conditions, CostModel
 from nas.search import Engine, Journal
 from search_spaces import load_space
 from trainers import DataConfig, TrainerConfig, load_data
@@ -92,7 +91,7 @@ def test_two_trials_on_a_gpu_each_get_their_half(
 
 
 def test_jobs_follow_the_cluster_and_a_lost_job_continues_under_its_number(
-    tmp_path: Path, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, config: RunConfig, make_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Makes Tune's calls without Tune: a node is added, a node is lost, and its trial with it."""
     monkeypatch.setattr(adapter, "COUNT_EVERY_S", -1.0)
@@ -105,14 +104,7 @@ def test_jobs_follow_the_cluster_and_a_lost_job_continues_under_its_number(
             raise Interrupted
 
     with Journal.open(run.folder) as journal:
-        engine = Engine(
-            journal,
-            run.space,
-            config.search,
-            objectives=run.objectives,
-            epochs=config.trainer.epochs,
-            costs=CostModel(Conditions()),
-        )
+        engine = make_engine(journal, run)
         finish = engine.finish
         monkeypatch.setattr(engine, "finish", lambda job, outcome: (ended.append(outcome.kind), finish(job, outcome)))
         searcher = adapter.Adapter(engine, lambda: room, lambda: nodes, run.folder / names.CHECKPOINTS, turn)

@@ -21,7 +21,6 @@ from launch.ray.private import private_folder
 from launch.rundir import names
 from launch.rundir.beginning import begin
 from launch.rundir.config import Resources, RunConfig
-from nas.costs import Conditions, CostModel
 from nas.search import Engine, Journal
 from search_spaces import load_space
 from trainers import load_data
@@ -255,20 +254,14 @@ def test_no_secret_of_the_environment_is_in_its_logs(session: Path) -> None:
 
 
 @starts_ray
-def test_a_search_writes_no_secret_of_the_environment_to_a_file(session: Path, tmp_path: Path) -> None:
+def test_a_search_writes_no_secret_of_the_environment_to_a_file(
+    session: Path, tmp_path: Path, make_engine: Callable[..., Engine]
+) -> None:
     """One trial, driven as `nas search` does it, in the session above."""
     config = RunConfig.model_validate_json(json.dumps(TINY))
     run = begin(tmp_path / "run", config, load_space("shapes"))
     with Journal.open(run.folder) as journal:
-        engine = Engine(
-            journal,
-            run.space,
-            config.search,
-            objectives=run.objectives,
-            epochs=1,
-            costs=CostModel(Conditions()),
-            baselines={"plain": run.space.plain()},
-        )
+        engine = make_engine(journal, run, baselines={"plain": run.space.plain()})
         plan = driver.Plan(run.folder, load_data(config.data), config.trainer, config.resources)
         driver.run(engine, plan, lambda: None)
         assert engine.summary().complete == 1
