@@ -107,7 +107,7 @@ class Lines:
         self.crc = zlib.crc32(line, self.crc)
         self.offset += len(line)
         self.number += 1
-        self._last = (self._last + line)[-_COMPARED:]
+        self._last = (self._last + line[-_COMPARED:])[-_COMPARED:]
         self._sealed = self._sealed or _seal_of(line) is not None
 
     def _record(self, line: bytes, file: "BufferedReader[FileIO]") -> dict[str, Any] | None:

@@ -331,6 +331,30 @@ def _replay(path: Path) -> _Study:
             place = ".".join(str(part) for part in first["loc"][1:]) or "op_code"
             raise wrong(f"{place}: {first['msg']}") from None
         match line:
+            # First, because most lines are of these kinds.
+            case _TrialAttribute() | _StateAndValues() | _Parameter() | _IntermediateValue() | _TrialSystemAttribute():
+                number = line.trial_id
+                if number >= len(trials):
+                    raise wrong(f"trial_id: there is no trial {number}")
+                known = trials[number]
+                if known is None:
+                    continue
+                if ended(known.state):
+                    if line.worker_id == OURS:
+                        raise wrong(f"trial_id: trial {number} has ended, but this line changes it")
+                    continue  # Optuna also ignores such lines from a dashboard
+                match line:
+                    case _TrialAttribute():
+                        known.user_attrs.update(line.user_attr)
+                    case _StateAndValues():
+                        known.state = line.state
+                        if line.values is not None:
+                            known.values = line.values
+                    case _Parameter():
+                        try:
+                            known.params[line.param_name] = values[line.distribution, line.param_value_internal]
+                        except ValueError as error:
+                            raise wrong(f"param_value_internal: {error}") from None
             case _CreateStudy():
                 if line.study_name == STUDY_NAME:
                     if ours is not None:
@@ -361,29 +385,6 @@ def _replay(path: Path) -> _Study:
                 trial = _Trial(len(study.trials), line.state, told, params, line.user_attrs)
                 study.trials.append(trial)
                 trials.append(trial)
-            case _Parameter() | _StateAndValues() | _IntermediateValue() | _TrialAttribute() | _TrialSystemAttribute():
-                number = line.trial_id
-                if number >= len(trials):
-                    raise wrong(f"trial_id: there is no trial {number}")
-                known = trials[number]
-                if known is None:
-                    continue
-                if ended(known.state):
-                    if line.worker_id == OURS:
-                        raise wrong(f"trial_id: trial {number} has ended, but this line changes it")
-                    continue  # Optuna also ignores such lines from a dashboard
-                match line:
-                    case _TrialAttribute():
-                        known.user_attrs.update(line.user_attr)
-                    case _StateAndValues():
-                        known.state = line.state
-                        if line.values is not None:
-                            known.values = line.values
-                    case _Parameter():
-                        try:
-                            known.params[line.param_name] = values[line.distribution, line.param_value_internal]
-                        except ValueError as error:
-                            raise wrong(f"param_value_internal: {error}") from None
             case _StudyAttribute(study_id=of) | _StudySystemAttribute(study_id=of):
                 if of >= studies:
                     raise wrong(f"study_id: there is no study {of}")

@@ -363,6 +363,9 @@ class TrialRecord:
     @property
     def last_epoch(self) -> int:
         """The last epoch of the recorded epochs without a gap; 0 if there is none."""
+        count = len(self.epochs)
+        if max(self.epochs, default=0) == count:  # as in every journal: none is missing
+            return count
         last = 0
         while last + 1 in self.epochs:
             last += 1
@@ -536,18 +539,21 @@ def check_plans(trials: Iterable[TrialRecord], space: SearchSpace) -> None:
         RecordError: The skeleton differs, or a name does not exist; for the first such trial.
     """
     skeleton = space.plain().to_dict()["skeleton"]
-    blocks, known = {block.name: block for block in space.blocks}, options()
+    usable = options()
+    known = {(block.name, slot): usable for block in space.blocks for slot in block.sites}
     for trial in trials:
         if trial.plan is None:
             continue
-        with _of(trial.number, ARCHITECTURE):
+        try:
             if trial.plan["skeleton"] != skeleton:
                 raise ValueError(f"its skeleton is {trial.plan['skeleton']!r:.80}, which is not the space's")
             for block, slots in trial.plan["placements"].items():
                 for slot, choice in slots.items():
                     [(option, _)] = choice.items()
-                    if block not in blocks or slot not in blocks[block].sites or option not in known:
+                    if option not in known.get((block, slot), ()):
                         raise ValueError(f"placements: the space has no {block}.{slot}: {option!r:.40}")
+        except _WRONG as error:  # as `_of`, which would take a fifth of the time
+            raise _named(error, trial.number, ARCHITECTURE) from None
 
 
 @contextmanager
