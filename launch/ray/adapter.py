@@ -41,6 +41,8 @@ class Adapter(Searcher):  # type: ignore[misc]
         self._count = workers
         # Tune's trial id -> its job, and the nodes of the cluster when the job began.
         self.jobs: dict[str, tuple[Job, frozenset[str]]] = {}
+        # Tune's trial id -> the fault of the machine after which its worker ends.
+        self._faults: dict[str, Outcome] = {}
         self._workers, self._counted = self._count(), time.monotonic()
 
     def _wanted(self) -> int:
@@ -64,17 +66,23 @@ class Adapter(Searcher):  # type: ignore[misc]
         return {"job": json.dumps(job.to_dict())}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Passes an epoch's record to the engine."""
+        """Passes an epoch's record to the engine, and keeps the outcome of a job whose worker will end with an error."""
         if "payload" in result and trial_id in self.jobs:
             job, _ = self.jobs[trial_id]
-            self._take(job, JobReport.from_dict(json.loads(result["payload"])))
+            report = JobReport.from_dict(json.loads(result["payload"]))
+            self._take(job, report)
+            if report.outcome is not None:
+                self._faults[trial_id] = report.outcome
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tells the engine how a job ended."""
         if trial_id not in self.jobs:
             return
         job, before = self.jobs.pop(trial_id)
-        if error or not result or "payload" not in result:
+        fault = self._faults.pop(trial_id, None)
+        if fault is not None:
+            self._engine.finish(job, fault)
+        elif error or not result or "payload" not in result:
             # Ray does not say on which node the job ran. If any node has gone, the trial is not blamed.
             gone = before - self._nodes()
             self._engine.finish(

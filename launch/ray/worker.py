@@ -3,6 +3,10 @@
 A process start costs seconds, a job change milliseconds. So Tune keeps the actor (`reuse_actors`) and passes it the
 next job through `reset_config`. One `step` is one epoch. An epoch's record and the job's outcome are returned as one
 JSON text, which Tune does not flatten.
+
+After a fault of the machine the process takes no more jobs, because it may be damaged too (no memory, a lost mount).
+Tune replaces an actor only if it raises an error, and an error carries no result. So the step that met the fault
+returns the outcome, and the next step raises.
 """
 
 import json
@@ -17,6 +21,10 @@ from launch.ray.faults import outcome_of
 from launch.ray.replicas import Replica, ReplicaGroup
 from nas.search import EpochRecord, Job, JobReport, Outcome
 from trainers import Dataset, TrainerConfig
+
+
+class MachineFault(RuntimeError):
+    """Ends a worker's process after a fault of the machine, which was reported before."""
 
 
 class Worker(tune.Trainable):  # type: ignore[misc]  # ray ships no annotations that mypy could follow
@@ -54,18 +62,27 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray ships no annotations 
         self._job = Job.from_dict(json.loads(new_config["job"]))
         self._replay: list[EpochRecord] | None = None
         self._replica.close()
+        self._spent = False
         return True
 
     def step(self) -> dict[str, Any]:
-        """Trains one epoch, or returns the record of an epoch that a checkpoint has and the journal lacks."""
+        """Trains one epoch, or returns the record of an epoch that a checkpoint has and the journal lacks.
+
+        Raises:
+            MachineFault: The last step returned a fault of the machine.
+        """
+        if self._spent:
+            raise MachineFault("the machine failed under this process: another one takes its place")
         try:
             record = self._next_record()
         except RayActorError:
             raise  # a rank's process is gone: this worker is lost, and the job is started again
         except Exception as error:  # no failure of a network or a data set may end the run
-            return _told(JobReport(outcome=outcome_of(error)))
+            outcome = outcome_of(error)
+            self._spent = outcome.kind == "machine"
+            return _told(JobReport(outcome=outcome), done=not self._spent)
         done = record.epoch >= self._job.stop_epoch
-        return _told(JobReport(record, Outcome("reached") if done else None))
+        return _told(JobReport(record, Outcome("reached") if done else None), done=done)
 
     def _next_record(self) -> EpochRecord:
         if self._replay is None:
@@ -79,6 +96,6 @@ class Worker(tune.Trainable):  # type: ignore[misc]  # ray ships no annotations 
             self._replica.end()
 
 
-def _told(report: JobReport) -> dict[str, Any]:
-    """A report as one JSON text for Tune."""
-    return {"payload": json.dumps(report.to_dict()), "done": report.outcome is not None}
+def _told(report: JobReport, *, done: bool) -> dict[str, Any]:
+    """A report as one JSON text for Tune; `done`: Tune may give the process another job."""
+    return {"payload": json.dumps(report.to_dict()), "done": done}

@@ -1,5 +1,6 @@
 """Tests the room that a cluster has for trials, and clusters of several nodes with simulated GPUs (`cluster_utils`)."""
 
+import errno
 import json
 import os
 import random
@@ -23,7 +24,7 @@ from launch.rundir.beginning import begin
 from launch.rundir.config import Resources, RunConfig
 from launch.rundir.run import open_run
 from nas.costs import Conditions, CostModel
-from nas.search import Engine, Journal, TrialRecord
+from nas.search import Engine, EpochRecord, Job, Journal, TrialRecord
 from search_spaces import load_space
 from trainers import DataConfig, Dataset, TrainerConfig, load_data
 
@@ -400,3 +401,46 @@ def test_a_trial_trains_on_two_gpus(
     check_complete(folder, 5)
     assert max(taken) == 2
     assert not list((folder / "checkpoints").glob(".*"))
+
+
+def failing_once(fault: Path) -> type[Any]:
+    """A worker whose second epoch meets a full disk, once; its process is then named in the file `fault`."""
+    from launch.ray.worker import Worker
+
+    class Replica:
+        """Counts epochs instead of training."""
+
+        def open(self, job: Job) -> list[EpochRecord]:
+            self.epochs = job.start_epoch
+            return []
+
+        def epoch(self) -> EpochRecord:
+            self.epochs += 1
+            if self.epochs == 2 and not fault.exists():
+                fault.write_text(str(os.getpid()))
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return EpochRecord(self.epochs, {"top1": 0.1 * self.epochs, "loss": 1.0}, 0.1, 0.1, os.getpid())
+
+        def close(self) -> None:
+            pass
+
+    class Failing(Worker):
+        def setup(self, config: dict[str, Any], *shared: Any, **settings: Any) -> None:
+            self._replica = cast(Any, Replica())
+            self.reset_config(config)
+
+    return Failing
+
+
+@on_ray
+def test_a_process_takes_no_job_after_a_fault_of_the_machine(
+    cluster: "Cluster", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check_complete: Check
+) -> None:
+    run, fault = tmp_path / "run", tmp_path / "fault"
+    monkeypatch.setattr(driver, "Worker", failing_once(fault))
+    cluster.add_node(num_cpus=1)
+    with searching(run, Resources(address=cluster.address), 5) as (_, work):
+        work()
+    records = [record for trial in check_complete(run, 5) for record in trial.epochs.values()]
+    assert [record.epoch for record in records if record.worker == int(fault.read_text())] == [1]
+    assert len({record.worker for record in records}) == 2
