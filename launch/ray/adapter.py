@@ -66,7 +66,7 @@ class Adapter(Searcher):  # type: ignore[misc]
         return {"job": json.dumps(job.to_dict())}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Passes an epoch's record to the engine, and keeps the outcome of a job whose worker will end with an error."""
+        """Passes an epoch's record to the engine; keeps the outcome of a job whose worker will end with an error."""
         if "payload" in result and trial_id in self.jobs:
             job, _ = self.jobs[trial_id]
             report = JobReport.from_dict(json.loads(result["payload"]))
