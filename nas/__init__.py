@@ -7,13 +7,15 @@ from search_spaces.lazy import lazily
 if TYPE_CHECKING:
     from nas.builder import build_model
     from nas.decay import split_by_decay
+    from nas.layout import memory_format
 
-__all__ = ["build_model", "split_by_decay"]
+__all__ = ["build_model", "memory_format", "split_by_decay"]
 
 __getattr__, __dir__ = lazily(
     __name__,
     {
         "builder": "build_model",
         "decay": "split_by_decay",
+        "layout": "memory_format",
     },
 )

@@ -39,7 +39,9 @@ class TrainerConfig(BaseModel):
     augment: bool = Field(default=True, description="random crops and flips that keep the labels of the data set valid")
     amp: Automatic = Field(default="auto", description="bfloat16 autocast; auto: on CUDA if the device supports it")
     channels_last: Automatic = Field(
-        default="auto", description="memory format NHWC; auto: except in full precision on CUDA"
+        default="auto",
+        description="memory format NHWC; auto: except in full precision on CUDA; never on the CPU for networks with "
+        "strided 1x1 convolutions of fewer than 8 channels, where oneDNN's gradient is wrong",
     )
     compile: bool = Field(default=False, description="torch.compile; pays only in long trainings")
     seed: int = Field(

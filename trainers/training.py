@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from nas.layout import memory_format
 from search_spaces import Architecture
 from trainers import checkpoint, ema
 from trainers.config import TrainerConfig
@@ -152,9 +153,10 @@ class Training:
         self._seed = config.seed if seed is None else seed
         self._config, self._dataset, self._device, self._share = config, dataset, torch.device(device), share
         self._amp, channels_last = precision(config, self._device)
-        memory_format = torch.channels_last if channels_last else torch.contiguous_format
         with self._seeded(0):
-            self.model = (build or self.task.build)(architecture).to(self._device).to(memory_format=memory_format)
+            self.model = (build or self.task.build)(architecture).to(self._device)
+            layout = memory_format(self.model, self._device.type, channels_last=channels_last)
+            self.model.to(memory_format=layout)
             self._optimizer = make_optimizer(self.model, config)
         self._step = in_step(self.model, share)
         if config.ema_epochs:
@@ -162,7 +164,7 @@ class Training:
         if config.compile:
             for network in self.networks.values():
                 network.compile()
-        self._batches = self.task.feed(dataset, config.batch_size, self._device, memory_format, share)
+        self._batches = self.task.feed(dataset, config.batch_size, self._device, layout, share)
 
     @property
     def networks(self) -> dict[str, nn.Module]:

@@ -18,6 +18,7 @@ from nas.costs.estimate import DTYPES, Conditions
 from nas.costs.measures import Mode
 from nas.costs.memory import make_optimizer, run_gradients, weights_of
 from nas.costs.timing import Clock, Run, alternate, cuda_clock, host_clock, thread_clock, threads, undisturbed
+from nas.layout import memory_format
 from nas.skeletons import Network
 from search_spaces import Architecture
 
@@ -44,14 +45,15 @@ def _ready(architecture: Architecture, conditions: Conditions, mode: Mode) -> tu
     """
     check_present(conditions.device)
     device = torch.device(conditions.device)
-    memory_format = torch.channels_last if conditions.channels_last else torch.contiguous_format
     skeleton = architecture.skeleton
     batch = conditions.batch_size if mode == "infer" else conditions.train_batch_size
     with torch.random.fork_rng([]):  # a measurement must not change the search's random numbers
-        network = build_model(architecture).to(device).to(memory_format=memory_format)
+        network = build_model(architecture).to(device)
+        layout = memory_format(network, device.type, channels_last=conditions.channels_last)
+        network.to(memory_format=layout)
         images = torch.randn(batch, skeleton.in_channels, skeleton.image_size, skeleton.image_size)
     network.train(mode == "train")
-    images = images.to(device).contiguous(memory_format=memory_format)
+    images = images.to(device).contiguous(memory_format=layout)
     return network, images, torch.arange(batch, device=device) % skeleton.num_classes
 
 

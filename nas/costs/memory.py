@@ -17,6 +17,7 @@ from nas.costs.cuda import AsOnCuda
 from nas.costs.estimate import DTYPES, Conditions
 from nas.costs.fake_tensors import FakeTensor, FakeTensorMode, MemoryTracker, OpTable, Record
 from nas.costs.measures import Mode
+from nas.layout import memory_format
 
 _STATE: Mapping[str, tuple[int, int]] = {"sgd": (1, 0), "adamw": (2, 1)}
 """Optimizer -> its state per parameter: (tensors of the parameter's size, float32 scalars)."""
@@ -108,12 +109,12 @@ def simulate(
     tracker = fakes.tracker
     for name, module in blocks.items():
         _book_under(name, module, tracker)
-    memory_format = torch.channels_last if conditions.channels_last else torch.contiguous_format
+    layout = memory_format(network, conditions.device_type, channels_last=conditions.channels_last)
     tracker.kind = "parameters"
-    _make_fake(network, fakes, memory_format)
+    _make_fake(network, fakes, layout)
     tracker.kind = "inputs"
     batch = conditions.batch_size if mode == "infer" else conditions.train_batch_size
-    images = fakes.like(torch.empty(batch, *image, device="meta").contiguous(memory_format=memory_format))
+    images = fakes.like(torch.empty(batch, *image, device="meta").contiguous(memory_format=layout))
     network.train(mode == "train")
     with ExitStack() as stack:
         if conditions.device_type == "cuda":
@@ -166,14 +167,14 @@ def _optimizer_workspace(parameters: Iterable[Tensor], conditions: Conditions) -
     return max((p.grad.nbytes for p in parameters if p.grad is not None and not p.grad.is_contiguous()), default=0)
 
 
-def _make_fake(network: nn.Module, fakes: FakeTensorMode, memory_format: torch.memory_format) -> None:
+def _make_fake(network: nn.Module, fakes: FakeTensorMode, layout: torch.memory_format) -> None:
     """Replaces a network's parameters and buffers by fake tensors; shared tensors stay shared."""
     made: dict[int, FakeTensor] = {}
 
     def fake(tensor: Tensor) -> FakeTensor:
         if id(tensor) not in made:
             model = torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
-            made[id(tensor)] = fakes.like(model.to(memory_format=memory_format) if model.ndim == 4 else model)
+            made[id(tensor)] = fakes.like(model.to(memory_format=layout) if model.ndim == 4 else model)
         return made[id(tensor)]
 
     for module in network.modules():
