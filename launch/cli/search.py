@@ -74,12 +74,16 @@ def _work(run: Run, dataset: Dataset, shown: Path, address: str | None, *, json:
     console = new_console(stderr=json)
     name, board = typed(shown), typed(shown / names.TENSORBOARD)
     head = f"run {named(shown)}  (Ctrl-C stops; nas resume {name} continues; tensorboard --logdir {board})"
-    console.print(head, soft_wrap=True)
     try:
+        console.print(head, soft_wrap=True)
         with naming(run.folder):
             summary, facts = session.search(run.folder, dataset, console, address)
     except Interrupted:
         raise Interrupted(f"\nstopped; finished work is kept. Continue with: nas resume {name}") from None
+    except BrokenPipeError:  # `nas search | head`: the search would go on without anybody to see it
+        raise Interrupted(
+            f"stopped: nothing reads the output any more; finished work is kept. Continue with: nas resume {name}"
+        ) from None
     except OSError as error:
         told = in_words(error)
         if told is None:

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -205,6 +205,39 @@ def test_names_are_printed_unchanged(
     for command in ("status", "report", "resume"):
         assert cli.run([command, name]) == (cli.INTERRUPTED if command == "resume" else cli.SUCCESS), command
         assert shown in capsys.readouterr().out
+
+
+@pytest.fixture
+def unread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Standard output is a pipe that nobody reads any more, as in `nas ... | head -1`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w", buffering=1) as pipe:
+        monkeypatch.setattr("sys.stdout", pipe)
+        yield
+        monkeypatch.undo()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), writer)
+
+
+@pytest.mark.usefixtures("unread")
+@pytest.mark.parametrize("command", ["status", "report", "show"])
+def test_a_command_whose_output_nobody_reads_ends_without_a_word(
+    command: str, make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("launch.reports.report.figures", lambda _: {})
+    argument = "shapes" if command == "show" else str(make_run(jobs=3).folder)
+    assert cli.run([command, argument]) == cli.SUCCESS
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("unread")
+def test_a_search_whose_output_nobody_reads_says_how_to_continue(
+    make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_run(jobs=3).folder
+    monkeypatch.setattr("launch.session.search", lambda *_: pytest.fail("it goes on"))
+    assert cli.run(["resume", str(folder)]) == cli.INTERRUPTED
+    assert "stopped: nothing reads the output any more" in capfd.readouterr().err
 
 
 def raise_(error: type[Exception]) -> None:
