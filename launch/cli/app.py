@@ -145,7 +145,10 @@ def run(arguments: list[str]) -> int:
         return _say(str(error), INTERRUPTED)
     except (KeyboardInterrupt, typer.Abort):
         return _say("nas: interrupted", INTERRUPTED)
-    except BrokenPipeError:  # `nas zoo | head`
+    except (BrokenPipeError, SystemExit) as error:
+        # `nas zoo | head`: nobody reads the output any more. Typer would exit with code 1, without a word.
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+            raise
         return SUCCESS
     except OSError as error:
         told = in_words(error)

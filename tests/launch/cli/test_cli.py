@@ -1,9 +1,11 @@
 """Tests the command line: its output, its exit codes, and its errors that a user can fix."""
 
+import errno
+import io
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -207,37 +209,32 @@ def test_names_are_printed_unchanged(
         assert shown in capsys.readouterr().out
 
 
-@pytest.fixture
-def unread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Standard output is a pipe that nobody reads any more, as in `nas ... | head -1`."""
-    reader, writer = os.pipe()
-    os.close(reader)
-    with os.fdopen(writer, "w", buffering=1) as pipe:
-        monkeypatch.setattr("sys.stdout", pipe)
-        yield
-        monkeypatch.undo()
-        os.dup2(os.open(os.devnull, os.O_WRONLY), writer)
+class Unread(io.StringIO):
+    """Standard output as a pipe that nobody reads any more, as in `nas ... | head -1`."""
+
+    def write(self, text: str, /) -> int:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
-@pytest.mark.usefixtures("unread")
 @pytest.mark.parametrize("command", ["status", "report", "show"])
 def test_a_command_whose_output_nobody_reads_ends_without_a_word(
-    command: str, make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    command: str, make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("launch.reports.report.figures", lambda _: {})
     argument = "shapes" if command == "show" else str(make_run(jobs=3).folder)
+    monkeypatch.setattr("sys.stdout", Unread())
     assert cli.run([command, argument]) == cli.SUCCESS
-    assert capfd.readouterr().err == ""
+    assert capsys.readouterr().err == ""
 
 
-@pytest.mark.usefixtures("unread")
 def test_a_search_whose_output_nobody_reads_says_how_to_continue(
-    make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = make_run(jobs=3).folder
     monkeypatch.setattr("launch.session.search", lambda *_: pytest.fail("it goes on"))
+    monkeypatch.setattr("sys.stdout", Unread())
     assert cli.run(["resume", str(folder)]) == cli.INTERRUPTED
-    assert "stopped: nothing reads the output any more" in capfd.readouterr().err
+    assert f"finished work is kept. Continue with: nas resume {folder}" in capsys.readouterr().err
 
 
 def raise_(error: type[Exception]) -> None:
