@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 # Ray starts a dozen processes. Without cached bytecode each compiles all that it imports, for ten seconds and more.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: search test test-fast test-kills test-lowest check docs clean help
+.PHONY: search test test-all test-fast test-kills test-lowest check docs clean help
 .DEFAULT_GOAL := help
 
 help:  ## these lines
@@ -26,8 +26,11 @@ $(READY): requirements.lock pyproject.toml
 search: $(READY)  ## a whole search on the built-in data set: minutes on two cores, no GPU, no download
 	$(BIN)/nas search --run runs/shapes --overwrite
 
+test: $(READY)  ## ruff, mypy and the tests, every kind of kill among them
+	@$(MAKE) --no-print-directory --jobs=2 check test-all
+
 # Three processes. Two of them start Ray, which is mostly waiting: tests say by `xdist_group` that they share a process.
-test: check  ## ruff, mypy and the tests, every kind of kill among them
+test-all: $(READY)
 	$(BIN)/python -m pytest -m 'not repeated' -n 3 --dist loadgroup --no-loadscope-reorder
 
 test-kills: $(READY)  ## every kind of kill by itself, again and again at random moments; grids in full

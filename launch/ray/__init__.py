@@ -19,6 +19,8 @@ ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Tune's workers have a runtime environment of their own, so processes that Ray starts ahead are never used.
+    "RAY_prestart_worker_first_driver": "0",
 }
 
 os.environ.update(ENVIRONMENT)

@@ -1,14 +1,21 @@
 """Makes runs with the engine alone, in milliseconds: tests of the command line need no training."""
 
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from launch import cli
 from launch.rundir.beginning import begin
 from launch.rundir.config import RunConfig
 from launch.rundir.run import LIMITS, MEASURED, Run, open_run
@@ -127,3 +134,103 @@ def check_complete() -> Callable[[Path, int], list[TrialRecord]]:
         return launched
 
     return check
+
+
+# --- a SLURM of one machine
+
+STUBS = {
+    # Long options with a value, and flags. The command starts once per task. A signal reaches all processes of a step.
+    "srun": """\
+set -m
+tasks=1
+while [ $# -gt 0 ]; do
+  case $1 in
+    --ntasks=*) tasks=${1#*=}; shift ;;
+    --*) shift ;;
+    *) break ;;
+  esac
+done
+children=()
+trap 'kill -TERM "${children[@]/#/-}"; wait; exit 143' TERM
+for ((task = 0; task < tasks; task++)); do "$@" & children+=($!); done
+wait
+""",
+    "scontrol": """\
+case $1 in
+  show) printf '%s\\n' node{1..20000} ;;
+  requeue) echo "$2" >> "$SLURM_STUB/requeued" ;;
+esac
+""",
+    # The job runs at once, beside its submission.
+    "sbatch": """\
+export SLURM_JOB_ID=4711 SLURM_JOB_NODELIST='node[1-20000]' SLURM_CPUS_ON_NODE=1
+echo "Submitted batch job $SLURM_JOB_ID"
+setsid bash "$1" >> "$SLURM_STUB/log" 2>&1 < /dev/null &
+echo $! > "$SLURM_STUB/pid"
+""",
+    "hostname": "echo 127.0.0.1\n",
+    "nas": f'exec {sys.executable} -m launch.cli "$@"\n',
+    "ray": f'exec {Path(sys.executable).parent / "ray"} "$@"\n',
+}
+
+
+@dataclass(frozen=True)
+class SlurmStub:
+    """The commands of SLURM as stubs. A job runs at once, beside its submission, in the current folder."""
+
+    folder: Path
+
+    def log(self) -> str:
+        """What the job has printed."""
+        return (self.folder / "log").read_text()
+
+    def submit(self, *arguments: str) -> None:
+        """Writes the script of a search and submits it."""
+        assert cli.run(["launch", "slurm", *arguments, "--submit", "-o", "job.sbatch"]) == cli.SUCCESS
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Waits until the job has come so far; it must not end before."""
+        self._wait_until(lambda: self._over() or condition())
+        assert not self._over(), self.log()
+
+    def near_its_time_limit(self) -> None:
+        """Sends USR1 to the job, which must end and requeue itself."""
+        os.kill(self._job(), signal.SIGUSR1)
+        self._wait_until(self._over)
+        assert (self.folder / "requeued").read_text() == "4711\n", self.log()
+
+    def requeue(self) -> None:
+        """Starts the script again and waits for its end."""
+        subprocess.run(["sbatch", "job.sbatch"], check=True)
+        self._wait_until(self._over)
+
+    def _wait_until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 600
+        while not condition():
+            assert time.monotonic() < deadline, self.log()
+            time.sleep(0.1)
+
+    def _job(self) -> int:
+        return int((self.folder / "pid").read_text())
+
+    def _over(self) -> bool:
+        try:
+            os.kill(self._job(), 0)
+        except ProcessLookupError:
+            return True
+        return Path(f"/proc/{self._job()}/stat").read_text().split()[2] == "Z"
+
+
+@pytest.fixture
+def one_machine_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SlurmStub:
+    """A SLURM whose jobs run in the test's own folder, which becomes the current one."""
+    stubs = tmp_path / "bin"
+    stubs.mkdir()
+    for name, text in STUBS.items():
+        (stubs / name).write_text(f"#!/bin/bash\n{text}")
+        (stubs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{stubs}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_STUB", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert shutil.which("sbatch") == str(stubs / "sbatch")
+    return SlurmStub(tmp_path)

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -64,12 +65,26 @@ def train_with_norm(share: Share, folder: Path) -> dict[str, str]:
     return found
 
 
+def as_rank(rank: int, meeting: Path) -> dict[str, Any]:
+    """What one of two processes finds; they meet at a file that does not exist yet."""
+    distributed.init_process_group("gloo", init_method=meeting.as_uri(), rank=rank, world_size=2)
+    try:
+        share = Share(rank, 2)
+        with_norms = train_with_norm(share, meeting.parent)
+        return {**train(share), "with norms": with_norms}
+    finally:
+        distributed.destroy_process_group()
+
+
 def test_two_shares_train_as_the_whole(tmp_path: Path) -> None:
-    command = [sys.executable, __file__, str(tmp_path / "meeting")]
-    ranks = [subprocess.Popen([*command, str(rank)], stdout=subprocess.PIPE, text=True) for rank in range(2)]
-    outputs = [rank.communicate(timeout=300)[0] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0]
-    first, second = (json.loads(output) for output in outputs)
+    meeting = tmp_path / "meeting"
+    with subprocess.Popen([sys.executable, __file__, str(meeting)], stdout=subprocess.PIPE, text=True) as other:
+        try:
+            first = as_rank(0, meeting)
+            second = json.loads(other.communicate(timeout=300)[0])
+        finally:
+            other.kill()  # if this rank has failed, the other waits for it
+    assert other.returncode == 0
     assert first == second
     with_norms = first.pop("with norms")
     assert with_norms["rest"] == with_norms["whole"]
@@ -80,9 +95,4 @@ def test_two_shares_train_as_the_whole(tmp_path: Path) -> None:
 
 
 if __name__ == "__main__":
-    rank = int(sys.argv[2])
-    distributed.init_process_group("gloo", init_method=Path(sys.argv[1]).as_uri(), rank=rank, world_size=2)
-    share = Share(rank, 2)
-    with_norms = train_with_norm(share, Path(sys.argv[1]).parent)
-    json.dump({**train(share), "with norms": with_norms}, sys.stdout)
-    distributed.destroy_process_group()
+    json.dump(as_rank(1, Path(sys.argv[1])), sys.stdout)

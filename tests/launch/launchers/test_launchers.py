@@ -1,4 +1,4 @@
-"""Tests the files that start a search on a cluster: golden files, each tool's rules, and a SLURM of three scripts.
+"""Tests the files that start a search on a cluster: golden files, each tool's rules, and a SLURM of stubs.
 
 After an intended change, `UPDATE_GOLDEN=1 pytest tests/launch/launchers` rewrites the golden files.
 """
@@ -7,13 +7,10 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import pytest
@@ -27,6 +24,9 @@ from launch.rundir.config import RunConfig, load_run
 from launch.rundir.run import open_run
 from nas.costs import Calibration, Protocol
 from search_spaces import load_space
+
+if TYPE_CHECKING:
+    from conftest import SlurmStub
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "launchers"
 GPU = load_run("shapes", ["resources.gpus_per_trial=0.5"])
@@ -347,40 +347,6 @@ def test_the_command_writes_and_prints_the_next_step(tmp_path: Path, capsys: pyt
 
 # --- a SLURM of one machine
 
-STUBS = {
-    # Long options with a value, and flags. The command starts once per task. A signal reaches all processes of a step.
-    "srun": """\
-set -m
-tasks=1
-while [ $# -gt 0 ]; do
-  case $1 in
-    --ntasks=*) tasks=${1#*=}; shift ;;
-    --*) shift ;;
-    *) break ;;
-  esac
-done
-children=()
-trap 'kill -TERM "${children[@]/#/-}"; wait; exit 143' TERM
-for ((task = 0; task < tasks; task++)); do "$@" & children+=($!); done
-wait
-""",
-    "scontrol": """\
-case $1 in
-  show) printf '%s\\n' node{1..20000} ;;
-  requeue) echo "$2" >> "$SLURM_STUB/requeued" ;;
-esac
-""",
-    # The job runs at once, beside its submission.
-    "sbatch": """\
-export SLURM_JOB_ID=4711 SLURM_JOB_NODELIST='node[1-20000]' SLURM_CPUS_ON_NODE=1
-echo "Submitted batch job $SLURM_JOB_ID"
-setsid bash "$1" >> "$SLURM_STUB/log" 2>&1 < /dev/null &
-echo $! > "$SLURM_STUB/pid"
-""",
-    "hostname": "echo 127.0.0.1\n",
-    "nas": f'exec {sys.executable} -m launch.cli "$@"\n',
-    "ray": f'exec {Path(sys.executable).parent / "ray"} "$@"\n',
-}
 TRIALS = 10  # enough that it is not over before the signal arrives
 RUN_FILE = {
     "space": "shapes",
@@ -392,54 +358,22 @@ RUN_FILE = {
 }
 
 
-def wait_until(condition: Callable[[], bool], log: Path, limit_s: float = 600) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.1)
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z"
-
-
 @pytest.mark.slow
+@pytest.mark.repeated
 @pytest.mark.timeout(1200)
 @pytest.mark.xdist_group("killed")
-def test_slurm_runs_it_and_a_requeued_job_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On two nodes: USR1 arrives before the time limit, the job requeues itself, and its second start ends the run."""
-    stubs = tmp_path / "bin"
-    stubs.mkdir()
-    for name, text in STUBS.items():
-        (stubs / name).write_text(f"#!/bin/bash\n{text}")
-        (stubs / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{stubs}:{os.environ['PATH']}")
-    monkeypatch.setenv("SLURM_STUB", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    assert shutil.which("sbatch") == str(stubs / "sbatch")
+def test_slurm_runs_it_and_a_requeued_job_continues(one_machine_slurm: "SlurmStub", tmp_path: Path) -> None:
+    """`make test` has the same among the other ends of a run: tests/launch/ray/test_crashes.py."""
     (tmp_path / "run.yaml").write_text(json.dumps(RUN_FILE))
-    log, journal = tmp_path / "log", tmp_path / "run" / "journal.log"
-    line = ["launch", "slurm", "run.yaml", "--run", "run", "--nodes", "2", "--submit", "-o", "job.sbatch"]
-
-    assert cli.run(line) == cli.SUCCESS
-    pid = int((tmp_path / "pid").read_text())
-    wait_until(lambda: is_gone(pid) or (journal.exists() and journal.read_text().count('"epoch:') >= 4), log)
-    assert not is_gone(pid), log.read_text()
-    os.kill(pid, signal.SIGUSR1)
-    wait_until(lambda: is_gone(pid), log)
-    assert (tmp_path / "requeued").read_text() == "4711\n", log.read_text()
+    journal = tmp_path / "run" / "journal.log"
+    one_machine_slurm.submit("run.yaml", "--run", "run", "--nodes", "2")
+    one_machine_slurm.wait_until(lambda: journal.exists() and journal.read_text().count('"epoch:') >= 4)
+    one_machine_slurm.near_its_time_limit()
     _, before = open_run(tmp_path / "run")
     assert not all(trial.ended for trial in before)
-
-    subprocess.run(["sbatch", "job.sbatch"], check=True)
-    pid = int((tmp_path / "pid").read_text())
-    wait_until(lambda: is_gone(pid), log)
+    one_machine_slurm.requeue()
     _, trials = open_run(tmp_path / "run")
-    assert sum(trial.plan is not None for trial in trials) == TRIALS, log.read_text()
+    assert sum(trial.plan is not None for trial in trials) == TRIALS, one_machine_slurm.log()
     assert all(trial.ended for trial in trials)
     assert all(sorted(trial.epochs) == list(range(1, trial.last_epoch + 1)) for trial in trials)
     for trial in before:  # what was finished was not trained again

@@ -12,11 +12,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from launch.rundir.run import open_run
 from nas.search import TrialRecord
+
+if TYPE_CHECKING:
+    from conftest import SlurmStub
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200), pytest.mark.xdist_group("killed")]
 
@@ -129,33 +133,49 @@ def tear(folder: Path) -> None:
     open_run(folder / "run")  # readable as it is
 
 
-def test_deaths_of_worker_driver_and_head_and_ctrl_c(
-    folder: Path, check: Check, monkeypatch: pytest.MonkeyPatch
+def test_slurms_time_limit_deaths_of_worker_driver_and_head_and_ctrl_c(
+    one_machine_slurm: "SlurmStub", folder: Path, check: Check, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All kinds of crashes in one run; `make test-kills` repeats each kind separately."""
-    monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "1")  # else Ray ends us after a minute
+    """All ways in which a run ends early, in one run; `make test-kills` repeats each by itself.
+
+    SLURM begins the run on two nodes, it continues on this machine alone, and SLURM ends it.
+    """
     trials = 2 * TRIALS
-    process = nas(folder, "search", "run.yaml", "--run", "run", "--set", f"search.trials={trials}")
-    wait_for(folder, process, 3)
+    one_machine_slurm.submit("run.yaml", "--run", "run", "--nodes", "2", "--set", f"search.trials={trials}")
+    one_machine_slurm.wait_until(lambda: epochs_told(folder) >= 3)
     os.kill(a_worker_of(folder), signal.SIGKILL)
-    wait_for(folder, process, 6)
+    one_machine_slurm.wait_until(lambda: epochs_told(folder) >= 6)
+    one_machine_slurm.near_its_time_limit()
+
+    resume = ("resume", "run", "--address", "local")
+    process = nas(folder, *resume)
+    wait_for(folder, process, epochs_told(folder) + 2)
     process.kill()
     process.communicate(timeout=LIMIT_S)
     tear(folder)
 
-    process = nas(folder, "resume", "run")
-    wait_for(folder, process, epochs_told(folder) + 1)
-    kill_head(process)
+    with monkeypatch.context() as patch:
+        patch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "1")  # else Ray ends us after a minute
+        process = nas(folder, *resume)
+        wait_for(folder, process, epochs_told(folder) + 1)
+        kill_head(process)
 
-    process = nas(folder, "resume", "run")
+    process = nas(folder, *resume)
     wait_for(folder, process, epochs_told(folder) + 1)
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 130, out
     assert "Continue with: nas resume run" in out
     assert "Traceback" not in out
-    finish(folder)
+
+    before = open_run(folder / "run")[1]
+    assert not all(trial.ended for trial in before)
+    one_machine_slurm.requeue()
     check(trials)
+    after = open_run(folder / "run")[1]
+    for trial in before:  # what was finished was not trained again
+        epochs = {number: record.ended for number, record in after[trial.number].epochs.items()}
+        assert {number: record.ended for number, record in trial.epochs.items()}.items() <= epochs.items()
 
 
 @pytest.mark.repeated

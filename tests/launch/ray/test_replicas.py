@@ -36,17 +36,24 @@ def job(space: str = "shapes") -> Job:
     return Job(number=7, architecture=load_space(space).plain(), start_epoch=0, stop_epoch=2, epochs=2, seed=0)
 
 
-def test_errors_are_reported_as_by_a_single_process(data: Dataset, tmp_path: Path) -> None:
-    group = ReplicaGroup(2, data, TRAINER, tmp_path)
-    with pytest.raises(ValueError, match=r"^skeleton.num_classes is 10, and shapes has 6"):
-        group.open(job("fashion-mnist"))
-    group.end()
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("checkpoints")
 
 
-def test_a_dead_replica_ends_all_and_the_next_continue_from_the_checkpoint(data: Dataset, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def group(data: Dataset, checkpoints: Path) -> Iterator[ReplicaGroup]:
+    """Two replicas, whose processes the tests share: each start takes seconds."""
+    found = ReplicaGroup(2, data, TRAINER, checkpoints)
+    yield found
+    found.end()
+
+
+def test_a_dead_replica_ends_all_and_the_next_continue_from_the_checkpoint(
+    group: ReplicaGroup, checkpoints: Path
+) -> None:
     import ray
 
-    group = ReplicaGroup(2, data, TRAINER, tmp_path)
     group.open(job())
     first = group.epoch()
     ray.kill(group._actors[1])
@@ -57,5 +64,10 @@ def test_a_dead_replica_ends_all_and_the_next_continue_from_the_checkpoint(data:
     assert [record.metrics for record in told] == [first.metrics]
     assert group.epoch().epoch == 2
     group.close()
-    assert [path.name for path in sorted((tmp_path / "7").iterdir())] == ["epoch-0001.pt", "epoch-0002.pt"]
-    group.end()
+    assert [path.name for path in sorted((checkpoints / "7").iterdir())] == ["epoch-0001.pt", "epoch-0002.pt"]
+
+
+def test_errors_are_reported_as_by_a_single_process(group: ReplicaGroup) -> None:
+    with pytest.raises(ValueError, match=r"^skeleton.num_classes is 10, and shapes has 6"):
+        group.open(job("fashion-mnist"))
+    assert group._actors == []

@@ -10,7 +10,8 @@ from search_spaces.sites import Site
 CASES = [(name, case) for name, option in OPTIONS.items() for case in cases(option)]
 
 # These checks take seconds each, so they run only for the defaults and each named alternative. `compile` also runs at
-# other sites, because compiled code takes other paths there; recorded programs do not.
+# other sites, because compiled code takes other paths there; recorded programs do not. `make test` compiles the
+# defaults, and `make test-kills` the other cases.
 _SLOW = {"compile", "export", "trace"}
 
 
@@ -30,7 +31,7 @@ PAIRS = [
         case,
         check,
         id=f"{name} {case}-{check}",
-        marks=[pytest.mark.slow] * (check == "compile" and case.name != "defaults"),
+        marks=[pytest.mark.slow, pytest.mark.repeated] if check == "compile" and case.name != "defaults" else [],
     )
     for name, case in CASES
     for check in CHECKS

@@ -24,6 +24,7 @@ from nas.search import (
     read_trials,
     records,
 )
+from nas.search import engine as engine_module
 from nas.search.pareto import hypervolume
 from nas.search.records import Origin
 from search_spaces import Architecture, SearchSpace, parse_space
@@ -164,6 +165,7 @@ def test_a_proposal_rejected_by_counting_is_not_measured(
         measured.append(architecture)
         return estimate(architecture, "params")
 
+    monkeypatch.setattr(engine_module, "_REJECTIONS_IN_A_ROW", 60)  # the search ends earlier than a user's
     monkeypatch.setattr(lab.costs, "estimate", by_running)
     monkeypatch.setattr(lab.costs, "must_measure", lambda architecture, measure: True)
     lab.objectives = (Objective("top1", "maximize"), Objective("latency_ms", "minimize"))
@@ -528,8 +530,10 @@ def test_the_same_seed_proposes_the_same_and_resuming_changes_nothing(lab: Lab, 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_journal_replays_what_a_sampler_proposed_to_many_workers(lab: Lab, tmp_path: Path, sampler: str) -> None:
+    # The default one draws its first sixteen proposals from a design. The others propose several times for one trial.
+    launched = 20 if sampler == "default" else 12
     with lab.journal() as journal:
-        lab.work(lab.engine(journal, sampler=sampler, limit=131.0), workers=4)
+        lab.work(lab.engine(journal, sampler=sampler, limit=131.0, trials=launched), workers=4)
     trials = read_trials(read_study(lab.run))
     lines = (lab.run / "journal.log").read_text().splitlines(keepends=True)
     asked = [at for at, line in enumerate(lines) if json.loads(line)["op_code"] == JournalOperation.CREATE_TRIAL]
@@ -540,7 +544,7 @@ def test_the_journal_replays_what_a_sampler_proposed_to_many_workers(lab: Lab, t
         lab.run.mkdir()
         (lab.run / "journal.log").write_text("".join(lines[: asked[trial.number]]))
         with lab.journal() as journal:
-            lab.engine(journal, sampler=sampler, limit=131.0)
+            lab.engine(journal, sampler=sampler, limit=131.0, trials=launched)
             again = journal.study.ask()
             assert (again.number, lab.space.suggest(again).fingerprint) == (trial.number, trial.fingerprint)
 
