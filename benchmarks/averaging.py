@@ -34,8 +34,8 @@ import torch
 from _side_by_side import write_between
 
 from launch.rundir.config import RunConfig, load_run
-from nas.analysis.ranks import rank_correlation
 from nas.costs.timing import alternate, thread_clock
+from nas.ranks import rank_correlation
 from search_spaces import Architecture, SearchSpace, load_space
 from trainers import Dataset, TrainerConfig, Training, ema, load_data
 

@@ -19,9 +19,9 @@ import torch
 from _side_by_side import write
 
 from nas import build_model
-from nas.analysis.ranks import rank_correlation
 from nas.costs import Budget, Calibration, Conditions, CostModel, Measure, calibrate
 from nas.costs.measure import time_together
+from nas.ranks import rank_correlation
 from search_spaces import Architecture, SearchSpace, load_space
 
 Array = npt.NDArray[np.float64]

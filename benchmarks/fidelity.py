@@ -24,6 +24,7 @@ effects  decided by main effects and pairs of their own
 chance   random: a sampler cannot learn it
 best     in part the architectures with high final accuracy, in part decided by effects
 alike    none: all learn at the same speed, and early ranks differ from the final ones only by noise
+late     none, but the first third of the epochs shows another architecture's accuracy: early ranks are chance
 """
 
 import argparse
@@ -49,8 +50,8 @@ from samplers import MACRO, macro
 
 from launch.rundir.run import Run, open_run
 from nas.analysis import account, progress, searched
-from nas.analysis.ranks import rank_correlation
 from nas.costs import CostEstimate
+from nas.ranks import rank_correlation
 from nas.search import Engine, EpochRecord, Job, Journal, Objective, Outcome, SearchConfig, TrialRecord
 from nas.search.pareto import hypervolume
 from search_spaces import Architecture, SearchSpace, parse_space
@@ -59,11 +60,13 @@ SCHEMES = ("mo_asha", "hyperband", "median")
 EPOCHS, ETA, WORKERS = 27, 3, 4
 TRIALS = (60, 200)
 RUNGS = (1, 3, 9)
-KINDS = ("effects", "chance", "best", "alike")
+KINDS = ("effects", "chance", "best", "alike", "late")
 
 _NONE = "none"
 _COST = "params"
 _SAMPLED = 1_000
+_HIDDEN = 1 / 3
+"""Share of the epochs that say nothing, if the kind is `late`."""
 _SPACE = """
 schema: 1
 name: curves
@@ -193,14 +196,23 @@ class Problem:
         def risen(at: int) -> float:
             return 1 - math.exp(-((at / slowness) ** 0.6))
 
-        final = self.table.final(architecture)
+        final = self._shown(architecture, epoch)
         to_rise = max(final - self.table.floor, 0.0)
         noise = self.table.noise * self._normal("noise", f"{architecture.fingerprint} {epoch} {seed}")
         return min(max(final - to_rise * (1 - risen(epoch) / risen(EPOCHS)) + noise, 0.0), 1.0)
 
+    def _shown(self, architecture: Architecture, epoch: int) -> float:
+        """The final accuracy that the curve seems to rise to at an epoch."""
+        final = self.table.final(architecture)
+        if self._kind != "late":
+            return final
+        other = self._sample[int((self._normal("other", architecture.fingerprint) % 1) * len(self._sample))]
+        told = max((epoch / EPOCHS - _HIDDEN) / (1 - _HIDDEN), 0.0)
+        return self.table.final(other) + told * (final - self.table.final(other))
+
     def _delay(self, architecture: Architecture) -> float:
         """How slowly an architecture learns: about standard normal, or always 0."""
-        if self._kind == "alike":
+        if self._kind in ("alike", "late"):
             return 0.0
         if self._kind == "chance":
             return self._normal("delay", architecture.fingerprint)

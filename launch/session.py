@@ -24,9 +24,9 @@ from launch.rundir.config import RunConfig
 from launch.rundir.run import LIMITS, MEASURED, Run, open_run
 from nas.analysis import GrowingFront, front_of, progress, searched
 from nas.costs import MEASURES, Budget, Calibration, CalibrationError, Conditions, CostModel, is_counted, unkept
-from nas.search import Engine, Journal, Summary, TrialRecord, read_trials
-from search_spaces import SearchSpace
-from search_spaces.errors import named, printable
+from nas.search import Engine, Journal, SearchConfig, Summary, TrialRecord, read_trials
+from search_spaces import Architecture, SearchSpace
+from search_spaces.errors import named, printable, typed
 from search_spaces.yamlfile import read_yaml, validate
 from trainers import Dataset, load_data, precision
 from trainers.checkpoint import is_whole
@@ -71,17 +71,7 @@ def search(folder: Path, dataset: Dataset, console: Console, address: str | None
             console.print(f"warning: {lost}", soft_wrap=True)
         costs = cost_model(run.config, run.folder)
         with _status(console, "measuring the plain skeleton"):
-            budget = Budget.parse(run.config.budget, plain=run.space.plain(), costs=costs)
-            engine = Engine(
-                journal,
-                run.space,
-                run.config.search,
-                objectives=run.objectives,
-                epochs=run.config.trainer.epochs,
-                costs=costs,
-                budget=budget,
-            )
-        journal.study.set_user_attr(LIMITS, dict(budget.limits))
+            engine = _engine(journal, run, costs, run.config.search)
         drawing = Drawing(run, engine.reference, console)
         try:
             if not engine.done:
@@ -99,6 +89,78 @@ def search(folder: Path, dataset: Dataset, console: Console, address: str | None
                 f"calibration with this run's measurements: {named(run.folder / names.CALIBRATION)}", soft_wrap=True
             )
         return engine.summary(), facts
+
+
+def survey(
+    folder: Path,
+    dataset: Dataset,
+    console: Console,
+    address: str | None = None,
+    *,
+    networks: int,
+    seeds: int,
+    chosen: Mapping[str, Architecture] | None = None,
+) -> list[TrialRecord]:
+    """Trains the first networks of a run to the full length, each with every seed. The run can then be searched.
+
+    Args:
+        folder: The run's.
+        dataset: Its data.
+        console: For the progress.
+        address: As in `search`.
+        networks: How many. The sampler proposes them as in a search; its first proposals differ as much as possible.
+        seeds: How many trainings of each.
+        chosen: Trains these instead, by names.
+
+    Returns:
+        The run's trials.
+
+    Raises:
+        UserError: trials of the run wait at a rung: the end of this training would end them.
+        Interrupted, JournalError: as `search`.
+    """
+    with Journal.open(folder) as journal:
+        run, trials = open_run(folder)
+        if any(trial.status == "active" and trial.stop_epoch < run.config.trainer.epochs for trial in trials):
+            raise UserError(
+                f"{named(folder)}: a search is under way, with trials that wait at a rung: finish it with "
+                f"nas resume {typed(folder)}, or choose another folder with --run"
+            )
+        in_full = run.config.search.model_copy(
+            update={"stopping": "none", "trials": networks, "finalists": networks, "finalist_seeds": seeds - 1}
+        )
+        costs = cost_model(run.config, run.folder)
+        with _status(console, "measuring the plain skeleton"):
+            engine = _engine(journal, run, costs, in_full, baselines=chosen, survey=networks)
+        if not engine.done:
+            _train(run, journal, engine, dataset, Drawing(run, engine.reference, console), console, address)
+        return read_trials(journal.study)
+
+
+def _engine(
+    journal: Journal,
+    run: Run,
+    costs: CostModel,
+    config: SearchConfig,
+    *,
+    baselines: Mapping[str, Architecture] | None = None,
+    survey: int | None = None,
+) -> Engine:
+    """The engine of a run. Stores the budget's limits in the journal, for readers."""
+    budget = Budget.parse(run.config.budget, plain=run.space.plain(), costs=costs)
+    engine = Engine(
+        journal,
+        run.space,
+        config,
+        objectives=run.objectives,
+        epochs=run.config.trainer.epochs,
+        costs=costs,
+        budget=budget,
+        baselines=baselines,
+        survey=survey,
+    )
+    journal.study.set_user_attr(LIMITS, dict(budget.limits))
+    return engine
 
 
 class Drawing:

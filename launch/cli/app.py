@@ -37,6 +37,7 @@ COMMANDS: Mapping[str, Command] = {
     "data": Command("launch.cli.data", "data", "Shows what a folder of pictures holds, what is left out, and why."),
     "cost": Command("launch.cli.costs", "cost", "Shows an architecture's parameters, multiply-adds, memory and time."),
     "calibrate": Command("launch.cli.costs", "calibrate", "Times what a space's options add on this device."),
+    "proxy": Command("launch.cli.proxy", "proxy", "Measures which epoch, data and image size rank networks reliably."),
     "proxies": Command("launch.cli.costs", "proxies", "Computes zero-cost proxies and their rank correlations."),
     "zoo": Command("launch.cli.zoo", "zoo", "Lists the papers' networks; compares a paper's figures with ours."),
     "search": Command("launch.cli.search", "search", "Searches for placements under the budget."),

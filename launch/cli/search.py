@@ -14,6 +14,7 @@ from launch.reports.failures import failure_lines
 from launch.reports.report import print_report
 from launch.rundir import names
 from launch.rundir.beginning import begin, foreign
+from launch.rundir.changing import change
 from launch.rundir.config import load_run, space_of
 from launch.rundir.run import Run, open_run
 from launch.session import check_budget, check_machine, cost_model, load_fitting
@@ -57,13 +58,20 @@ def search(
 
 def resume(
     run: RunDir,
+    *,
+    overrides: Set,
     address: Annotated[
         str | None, typer.Option(help="A Ray cluster: auto, or host:port; local: only this machine.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Continues a run after Ctrl-C, a crash or a power failure. Finished work is not repeated."""
+    """Continues a run after Ctrl-C, a crash or a power failure. Finished work is not repeated.
 
+    --set changes what may change: more trials, repetitions or workers, and early stopping.
+    """
+
+    if overrides:
+        change(run, overrides)
     opened, _ = open_run(run)
     address = address_of(opened.config.resources.address, address)
     check_machine(opened.config, address)

@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from launch.reports.tables import amount, print_table
-from nas.analysis.ranks import rank_correlation
 from nas.costs import MEASURES, Calibration, Conditions, CostEstimate, CostModel, calibrate, is_counted
 from nas.costs.device import fingerprint
 from nas.costs.measure import block_shares
 from nas.costs.measures import Mode, counted
 from nas.costs.timing import threads
 from nas.costs.zero_cost import PROXIES, zero_cost
+from nas.ranks import rank_correlation
 from search_spaces import Architecture, SearchSpace
 from trainers import Dataset
 from trainers.batches import Batches

@@ -103,6 +103,9 @@ def _facts(summary: Summary, metric: Metric, left: float | None, note: ClusterNo
     ]
     if summary.nearest:
         facts.append((f"nearest of {summary.rejected_in_a_row} rejected in a row", near_miss(summary.nearest)))
+    if summary.silent:
+        epochs = " and ".join(map(str, summary.silent))
+        facts.append(("stops nobody", f"at epoch {epochs}, which says nothing about the end"))
     if summary.waiting:
         facts.append(("waiting at a rung", str(summary.waiting)))
     if summary.duplicates:

@@ -6,8 +6,9 @@ from typing import Any
 
 from launch.reports.failures import failures
 from launch.rundir.run import Run
-from nas.analysis import account, early_ranks, finalists, front_of
+from nas.analysis import account, early_ranks, finalists, front_of, silent_rungs
 from nas.search import Figure, TrialRecord
+from nas.search.rungs import ladders
 from search_spaces import Architecture
 from search_spaces.sites import Slot
 
@@ -97,11 +98,23 @@ def _finalist_rows(run: Run, trials: Sequence[TrialRecord]) -> list[dict[str, An
 
 
 def _spent(run: Run, trials: Sequence[TrialRecord]) -> dict[str, Any]:
-    """Numbers of proposals and epochs: `nas.analysis.Account`, the saved share of training, `early_ranks`."""
+    """Numbers of proposals and epochs: `nas.analysis.Account`, the saved share of training, `early_ranks`,
+    `silent_rungs`.
+    """
     found = account(trials, run.config.trainer.epochs)
     saved = 1 - found.epochs / found.full_epochs if found.full_epochs else 0.0
     agreement = early_ranks(trials, run.metric.name)
-    return {**asdict(found), "rejected": dict(found.rejected), "saved": saved, "early_ranks": agreement}
+    search = run.config.search
+    brackets = ladders(search.stopping, run.config.trainer.epochs, search.min_epochs, search.eta)
+    rungs = sorted({rung for ladder in brackets for rung in ladder[:-1]})
+    silent = silent_rungs(trials, run.metric.name, rungs)
+    return {
+        **asdict(found),
+        "rejected": dict(found.rejected),
+        "saved": saved,
+        "early_ranks": agreement,
+        "silent_rungs": silent,
+    }
 
 
 def placed(architecture: Architecture) -> str:

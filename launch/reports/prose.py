@@ -137,12 +137,17 @@ def spent_text(facts: Facts) -> str:
     agreed = " and ".join(f"{value:.2f} at epoch {epoch}" for epoch, value in row["early_ranks"].items())
     label = facts.run.metric.label
     early = f" Rank correlation with the final {label}, over trials trained in full: {agreed}." if agreed else ""
+    silent = "".join(
+        f" At epoch {epoch} the {label} says too little about the end (rank correlation {value:.2f}), so no trial was "
+        "stopped there; nas proxy measures which epoch says enough."
+        for epoch, value in row["silent_rungs"].items()
+    )
     again = f" Repetitions of finalists took {row['finalist_epochs']} more." if row["finalist_epochs"] else ""
     return (
         f"{row['proposals']} architectures proposed: {row['launched']} trained ({row['complete']} in full, "
         f"{row['stopped']} stopped early, {row['failed']} failed), {sum(over.values())} over the budget{stages}, "
         f"{row['duplicates']} known already and not trained again. {row['epochs']} epochs instead of the "
-        f"{row['full_epochs']} of training each in full: {100 * row['saved']:.0f} % saved.{early}{again}"
+        f"{row['full_epochs']} of training each in full: {100 * row['saved']:.0f} % saved.{early}{silent}{again}"
     )
 
 

@@ -22,6 +22,8 @@ TENSORBOARD = "tensorboard"
 """TensorBoard's files; they can be written again at any time."""
 TUNE = "ray"
 """Ray Tune's files; never read again."""
+PROXIES = "proxies"
+"""`nas proxy`'s runs on less data, on smaller images or with fewer epochs; each is a run of its own."""
 
 WRITTEN = (
     JOURNAL,
@@ -35,5 +37,6 @@ WRITTEN = (
     REPORT,
     TENSORBOARD,
     TUNE,
+    PROXIES,
 )
 """Everything that a run writes. `--overwrite` removes exactly these."""

@@ -4,7 +4,7 @@ from nas.analysis.account import Account, account
 from nas.analysis.effects import Effect, effects
 from nas.analysis.finalists import Finalist, finalists
 from nas.analysis.front import FrontGrowth, GrowingFront, front_of, progress, searched, select
-from nas.analysis.ranks import early_ranks
+from nas.analysis.ranks import early_ranks, silent_rungs
 
 __all__ = [
     "Account",
@@ -20,4 +20,5 @@ __all__ = [
     "progress",
     "searched",
     "select",
+    "silent_rungs",
 ]

@@ -1,37 +1,14 @@
-"""Rank correlations."""
+"""How well early epochs agreed with the last one in a run."""
 
 import math
 from collections.abc import Sequence
 
-import numpy as np
-import numpy.typing as npt
-
 from nas.analysis.front import searched
+from nas.ranks import rank_correlation
 from nas.search import TrialRecord
+from nas.search.rungs import tells
 
 _FEWEST = 5
-
-
-def ranks(values: Sequence[float]) -> npt.NDArray[np.float64]:
-    """Ranks from 0; equal values share their mean rank."""
-    _, inverse, counts = np.unique(np.asarray(values, dtype=np.float64), return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    shared: npt.NDArray[np.float64] = (last - (counts + 1) / 2)[inverse]
-    return shared
-
-
-def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
-    """Spearman's rank correlation: 1 for the same order, -1 for the opposite one; NaN if either input is constant.
-
-    Raises:
-        ValueError: the inputs differ in length.
-    """
-    if len(first) != len(second):
-        raise ValueError(f"{len(first)} values against {len(second)}: both need one value for every network")
-    a, b = ranks(first), ranks(second)
-    if len(a) < 2 or a.std() == 0 or b.std() == 0:
-        return float("nan")
-    return float(np.corrcoef(a, b)[0, 1])
 
 
 def early_ranks(trials: Sequence[TrialRecord], metric: str) -> dict[int, float]:
@@ -53,3 +30,21 @@ def early_ranks(trials: Sequence[TrialRecord], metric: str) -> dict[int, float]:
         if len(both) >= _FEWEST:
             found[stop] = rank_correlation(*zip(*both, strict=True))
     return {stop: agreement for stop, agreement in found.items() if not math.isnan(agreement)}
+
+
+def silent_rungs(trials: Sequence[TrialRecord], metric: str, rungs: Sequence[int]) -> dict[int, float]:
+    """The rungs whose values say too little about the end (`nas.search.rungs.tells`) -> their rank correlation with it.
+
+    The engine stops no trial there.
+    """
+    found: dict[int, float] = {}
+    for rung in rungs:
+        both = [
+            (trial.epochs[rung].metrics[metric], trial.epochs[trial.last_epoch].metrics[metric])
+            for trial in searched(trials)
+            if rung in trial.epochs and all(metric in record.metrics for record in trial.epochs.values())
+        ]
+        early, ends = [one for one, _ in both], [end for _, end in both]
+        if not tells(early, ends):
+            found[rung] = rank_correlation(early, ends)
+    return found

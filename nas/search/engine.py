@@ -14,6 +14,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -22,7 +23,7 @@ import optuna
 
 from nas.search.config import SearchConfig
 from nas.search.default import Known
-from nas.search.gain import most_promising
+from nas.search.gain import expected_gains, most_promising
 from nas.search.history import StudyHistory
 from nas.search.journal import Journal
 from nas.search.ledger import BudgetVerdict, Entry, Estimate, TrialLedger
@@ -41,7 +42,7 @@ from nas.search.records import (
     Outcome,
     objectives_in,
 )
-from nas.search.rungs import choose_bracket, in_better_half, ladders, promotable
+from nas.search.rungs import FEWEST_TO_DOUBT, choose_bracket, in_better_half, ladders, promotable, tells
 from nas.search.samplers import learns_from_complete_only, make_sampler
 from search_spaces import Architecture, SearchSpace, Value
 from search_spaces.errors import named
@@ -58,6 +59,9 @@ _LOSSES_IN_A_ROW = {"machine": 10, "lost": 3, "node_lost": 10}
 """A trial fails after so many losses of a kind without an epoch in between. Preemptible nodes are lost often, so ten
 losses in a row are allowed; a trial that lost ten nodes in a row probably causes the losses."""
 _NEAR_MISS_AFTER = 24
+_SHARE_TO_COMPARE = 6
+_TOLD_AGAIN_AFTER = 16
+"""A rung is compared with the end again when the complete trials have grown by more than a sixteenth."""
 _TRIES_AT_RANDOM = 100
 _REFERENCE = "reference"
 _FAULTS_OF_THE_MACHINE = (OSError, MemoryError)
@@ -108,7 +112,8 @@ class Summary:
     ``epochs``: all epochs trained; ``best``: the best training metric of the complete trials; ``hypervolume``: of the
     front, as a share of the box below `Engine.reference`; ``exhausted``: why proposals ended before the target.
     ``rejected_in_a_row``: proposals rejected since the last launch; ``nearest``: the one least over budget among them,
-    as measure -> (limit, value) for each exceeded limit; empty for fewer than 24 rejections.
+    as measure -> (limit, value) for each exceeded limit; empty for fewer than 24 rejections. ``silent``: the rungs
+    whose values say nothing about the end, so that no trial is stopped there.
     """
 
     target: int
@@ -129,6 +134,7 @@ class Summary:
     exhausted: str | None
     rejected_in_a_row: int = 0
     nearest: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    silent: tuple[int, ...] = ()
 
 
 class Engine:
@@ -144,6 +150,7 @@ class Engine:
         costs: Source of the costs among the objectives.
         budget: Architectures over it are never trained. None: no limits.
         baselines: Trained first and to full length, also outside the space. None: the space's own.
+        survey: Train so many of the first complete trials again, instead of the front's members (`nas proxy`).
 
     Raises:
         ValueError: The objectives do not fit the journal's directions, or `config.min_epochs` exceeds `epochs`.
@@ -160,7 +167,9 @@ class Engine:
         costs: Costs,
         budget: Limits | None = None,
         baselines: Mapping[str, Architecture] | None = None,
+        survey: int | None = None,
     ) -> None:
+        self._survey = survey
         self._objectives = tuple(objectives)
         self._directions = [objective.direction for objective in objectives]
         found = objectives_in(journal.study)
@@ -206,8 +215,14 @@ class Engine:
         self._at_rung: dict[tuple[int, int], dict[int, list[float]]] = {}
         """(Rung, bracket) -> the points there. `_points_at` collects them once; later results are added."""
         self._best_at: dict[tuple[int, int], list[int]] = {}
+        self._telling: dict[int, tuple[int, bool]] = {}
+        """Rung -> the number of complete trials, and whether they show that its values say something about the end."""
         self._front = Front(len(self._objectives))
         """Of the complete trials, without the finalists' repetitions."""
+        self._in_full = Counter(
+            e.origin.kind for e in self._ledger.entries.values() if e.bracket == len(self._brackets)
+        )
+        """The number of trials that never wait at a rung, by their origin's kind."""
         self._searched_complete = 0
         self._best: float | None = None
         for entry in self._complete():
@@ -222,7 +237,7 @@ class Engine:
     def _check_ladders(self) -> None:
         """Raises a JournalError unless every trial has a bracket and a stop epoch of this run."""
         for entry in self._ledger.entries.values():
-            in_full = entry.origin.is_baseline or entry.origin.is_finalist
+            in_full = entry.stop_epoch == self._epochs
             if entry.bracket >= len(self._brackets) + in_full or entry.stop_epoch > self._epochs:
                 raise JournalError(
                     f"{named(self._journal.run)}: trial {entry.number} is in bracket {entry.bracket}, counted from 0, "
@@ -340,6 +355,7 @@ class Engine:
             exhausted=self._exhausted,
             rejected_in_a_row=self._rejections,
             nearest=self._near_miss(),
+            silent=tuple(sorted({rung for ladder in self._brackets for rung in ladder[:-1] if not self._tells(rung)})),
         )
 
     def _near_miss(self) -> dict[str, tuple[float, float]]:
@@ -383,13 +399,16 @@ class Engine:
         for (rung, bracket), numbers in sorted(self._waiting.items(), reverse=True):
             if not numbers:
                 continue
+            if not self._tells(rung):
+                entry = self._ledger.entries[min(numbers)]
+                self._climb(entry)
+                return entry
             best = self._best_at.get((rung, bracket))
             if best is None:
                 points = self._points_at(rung, bracket)
-                settled = len(points) - len(numbers)
+                room = len(points) // self._config.eta - (len(points) - len(numbers))
                 # Most results promote nothing; that must not take time that grows with the trials.
-                promoting = len(points) // self._config.eta > settled
-                best = promotable(points, points.keys() - numbers, self._config.eta) if promoting else []
+                best = self._best_of(points, numbers, room) if room > 0 else []
                 self._best_at[rung, bracket] = best
             for number in best:
                 if number in numbers:
@@ -398,6 +417,17 @@ class Engine:
                     return entry
         return None
 
+    def _best_of(self, points: Mapping[int, Sequence[float]], waiting: AbstractSet[int], room: int) -> list[int]:
+        """The trials to promote from a rung, best first: by the gain that they are expected to bring at full length."""
+        self._history.update(self._study.get_trials(deepcopy=False))
+        hopes = expected_gains(self._history, waiting, self._bound())
+        return promotable(points, waiting, room, {} if hopes is None else hopes.gains)
+
+    def _bound(self) -> set[int]:
+        """The trials of the search that are complete or train to full length."""
+        running = [entry for entry in self._ledger.by_state["running"].values() if entry.stop_epoch >= self._epochs]
+        return {entry.number for entry in (*self._complete(), *running) if not entry.origin.is_finalist}
+
     def _most_promising(self) -> Entry | None:
         """The trial that continues when nothing is left to propose or to promote; see `most_promising`."""
         active = [entry for entry in self._ledger.active.values() if not entry.origin.is_finalist]
@@ -405,7 +435,7 @@ class Engine:
         if not left:
             return None
         running = [entry for entry in active if entry.state == "running"]
-        bound = {entry.number for entry in (*self._complete(), *(e for e in running if e.stop_epoch >= self._epochs))}
+        bound = self._bound()
         if running and not bound:
             return None
         self._history.update(self._study.get_trials(deepcopy=False))
@@ -427,6 +457,8 @@ class Engine:
             self._ledger.complete(entry, self._values(entry, self._epochs))
             if not entry.origin.is_finalist:
                 self._count_complete(entry)
+        elif not self._tells(entry.stop_epoch):
+            self._climb(entry)
         elif self._config.stopping != "median":
             self._ledger.move(entry, "waiting")
             self._waiting.setdefault((entry.stop_epoch, entry.bracket), set()).add(entry.number)
@@ -434,6 +466,20 @@ class Engine:
             self._climb(entry)
         else:
             self._ledger.stop([entry])
+
+    def _tells(self, rung: int) -> bool:
+        """Whether the metric at a rung says something about the end, as far as the complete trials show."""
+        if self._metric is None:
+            return True
+        count, telling = self._telling.get(rung, (0, True))
+        # Once many trials are complete, one more changes nothing; a job's time must not grow with the trials.
+        if self._searched_complete > count + count // _TOLD_AGAIN_AFTER:
+            name = self._metric.metric
+            reached = [entry for entry in self._complete() if rung in entry.epochs]
+            early, ends = ([entry.epochs[at].metrics[name] for entry in reached] for at in (rung, self._epochs))
+            telling = tells(early, ends)
+            self._telling[rung] = (self._searched_complete, telling)
+        return telling
 
     def _climb(self, entry: Entry) -> None:
         self._waiting.get((entry.stop_epoch, entry.bracket), set()).discard(entry.number)
@@ -458,7 +504,7 @@ class Engine:
         return dict(zip((entry.number for entry in entries), self._points(entries, rung).tolist(), strict=True))
 
     def _compared_in(self, entry: Entry, bracket: int) -> bool:
-        return entry.origin.is_baseline or (entry.bracket == bracket and not entry.origin.is_finalist)
+        return entry.bracket in (bracket, len(self._brackets)) and not entry.origin.is_finalist
 
     def _fail(self, entry: Entry, reason: str, detail: str = "") -> None:
         self._ledger.fail(entry, reason, detail)
@@ -491,13 +537,24 @@ class Engine:
             return self._launch(self._ledger.ask(), entry.architecture, origin, seed, estimates, None)
 
     def _choose_finalists(self) -> list[tuple[Entry, int]]:
-        """The members of the front, or those that cover it best, and the best baseline, each with every new seed.
-
-        The best baseline is included even off the front, because a lucky seed of another trial may have dominated it.
-        """
+        """The trials to train again, each with every new seed."""
         complete = self._complete()
         if not complete or not self._config.finalists:
             return []
+        chosen = self._front_and_baseline(complete) if self._survey is None else complete[: self._survey]
+        launched = {(entry.origin.trial, entry.seed) for entry in self._ledger.entries.values()}
+        return [
+            (entry, self._config.seed + offset)
+            for offset in range(1, self._config.finalist_seeds + 1)
+            for entry in sorted(chosen, key=lambda entry: entry.number)
+            if (entry.number, self._config.seed + offset) not in launched
+        ]
+
+    def _front_and_baseline(self, complete: list[Entry]) -> list[Entry]:
+        """The members of the front, or those that cover it best, and the best baseline.
+
+        The best baseline is included even off the front, because a lucky seed of another trial may have dominated it.
+        """
         points = self._points(complete, self._epochs)
         members = np.flatnonzero(is_front(points))
         chosen = [complete[members[index]] for index in spread_order(points[members])[: self._config.finalists]]
@@ -507,13 +564,7 @@ class Engine:
             best = baselines[merits.index(max(merits))]
             if best not in chosen:
                 chosen.append(best)
-        launched = {(entry.origin.trial, entry.seed) for entry in self._ledger.entries.values()}
-        return [
-            (entry, self._config.seed + offset)
-            for offset in range(1, self._config.finalist_seeds + 1)
-            for entry in sorted(chosen, key=lambda entry: entry.number)
-            if (entry.number, self._config.seed + offset) not in launched
-        ]
+        return chosen
 
     # --- proposals
 
@@ -599,13 +650,13 @@ class Engine:
         estimates: Mapping[str, Estimate],
         verdict: BudgetVerdict | None,
     ) -> Entry:
-        if origin.is_baseline or origin.is_finalist:
+        if origin.is_baseline or origin.is_finalist or self._compares():
             bracket, stop_epoch = len(self._brackets), self._epochs
         else:
             counts = [self._ledger.brackets[index] for index in range(len(self._brackets))]
             bracket = choose_bracket(counts, self._brackets, self._config.eta)
-            stop_epoch = self._brackets[bracket][0]
-        return self._ledger.launch(
+            stop_epoch = next(rung for rung in self._brackets[bracket] if rung == self._epochs or self._tells(rung))
+        entry = self._ledger.launch(
             trial,
             architecture,
             origin=origin,
@@ -615,6 +666,20 @@ class Engine:
             estimates=estimates,
             verdict=verdict,
         )
+        if bracket == len(self._brackets):
+            self._in_full[origin.kind] += 1
+        return entry
+
+    def _compares(self) -> bool:
+        """Whether the next trial is trained in full so that rungs can be compared with the end.
+
+        Ten trials are, baselines included, but at most a sixth of `trials` besides the baselines.
+        """
+        if self._config.stopping == "none":
+            return False
+        baselines, repetitions = self._in_full["baseline"], self._in_full["finalist"]
+        others = self._in_full.total() - baselines - repetitions
+        return others < min(FEWEST_TO_DOUBT - baselines, self._config.trials // _SHARE_TO_COMPARE)
 
     def _unseen(self) -> Architecture | None:
         """An architecture that was not proposed yet: near the front, or random, or else the next in order; None if all

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nas.search.history import Observation, StudyHistory, Targets
+from nas.search.history import StudyHistory, Targets
 from nas.search.pareto import Points, hypervolume, hypervolume_gains, is_front, ranking
 from nas.search.surrogate import Likeness, Surrogate, Vector, fit
 
@@ -24,6 +24,14 @@ _WORTH = 0.006
 """Share of the front's hypervolume that a trial must be expected to add, to be trained beyond `_SHARE_TO_SPEND`."""
 _NODES = ((0.0, 2 / 3), (3**0.5, 1 / 6), (-(3**0.5), 1 / 6))
 """Gauss-Hermite quadrature with three nodes, for a normal distribution: (standard deviations, weight)."""
+
+
+@dataclass(frozen=True)
+class Hopes:
+    """Trial -> the hypervolume that it is expected to add, and the front's own hypervolume in the same unit."""
+
+    gains: Mapping[int, float]
+    whole: float
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,46 @@ def learn(likeness: Likeness, targets: Targets, objective: int, *, rough: bool =
     return fit(likeness, known, y, variances, additive=rough)
 
 
+def expected_gains(history: StudyHistory, candidates: AbstractSet[int], in_full: AbstractSet[int]) -> "Hopes | None":
+    """The gain that unfinished trials are expected to bring to the front of the complete ones.
+
+    The surrogate expects the end of every trial, from its levels and from its curve so far
+    (`nas.search.history.StudyHistory.targets`). Where early epochs say nothing about the end, the levels alone count.
+
+    Args:
+        history: Includes all epochs so far.
+        candidates: The trials in question.
+        in_full: Trials that are complete or training to full length; both count as complete.
+
+    Returns:
+        None if too few trials tell about the end, or `in_full` is empty.
+    """
+    rows, told = history.closing(), history.told
+    targets = history.targets(rows)
+    open_ = np.array([index for index, row in enumerate(rows) if row.number in candidates], dtype=np.int64)
+    front = np.array([index for index, row in enumerate(rows) if row.number in in_full], dtype=np.int64)
+    if not len(open_) or not len(front) or np.isfinite(targets.values[:, told]).sum() < _FEWEST:
+        return None
+    levels = np.array([row.levels for row in rows], dtype=np.int64).reshape(len(rows), -1)
+    likeness = Likeness.of(levels, levels, history.axes.sizes)
+    learnt = learn(likeness, targets, told)
+    # A baseline outside the space has no levels for the surrogate, so its own value is used.
+    outside = np.array([not row.params for row in rows], dtype=bool) & np.isfinite(targets.values[:, told])
+
+    def expected(deviations: float) -> Points:
+        points = targets.values.copy()
+        points[:, told] = np.where(outside, points[:, told], learnt.expect(likeness, deviations))
+        return points
+
+    gain = Gain.over(expected(0.0)[front])
+    gains = np.zeros(len(open_))
+    for deviations, weight in _NODES:
+        gains += weight * gain(expected(deviations)[open_])
+    return Hopes(
+        {rows[index].number: one for index, one in zip(open_.tolist(), gains.tolist(), strict=True)}, gain.whole
+    )
+
+
 def most_promising(
     history: StudyHistory, left: Mapping[int, int], in_full: AbstractSet[int], *, spent: int, of_all: int
 ) -> int | None:
@@ -81,37 +129,16 @@ def most_promising(
         The trial's number. None if no trial is expected to add 0.6 % to the front's hypervolume, nor anything at all
         while less than 40 % of `of_all` is spent. If `in_full` is empty: the best of the trials with the most epochs.
     """
-    rows, told = history.closing(), history.told
-    targets = history.targets(rows)
-    waiting = np.array([index for index, row in enumerate(rows) if row.number in left], dtype=np.int64)
-    front = np.array([index for index, row in enumerate(rows) if row.number in in_full], dtype=np.int64)
-    if not len(waiting):
-        return None
-    numbers: list[int] = [rows[index].number for index in waiting.tolist()]
-    epochs = np.array([left[number] for number in numbers])
-    if not len(front):
+    if not in_full:
         # There are so few trials that no rung promoted any.
-        far: list[Observation] = [rows[index] for index in waiting[epochs == epochs.min()].tolist()]
+        rows, told = history.closing(), history.told
+        far = [row for row in rows if row.number in left and left[row.number] == min(left.values())]
         points = [[*row.values[:told], row.curve[max(row.curve)], *row.values[told + 1 :]] for row in far]
         return far[ranking(points)[0]].number
-    if np.isfinite(targets.values[:, told]).sum() < _FEWEST:
+    hopes = expected_gains(history, left.keys(), in_full)
+    if hopes is None:
         return None
-    levels = np.array([row.levels for row in rows], dtype=np.int64).reshape(len(rows), -1)
-    likeness = Likeness.of(levels, levels, history.axes.sizes)
-    learnt = learn(likeness, targets, told)
-    # A baseline outside the space has no levels for the surrogate, so its own value is used.
-    outside = np.array([not row.params for row in rows], dtype=bool) & np.isfinite(targets.values[:, told])
-
-    def expected(deviations: float) -> Points:
-        points = targets.values.copy()
-        points[:, told] = np.where(outside, points[:, told], learnt.expect(likeness, deviations))
-        return points
-
-    gain = Gain.over(expected(0.0)[front])
-    gains = np.zeros(len(waiting))
-    for deviations, weight in _NODES:
-        gains += weight * gain(expected(deviations)[waiting])
-    worth = gains > _WORTH * gain.whole
-    if not worth.any():
-        worth = (gains > 0) & (spent + epochs <= _SHARE_TO_SPEND * of_all)
-    return numbers[int(np.argmax(np.where(worth, gains / epochs, -1.0)))] if worth.any() else None
+    worth = {number: gain for number, gain in hopes.gains.items() if gain > _WORTH * hopes.whole}
+    if not worth:
+        worth = {n: gain for n, gain in hopes.gains.items() if gain > 0 and spent + left[n] <= _SHARE_TO_SPEND * of_all}
+    return max(worth, key=lambda number: worth[number] / left[number], default=None)

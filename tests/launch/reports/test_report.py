@@ -8,6 +8,7 @@ import pytest
 from launch.reports import plots, prose, report
 from launch.reports.facts import facts_of, placed
 from launch.reports.prose import FINALISTS_TITLE, finalist_cells, spent_text, verdict
+from launch.rundir.config import RunConfig
 from launch.rundir.run import Run, open_run
 from nas.analysis import front_of, select
 from search_spaces import load_architecture, parse_architecture
@@ -46,8 +47,9 @@ def test_a_run_without_results_has_a_report(make_run: Callable[..., Run]) -> Non
     assert "There is nothing to compare yet." in text
 
 
-def test_the_verdict_compares_search_and_baselines(make_run: Callable[..., Run]) -> None:
-    run, trials = open_run(make_run().folder)
+def test_the_verdict_compares_search_and_baselines(make_run: Callable[..., Run], config: RunConfig) -> None:
+    longer = config.model_copy(update={"search": config.search.model_copy(update={"trials": 24})})
+    run, trials = open_run(make_run(settings=longer).folder)
     sentence = verdict(facts_of(run, trials))
     complete = [t for t in trials if t.status == "complete" and not t.origin.is_finalist]
     baseline = max(t.epochs[4].metrics["top1"] for t in complete if t.origin.is_baseline)

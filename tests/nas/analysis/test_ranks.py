@@ -4,7 +4,7 @@ from collections.abc import Callable
 import pytest
 
 from nas.analysis import early_ranks
-from nas.analysis.ranks import rank_correlation, ranks
+from nas.ranks import rank_correlation, ranks
 from nas.search import TrialRecord
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from optuna.storages.journal._storage import JournalOperation
 
+from nas.analysis import silent_rungs
 from nas.search import (
     Engine,
     EpochRecord,
@@ -226,9 +227,11 @@ def test_a_promoted_trial_continues_under_its_number(lab: Lab) -> None:
             lab.train(engine, job)
             engine.finish(job, Outcome("reached"))
     ladder = [(0, 1), (1, 3), (3, 9)]
-    assert all(segments == ladder[: len(segments)] for segments in seen.values())
-    # Of nine trials, a third is promoted at each rung. Further promotions follow when all ten are proposed.
-    assert while_proposing == [1] * 6 + [2] * 2 + [3]
+    first, *others = seen.values()
+    assert first == [(0, 9)]  # a sixth of the trials is trained in full, to compare the rungs with the end
+    assert all(segments == ladder[: len(segments)] for segments in others)
+    # Of nine trials, the first included, a third goes beyond each rung. More follow when all ten are proposed.
+    assert while_proposing == [1] * 7 + [2] * 2
 
 
 def worth(lab: Lab, final: Callable[[Architecture], float]) -> tuple[int, float]:
@@ -249,7 +252,33 @@ def test_at_the_end_trials_that_add_to_the_front_continue(lab: Lab) -> None:
     complete, missed = worth(lab, lambda architecture: lab.accuracy(architecture, lab.epochs, 0))
     assert complete < 20
     assert missed < 0.02
-    assert 0.4 * 40 * lab.epochs - lab.epochs < len(lab.trained) < 0.5 * 40 * lab.epochs
+    assert len(lab.trained) < 0.5 * 40 * lab.epochs
+
+
+def test_a_rung_that_says_nothing_stops_nobody(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = lab.accuracy
+
+    def late(architecture: Architecture, epoch: int, seed: int) -> float:
+        other = 0.5 * int(architecture.fingerprint[:6], 16) / 16**6
+        return usual(architecture, epoch, seed) if epoch == lab.epochs else other
+
+    monkeypatch.setattr(lab, "accuracy", late)
+    with lab.journal() as journal:
+        engine = lab.engine(journal, baselines={}, trials=60)
+        lab.work(engine, workers=3)
+        summary = engine.summary()
+        assert lab.engine(journal, baselines={}, trials=60).summary().silent == summary.silent == (1, 3)
+    assert summary.complete == 60
+    trials = read_trials(read_study(lab.run))
+    assert silent_rungs(trials, "top1", (1, 3)).keys() == {1, 3}
+
+
+@pytest.mark.parametrize(("trials", "in_full"), [(5, 0), (12, 2), (60, 10), (600, 10)])
+def test_some_trials_are_trained_in_full_to_compare_the_rungs(lab: Lab, trials: int, in_full: int) -> None:
+    with lab.journal() as journal:
+        engine = lab.engine(journal, baselines={}, trials=trials)
+        first = [job.stop_epoch for _ in range(11) if (job := engine.next()) is not None][: min(11, trials)]
+    assert first == [lab.epochs] * in_full + [1] * (len(first) - in_full)
 
 
 def test_the_end_of_a_long_search_considers_only_the_best_trials(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -585,7 +614,7 @@ def test_a_trial_in_an_unknown_bracket_is_an_error(lab: Lab) -> None:
         lab.work(lab.engine(journal, trials=6, stopping="hyperband", baselines={}))
     with (
         lab.journal() as journal,
-        pytest.raises(JournalError, match=r"trial \d is in bracket [12], counted from 0, .* 1 brackets and 9 epochs"),
+        pytest.raises(JournalError, match=r"trial \d is in bracket [123], counted from 0, .* 1 brackets and 9 epochs"),
     ):
         lab.engine(journal, trials=6, stopping="none", baselines={})
 
@@ -609,10 +638,10 @@ def test_a_job_and_a_summary_do_not_read_every_trial(lab: Lab, monkeypatch: pyte
 
     with lab.journal() as journal:
         engine = lab.engine(journal, trials=200, sampler="random", stopping="mo_asha")
-        jobs(60)
+        jobs(100)
         known = engine.summary()
         monkeypatch.setattr(engine._ledger, "entries", Unread(engine._ledger.entries))
-        jobs(20)
+        jobs(60)
         found = engine.summary()
     assert found.epochs > known.epochs
     assert found.complete > known.complete

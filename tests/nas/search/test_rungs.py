@@ -1,11 +1,12 @@
 """Tests which trials are promoted, as properties of pure functions."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.search.pareto import is_front, ranking
-from nas.search.rungs import choose_bracket, in_better_half, ladders, promotable, rung_epochs
+from nas.search.rungs import choose_bracket, in_better_half, ladders, promotable, rung_epochs, tells
 
 POINTS = st.dictionaries(
     st.integers(0, 50), st.tuples(st.integers(0, 9).map(float), st.integers(0, 9).map(float)), min_size=1, max_size=30
@@ -66,22 +67,50 @@ def test_brackets_spend_about_the_same() -> None:
 def test_the_best_1_of_eta_are_promoted(points: dict[int, tuple[float, float]], eta: int) -> None:
     numbers = sorted(points)
     best = ranking([points[number] for number in numbers])[: len(points) // eta]
-    assert promotable(points, set(), eta) == [numbers[index] for index in best]
+    assert promotable(points, points.keys(), len(points) // eta) == [numbers[index] for index in best]
 
 
 @given(POINTS, ETA, st.data())
-def test_promoted_trials_count_and_are_not_promoted_again(
+def test_promoted_trials_are_not_promoted_again(
     points: dict[int, tuple[float, float]], eta: int, data: st.DataObject
 ) -> None:
     settled = data.draw(st.sets(st.sampled_from(sorted(points))))
     numbers = sorted(points)
     waiting = [numbers[index] for index in ranking([points[n] for n in numbers]) if numbers[index] not in settled]
-    assert promotable(points, settled, eta) == waiting[: max(len(points) // eta - len(settled), 0)]
+    assert promotable(points, points.keys() - settled, eta) == waiting[:eta]
+
+
+@given(POINTS, ETA, st.data())
+def test_expected_gains_decide_before_the_points(
+    points: dict[int, tuple[float, float]], eta: int, data: st.DataObject
+) -> None:
+    gains = data.draw(st.dictionaries(st.sampled_from(sorted(points)), st.integers(0, 9).map(float)))
+    chosen = promotable(points, points.keys(), len(points) // eta, gains)
+    assert len(chosen) == len(set(chosen)) == len(points) // eta
+    hopeful = sorted((gain for gain in gains.values() if gain > 0), reverse=True)[: len(chosen)]
+    assert [gains[number] for number in chosen[: len(hopeful)]] == hopeful
+    others = [number for number in promotable(points, points.keys(), len(points)) if gains.get(number, 0) == 0]
+    assert chosen[len(hopeful) :] == others[: len(chosen) - len(hopeful)]
+
+
+@pytest.mark.parametrize(("count", "found"), [(10, 0.4), (20, 0.75), (60, 0.99)])
+def test_a_rung_of_noise_is_found_and_one_that_tells_is_kept(count: int, found: float) -> None:
+    rng = np.random.default_rng(0)
+    ends = rng.normal(size=(400, count))
+    noise = rng.normal(size=(400, count))
+    assert np.mean([not tells(early, end) for early, end in zip(noise, ends, strict=True)]) > found
+    told = [not tells(early, end) for early, end in zip(ends + 0.75 * noise, ends, strict=True)]  # correlation 0.8
+    assert np.mean(told) < 0.02
+
+
+def test_few_trials_or_equal_values_do_not_condemn_a_rung() -> None:
+    assert tells([-end for end in range(9)], list(range(9)))
+    assert tells([0.5] * 20, list(range(20)))
 
 
 @given(POINTS, ETA)
 def test_no_trial_is_promoted_before_one_that_dominates_it(points: dict[int, tuple[float, float]], eta: int) -> None:
-    chosen = set(promotable(points, set(), eta))
+    chosen = set(promotable(points, points.keys(), len(points) // eta))
     for number in chosen:
         for other in points.keys() - chosen:
             better = all(a <= b for a, b in zip(points[other], points[number], strict=True))
@@ -93,7 +122,7 @@ def test_the_cheap_end_of_the_front_is_promoted(points: dict[int, tuple[float, f
     """If the front has at most half of the trials, all of it is promoted, whatever its accuracies."""
     numbers = sorted(points)
     front = {n for n, member in zip(numbers, is_front([points[n] for n in numbers]), strict=True) if member}
-    chosen = set(promotable(points, set(), 2))
+    chosen = set(promotable(points, points.keys(), len(points) // 2))
     assert front <= chosen or chosen < front
 
 
