@@ -3,10 +3,14 @@
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -21,15 +25,27 @@ def python(*arguments: object, **environment: str) -> str:
     return result.stdout
 
 
-def test_a_search_from_python_ends_with_a_front(tmp_path: Path) -> None:
-    printed = python(EXAMPLES / "search.py", tmp_path / "run").splitlines()
+@pytest.fixture
+def run_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs a script in this process, which has imported torch already; returns what it prints."""
+
+    def run(script: Path, *arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", [str(script), *map(str, arguments)])
+        runpy.run_path(str(script), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_a_search_from_python_ends_with_a_front(run_here: Callable[..., str], tmp_path: Path) -> None:
+    printed = run_here(EXAMPLES / "search.py", tmp_path / "run").splitlines()
     assert printed
     assert all(re.fullmatch(r"trial \d+: top-1 [01]\.\d{3} .+", line) for line in printed)
     assert any(line.endswith("plain") for line in printed)  # no network costs less
 
 
-def test_a_custom_data_set_is_learnt() -> None:
-    assert float(python(EXAMPLES / "dataset.py").split()[-1]) > 0.9
+def test_a_custom_data_set_is_learnt(run_here: Callable[..., str]) -> None:
+    assert float(run_here(EXAMPLES / "dataset.py").split()[-1]) > 0.9
 
 
 SPACE = """

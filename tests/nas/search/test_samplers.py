@@ -89,7 +89,7 @@ def test_a_trial_without_parameters_does_not_hide_those_of_others(name: str) -> 
         pytest.importorskip("scipy")
     study = study_of(make_sampler(name, 0))
     study.tell(study.ask(), [30.0, 1.0])  # a baseline outside the space
-    study.optimize(additive, n_trials=25)
+    study.optimize(additive, n_trials=12)
     asked = study.sampler.infer_relative_search_space(study, study.trials[-1])
     assert set(asked) == {f"x{i}" for i in range(len(WEIGHTS))}
 
