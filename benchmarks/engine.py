@@ -8,6 +8,7 @@ grow     runs `--trials` trials of zero length: size of the journal and memory o
 resume   opens that run again and asks for proposals: seconds to open, milliseconds per proposal and per `next`
 jobs     opens that run again and trains random proposals: processor time per job and per summary
 read     runs `nas status`, `report` and `export` on that run: processor time, without the imports, and memory
+board    draws that run's TensorBoard files anew, as a resumed search does: processor time, memory, threads, open files
 busy     `--workers` workers with trials that wait for five seconds: the share of the time that they are at work
 
 Nothing is trained and Ray is not used. Trials have three epochs; costs are estimated as in a real search.
@@ -25,11 +26,14 @@ from pathlib import Path
 
 import optuna
 from _side_by_side import write_between
+from rich.console import Console
 
 from launch.reports import prose, report, status
 from launch.reports.facts import facts_of
+from launch.rundir import names
 from launch.rundir.config import RunConfig
 from launch.rundir.run import Run, open_run
+from launch.session import Drawing
 from nas.analysis import select
 from nas.costs import Conditions, CostModel
 from nas.search import Engine, EpochRecord, Job, Journal, Objective, Outcome, SearchConfig, TrialRecord
@@ -44,7 +48,7 @@ SECONDS = 5.0
 
 _COSTS = CostModel(Conditions())
 
-_PARTS = ("grow", "resume", "jobs", "read", "busy")
+_PARTS = ("grow", "resume", "jobs", "read", "board", "busy")
 _CONFIG = '{"objectives": ["top1", "macs"], "trainer": {"epochs": 3}}'
 _SPACE = """
 schema: 1
@@ -166,6 +170,29 @@ def read(run: Path) -> list[list[str]]:
     return [*rows, ["memory of it all, MiB", f"{memory():.0f}"]]
 
 
+def board(run: Path, folder: Path) -> list[list[str]]:
+    """Draws a grown run's TensorBoard files from nothing, in the turns of a resumed search."""
+    copy = folder / "drawn"
+    shutil.copytree(run, copy)
+    with opened(copy, "random", 1) as (engine, journal):
+        drawing = Drawing(open_run(copy)[0], engine.reference, Console(quiet=True))
+        before, turns, counts = memory(), list[float](), [0]
+        threads = files = 0
+        while len(counts) == 1 or counts[-1] > counts[-2]:
+            turns.append(processor(lambda: drawing.draw(journal.study)))
+            counts.append(len(list((copy / names.TENSORBOARD).glob("trial-*"))))
+            threads, files = (
+                max(most, len(list(Path("/proc/self", what).iterdir())))
+                for most, what in ((threads, "task"), (files, "fd"))
+            )
+        used = memory() - before
+    return [
+        [f"TensorBoard files of {counts[-1]:,} trials, s", f"{sum(turns):.1f}"],
+        [f"its {len(turns)} turns, ms: quartiles", quartiles(turns)],
+        ["memory for it, MiB; threads; open files", f"{used:.0f}; {threads}; {files}"],
+    ]
+
+
 def busy(run: Path, workers: int, waves: int) -> list[list[str]]:
     """Trials that wait for `SECONDS`: their total time, compared with workers that are never idle."""
     count = workers * waves
@@ -236,6 +263,8 @@ def main() -> None:
                 found = jobs(grown, arguments.trials, Path(folder))
             elif part == "read":
                 found = read(grown)
+            elif part == "board":
+                found = board(grown, Path(folder))
             else:
                 found = busy(Path(folder) / "busy", arguments.workers, arguments.waves)
             for row in found:
