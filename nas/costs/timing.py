@@ -1,7 +1,9 @@
 """Measures times that can be compared, in one process, on a machine that may be busy with other work.
 
-The functions to compare run in alternating rounds, so that other work slows all of them. Every round has its own order:
-if a network always ran after the same other one, the state of the caches would change its time by up to a tenth.
+The functions to compare run in alternating rounds, so that other work slows all of them. Every round has its own random
+order, in which a function may also follow itself: if a network always ran after the same other one, the state of the
+caches would change its time by up to a tenth. Two functions in strict alternation are such a case: the plain network
+would always run on the caches that a large network leaves, and the ratio to it would be too small.
 Two functions are compared by the median, over the rounds, of their ratio. A ratio of the fastest rounds would be
 biased: a short run fits between two disturbances more often than a long one, so the longer one would seem even longer.
 """
@@ -59,7 +61,7 @@ def cuda_clock(run: Run, times: int) -> float:
 def alternate(
     runs: Sequence[Run], clock: Clock, seconds: float, min_rounds: int, max_rounds: int = 1000
 ) -> npt.NDArray[np.float64]:
-    """Times of several functions in alternating rounds. Each round has a random order; none runs twice in succession.
+    """Times of several functions in alternating rounds. Each round has a random order.
 
     Args:
         runs: the functions; each has two warm-up calls.
@@ -82,10 +84,7 @@ def alternate(
     while len(rounds) < min_rounds or (time.perf_counter() < end and len(rounds) < max_rounds):
         taken = {i: clock(runs[i], repeats[i]) for i in order}
         rounds.append([taken[i] for i in range(len(runs))])
-        last = order[-1]
         rng.shuffle(order)
-        if order[0] == last:
-            order.reverse()
     return np.array(rounds)
 
 
