@@ -13,7 +13,7 @@ One table per figure, one row per network, one column per epoch:
 own end     rank correlation of the epoch's accuracies with the last epoch's of the same trainings, mean over the seeds
 other seed  rank correlation with the last epoch's accuracies of another seed, mean over the pairs of seeds
 spread      standard deviation between seeds, in points of accuracy
-signal      standard deviation between architectures (of the means over the seeds) over the one between seeds
+signal      standard deviation between architectures, without the part that the seeds cause, over the one between seeds
 top-1       mean accuracy
 
 `--cost` times epochs of the plain network with and without an average, in turn, in processor time.
@@ -22,9 +22,7 @@ top-1       mean accuracy
 import argparse
 import json
 import random
-import statistics
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import permutations
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -34,8 +32,8 @@ import torch
 from _side_by_side import write_between
 
 from launch.rundir.config import RunConfig, load_run
+from nas.analysis.agreement import Agreement, agreement
 from nas.costs.timing import alternate, thread_clock
-from nas.ranks import rank_correlation
 from search_spaces import Architecture, SearchSpace, load_space
 from trainers import Dataset, TrainerConfig, Training, ema, load_data
 
@@ -112,22 +110,19 @@ def trained(
 
 def figures(found: Accuracies) -> Mapping[str, list[float]]:
     """Each figure for each epoch."""
-    seeds, _, epochs = found.shape
-    spread = found.std(axis=0, ddof=1) if seeds > 1 else np.full(found.shape[1:], np.nan)
-    between_seeds = np.sqrt((spread**2).mean(axis=0))
-    between = found.mean(axis=0).std(axis=0, ddof=1)
-
-    def correlation(pairs: Iterable[tuple[int, int]], epoch: int) -> float:
-        ranks = [rank_correlation(found[one, :, epoch].tolist(), found[end, :, -1].tolist()) for one, end in pairs]
-        return statistics.fmean(ranks) if ranks else float("nan")
-
+    epochs = by_epoch(found)
     return {
-        "own end": [correlation([(seed, seed) for seed in range(seeds)], epoch) for epoch in range(epochs)],
-        "other seed": [correlation(permutations(range(seeds), 2), epoch) for epoch in range(epochs)],
-        "spread": (100 * between_seeds).tolist(),
-        "signal": (between / between_seeds).tolist(),
+        "own end": [epoch.own_end.value for epoch in epochs],
+        "other seed": [epoch.other_end.value for epoch in epochs],
+        "spread": [100 * epoch.spread for epoch in epochs],
+        "signal": [epoch.signal.value for epoch in epochs],
         "top-1": (100 * found.mean(axis=(0, 1))).tolist(),
     }
+
+
+def by_epoch(found: Accuracies) -> list[Agreement]:
+    """What each epoch says about the end."""
+    return [agreement(found[:, :, epoch], found[:, :, -1]) for epoch in range(found.shape[2])]
 
 
 def table(by_network: Mapping[str, Accuracies]) -> str:

@@ -18,8 +18,8 @@ The first printed table has a row for each epoch, with 95 % bootstrap intervals 
 own end     rank correlation with the last epoch of the same trainings, mean over the seeds
 other seed  rank correlation with the last epoch of another seed, mean over the pairs of seeds
 spread      standard deviation between seeds, in points of accuracy
-signal      standard deviation between placements (of the means over the seeds) over the one between seeds
-per second  signal over the square root of the core-seconds up to this epoch, since n trainings have sqrt(n) times the
+signal      standard deviation between placements, without the part that the seeds cause, over the one between seeds
+per minute  the square of the signal over the core-minutes up to this epoch, since n trainings have sqrt(n) times the
             signal of one
 
 The second table has the placements by their mean accuracy after the last epoch.
@@ -41,10 +41,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from averaging import Accuracies, figures
+from averaging import Accuracies, by_epoch
 
 from launch.rundir.config import RunConfig, load_run
 from launch.session import cost_model
+from nas.analysis.agreement import Interval
 from nas.costs import Budget
 from nas.costs.timing import thread_clock
 from search_spaces import Architecture, SearchSpace, load_space
@@ -54,7 +55,6 @@ from search_spaces.space import Group
 from trainers import Training, load_data
 
 _FOLDER = Path(__file__).parent / "reference"
-_RESAMPLES = 200
 _TRIES = 50
 """Samples for each wanted placement, before the space is taken to have no more."""
 
@@ -255,29 +255,35 @@ def complete(table: Table, config: RunConfig, seeds: int, workers: int, path: Pa
             )
 
 
-def by_epoch(found: Accuracies, seconds: float) -> str:
+def epochs_table(found: Accuracies, seconds: float) -> str:
     """The first printed table.
 
     Args:
         found: the accuracies.
         seconds: of a training, on average.
     """
-    epochs = found.shape[-1]
-    rng = np.random.default_rng(0)
-    whole = figures(found)
-    resampled = [figures(found[:, rng.integers(found.shape[1], size=found.shape[1])]) for _ in range(_RESAMPLES)]
-    scales = {"per second": ("signal", 1 / np.sqrt(seconds * np.arange(1, epochs + 1) / epochs))}
+    epochs = by_epoch(found)
+    count = len(epochs)
+    rows = {
+        "own end": [_text(one.own_end) for one in epochs],
+        "other seed": [_text(one.other_end) for one in epochs],
+        "spread": [f"{100 * one.spread:.2f}" for one in epochs],
+        "signal": [_text(one.signal) for one in epochs],
+        "per minute": [
+            f"{60 * one.signal.value**2 * count / (seconds * epoch):.2f}" for epoch, one in enumerate(epochs, 1)
+        ],
+        "top-1": [f"{100 * top1:.1f}" for top1 in found.mean(axis=(0, 1)).tolist()],
+    }
     lines = [
-        "| figure | " + " | ".join(f"epoch {epoch + 1}" for epoch in range(epochs)) + " |",
-        "|---" * (epochs + 1) + "|",
+        "| figure | " + " | ".join(f"epoch {epoch}" for epoch in range(1, count + 1)) + " |",
+        "|---" * (count + 1) + "|",
+        *(f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items()),
     ]
-    for name in ("own end", "other seed", "spread", "signal", "per second", "top-1"):
-        source, scale = scales.get(name, (name, np.ones(epochs)))
-        low, high = np.nanquantile([np.array(one[source]) * scale for one in resampled], (0.025, 0.975), axis=0)
-        middle = np.array(whole[source]) * scale
-        cells = (f"{m:.2f} ({a:.2f} to {b:.2f})" for m, a, b in zip(middle, low, high, strict=True))
-        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _text(found: Interval) -> str:
+    return f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
 
 
 def by_placement(table: Table) -> str:
@@ -323,7 +329,7 @@ def summary(table: Table) -> str:
         uniform = max(baselines, key=means.__getitem__)
         lines.append(f"best baseline: {named(table.placements[uniform])}: {means[uniform]:.1f} %")
     lines.append(f"core-seconds of a training: {seconds:.1f}")
-    return "\n\n".join([by_epoch(found, seconds), by_placement(table), "\n".join(lines)])
+    return "\n\n".join([epochs_table(found, seconds), by_placement(table), "\n".join(lines)])
 
 
 def main() -> None:
