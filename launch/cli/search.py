@@ -20,6 +20,7 @@ from launch.rundir.run import Run, open_run
 from launch.session import check_budget, check_machine, cost_model, load_fitting
 from search_spaces.errors import named, typed
 from trainers import Dataset
+from trainers.datasets import SOURCES
 
 
 def search(
@@ -75,6 +76,9 @@ def resume(
     opened, _ = open_run(run)
     address = address_of(opened.config.resources.address, address)
     check_machine(opened.config, address)
+    source = SOURCES[opened.config.data.name]
+    if source.files or source.downloads:  # the journal may be a stranger's: say what it makes us read
+        new_console(stderr=json).print(f"reading the data in {named(opened.config.data.root)}", soft_wrap=True)
     _work(opened, load_fitting(opened.config, opened.space), run, address, json=json)
 
 

@@ -182,8 +182,10 @@ def test_paths_are_looked_for_beside_the_file_that_says_them(tmp_path: Path, mon
     assert load_run("../near/run.yaml").data.name == "shapes"
 
 
-def test_a_run_keeps_where_its_data_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So the run can be resumed from any folder."""
+def test_a_run_keeps_where_its_data_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So the run can be resumed from any folder, and says which folder it reads."""
     (tmp_path / "pictures").mkdir()
     (tmp_path / "run.yaml").write_text(f"{NEAR}data: {{name: imagefolder, root: pictures}}\n")
     (tmp_path / "space.yaml").write_text(NEAR_SPACE)
@@ -193,6 +195,8 @@ def test_a_run_keeps_where_its_data_is(tmp_path: Path, monkeypatch: pytest.Monke
     begin(Path("run"), config, space_of("run.yaml", config))
     monkeypatch.chdir("/")
     assert open_run(tmp_path / "run")[0].config.data.root == str(tmp_path / "pictures")
+    assert cli.run(["resume", str(tmp_path / "run")]) == cli.USER_ERROR  # there are no pictures
+    assert capsys.readouterr().out == f"reading the data in {tmp_path / 'pictures'}\n"
 
 
 @pytest.mark.parametrize("name", ["a[/b]", "[new]", "[bold]x", ":smile:", "b\udcff"])
