@@ -6,7 +6,7 @@ from typing import Any
 
 from launch.reports.failures import failures
 from launch.rundir.run import Run
-from nas.analysis import account, early_ranks, finalists, front_of, silent_rungs
+from nas.analysis import account, early_ranks, finalists, front_of, silent_rungs, still_gaining
 from nas.search import Figure, TrialRecord
 from nas.search.rungs import ladders
 from search_spaces import Architecture
@@ -19,6 +19,7 @@ class Facts:
 
     ``front``: its members, cheapest first. ``rows``: the front and the baselines, one row each.
     ``finalists``: one row each. ``spent``: numbers of proposals and epochs. ``failures``: one row per reason.
+    ``gaining``: one row for each option that still gains on the plain network when training ends.
     """
 
     run: Run
@@ -28,6 +29,7 @@ class Facts:
     finalists: Sequence[Mapping[str, Any]]
     spent: Mapping[str, Any]
     failures: Sequence[Mapping[str, Any]]
+    gaining: Sequence[Mapping[str, Any]]
 
 
 def facts_of(run: Run, trials: Sequence[TrialRecord]) -> Facts:
@@ -41,6 +43,7 @@ def facts_of(run: Run, trials: Sequence[TrialRecord]) -> Facts:
         _finalist_rows(run, trials),
         _spent(run, trials),
         failures(trials),
+        [asdict(one) for one in still_gaining(trials, run.metric.objective, run.config.trainer.epochs)],
     )
 
 

@@ -100,7 +100,24 @@ def verdict(facts: Facts) -> str:
         f"({best_baseline.origin.name}, {metric_amount(baseline, metric)})."
     )
     front = f"The front has {len(members)} members: the search found {share}; the others are baselines."
-    return " ".join(filter(None, [compared, front, _borne_out(facts)]))
+    return " ".join(filter(None, [compared, front, _borne_out(facts), _too_short(facts)]))
+
+
+def _too_short(facts: Facts) -> str:
+    """A sentence on the options that still gain on the plain network when training ends; empty if none does."""
+    if not facts.gaining:
+        return ""
+    metric = facts.run.metric
+    gains = ", ".join(
+        f"{row['option']} {metric_figure(row['gain'], metric)} "
+        f"({metric_figure(row['low'], metric)} to {metric_figure(row['high'], metric)})"
+        for row in facts.gaining
+    )
+    unit = f" {metric.shown.difference}" if metric.shown.difference else ""
+    return (
+        f"Training may be too short for this space: in its last third, networks with these options still gain on the "
+        f"plain network,{unit} with 95 %: {gains}. A longer training may rank them higher (trainer.epochs)."
+    )
 
 
 def _standing(difference: float, metric: Metric) -> str:

@@ -4,6 +4,7 @@ from nas.analysis.account import Account, account
 from nas.analysis.effects import Effect, effects
 from nas.analysis.finalists import Finalist, finalists
 from nas.analysis.front import FrontGrowth, GrowingFront, front_of, progress, searched, select
+from nas.analysis.pace import Gaining, still_gaining
 from nas.analysis.ranks import early_ranks, silent_rungs
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Effect",
     "Finalist",
     "FrontGrowth",
+    "Gaining",
     "GrowingFront",
     "account",
     "early_ranks",
@@ -21,4 +23,5 @@ __all__ = [
     "searched",
     "select",
     "silent_rungs",
+    "still_gaining",
 ]
