@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200), pytest.mark.xdist_gro
 TRIALS, EPOCHS, FINALISTS = 8, 3, 1
 RUN_FILE = {
     "space": "shapes",
-    "data": {"name": "shapes", "train_size": 160, "val_size": 80},
+    "data": {"name": "shapes", "train_size": 96, "val_size": 48},
     "trainer": {"epochs": EPOCHS, "batch_size": 32},
     "objectives": ["top1", "macs"],
     "budget": {"params": "2x"},
