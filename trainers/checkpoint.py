@@ -18,9 +18,12 @@ import torch
 from search_spaces import UserFacingError
 from search_spaces.errors import named
 
-FORMAT = 3
-_READ: Mapping[int, Mapping[str, object]] = MappingProxyType({2: {"ema_epochs": 0.0}, FORMAT: {}})
-"""The formats that can be read, and what the identities in them leave unsaid. In format 2 there were no averages."""
+FORMAT = 4
+_READ: Mapping[int, Mapping[str, object]] = MappingProxyType(
+    {2: {"ema_epochs": 0.0, "start": "papers"}, 3: {"start": "papers"}, FORMAT: {}}
+)
+"""The formats that can be read, and what the identities in them leave unsaid. In format 2 there were no averages, and
+before format 4 every training started as in the papers."""
 
 _MARK = b"sha256:"
 _DIGEST_SIZE = 32

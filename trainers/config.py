@@ -36,6 +36,11 @@ class TrainerConfig(BaseModel):
         description="time constant of the moving average of the weights, in epochs; the averaged network is evaluated; "
         "0: no average",
     )
+    start: Literal["quick", "papers"] = Field(
+        default="quick",
+        description="quick: residual branches and gates start open, for short trainings; papers: branches start at "
+        "zero and gates at a half",
+    )
     augment: bool = Field(default=True, description="random crops and flips that keep the labels of the data set valid")
     amp: Automatic = Field(default="auto", description="bfloat16 autocast; auto: on CUDA if the device supports it")
     channels_last: Automatic = Field(

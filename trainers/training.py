@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from nas.layout import memory_format
+from nas import memory_format, quick_start
 from search_spaces import Architecture
 from trainers import checkpoint, ema
 from trainers.config import TrainerConfig
@@ -155,6 +155,8 @@ class Training:
         self._amp, channels_last = precision(config, self._device)
         with self._seeded(0):
             self.model = (build or self.task.build)(architecture).to(self._device)
+            if config.start == "quick":
+                quick_start(self.model)
             layout = memory_format(self.model, self._device.type, channels_last=channels_last)
             self.model.to(memory_format=layout)
             self._optimizer = make_optimizer(self.model, config)

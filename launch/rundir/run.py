@@ -131,7 +131,7 @@ _LIMITS = TypeAdapter(
 )
 
 
-_UNSAID: Mapping[str, Mapping[str, Any]] = MappingProxyType({"trainer": {"ema_epochs": 0.0}})
+_UNSAID: Mapping[str, Mapping[str, Any]] = MappingProxyType({"trainer": {"ema_epochs": 0.0, "start": "papers"}})
 """Section -> key -> value in runs that were begun before there was such a key; they go on as they began."""
 
 

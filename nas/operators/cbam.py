@@ -54,6 +54,13 @@ class CBAM(Gate):
         pooled = torch.cat([x.amax(1, keepdim=True), average], 1) if self.use_max else average
         return x, torch.sigmoid(self.norm(self.spatial(pooled)))
 
+    def open(self, logit: float) -> None:
+        """Both factors start near sigmoid(logit)."""
+        assert self.expand.bias is not None
+        nn.init.constant_(self.expand.bias, logit / 2 if self.use_max else logit)  # the mean and the maximum add it
+        if self.norm is not None:
+            nn.init.constant_(self.norm.bias, logit)
+
 
 def _build(site: Site, resolved: Resolved) -> nn.Module:
     return CBAM(site.out_channels, int(resolved["hidden"]), str(resolved["variant"]))

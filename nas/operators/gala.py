@@ -43,6 +43,12 @@ class GALA(Gate):
         slope = self.alpha + self.beta * everywhere
         return x, torch.sigmoid(self.alpha * everywhere + here * slope)
 
+    def open(self, logit: float) -> None:
+        """The product S G starts with no weight; it would carry the opened gate's logit into S."""
+        assert self.expand.bias is not None
+        nn.init.constant_(self.expand.bias, logit)
+        nn.init.zeros_(self.beta)
+
 
 def _build(site: Site, resolved: Resolved) -> nn.Module:
     return GALA(site.out_channels, int(resolved["hidden"]))

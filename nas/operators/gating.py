@@ -54,6 +54,12 @@ class Gate(Merging):
     def gate(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """[N, C, H, W] -> the two tensors to multiply: x, and a factor that broadcasts with it."""
 
+    def open(self, logit: float) -> None:
+        """Sets parameters so that the factor starts near sigmoid(logit); `nas.quick_start` calls it.
+
+        By default nothing changes: the factor has no parameters, or it is not below 1 from the start.
+        """
+
     def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
         """[N, C, H, W] -> [N, C, H, W]."""
         x, factor = self.gate(x)

@@ -49,6 +49,14 @@ class GE(Gate):
             gathered = self.excite(gathered)
         return x, torch.sigmoid(gathered)
 
+    def open(self, logit: float) -> None:
+        """Without parameters nothing changes."""
+        last = self.excite or self.gather
+        if isinstance(last, nn.Sequential):
+            bias = last[-1].bias
+            assert isinstance(bias, nn.Parameter)
+            nn.init.constant_(bias, logit)
+
 
 def _build(site: Site, resolved: Resolved) -> nn.Module:
     return GE(site.out_channels, site.size, str(resolved["variant"]), int(resolved.get("hidden", 0)))

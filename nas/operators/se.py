@@ -33,6 +33,11 @@ class SE(Gate):
         squeezed, x = squeeze(x) if self.squeeze else (x, x)
         return x, torch.sigmoid(self.expand(torch.relu(self.reduce(squeezed))))
 
+    def open(self, logit: float) -> None:
+        """Without biases nothing changes."""
+        if self.expand.bias is not None:
+            nn.init.constant_(self.expand.bias, logit)
+
 
 def _two_layers(channels: int, hidden: int, size: int, *, bias: bool) -> Cost:
     return conv_cost(channels, hidden, 1, size, bias=bias) + conv_cost(hidden, channels, 1, size, bias=bias)

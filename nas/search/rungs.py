@@ -36,7 +36,7 @@ from nas.search.pareto import layers, ranking, spread_order
 Scheme: TypeAlias = Literal["mo_asha", "hyperband", "median", "none"]
 
 _MEDIAN_NEEDS = 4
-FEWEST_TO_DOUBT = 10
+FEWEST_TO_DOUBT = 8
 _SAYS_LITTLE = 0.5
 _DEVIATIONS_90 = 1.28
 _ALMOST_1 = 0.999

@@ -99,7 +99,7 @@ class TestCheckpoint:
     def test_a_checkpoint_of_an_older_format_is_reported(self, trained: Training, tmp_path: Path) -> None:
         path = tmp_path / "checkpoint.pt"
         checkpoint.save(path, {"format": 1}, {})
-        with pytest.raises(CheckpointError, match="of format 1, but this version reads format 3; remove it"):
+        with pytest.raises(CheckpointError, match="of format 1, but this version reads format 4; remove it"):
             trained.restore(path)
 
     def test_one_byte_changed_is_refused(self, trained: Training, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from search_spaces import Architecture
 from trainers import ALONE, Dataset, TrainerConfig, Training, checkpoint, ema
 
 CONFIG = TrainerConfig(epochs=3, batch_size=32, warmup_epochs=1, ema_epochs=0.5)
-OFF = CONFIG.model_copy(update={"ema_epochs": 0.0})
+OFF = CONFIG.model_copy(update={"ema_epochs": 0.0, "start": "papers"})
 
 
 class Small(nn.Module):
@@ -193,7 +193,8 @@ class TestCheckpoint:
         whole.save(path)
         state = torch.load(path, weights_only=True)
         identity = state.pop("training")
-        del identity["ema_epochs"]
+        for key in ("ema_epochs", "start"):
+            del identity[key]
         checkpoint.save(path, {**identity, "format": 2}, state)
         rest = Training(small_network, small_shapes, OFF, build=small)
         rest.restore(path)

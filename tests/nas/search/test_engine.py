@@ -273,7 +273,7 @@ def test_a_rung_that_says_nothing_stops_nobody(lab: Lab, monkeypatch: pytest.Mon
     assert silent_rungs(trials, "top1", (1, 3)).keys() == {1, 3}
 
 
-@pytest.mark.parametrize(("trials", "in_full"), [(5, 0), (12, 2), (60, 10), (600, 10)])
+@pytest.mark.parametrize(("trials", "in_full"), [(5, 0), (12, 2), (60, 8), (600, 8)])
 def test_some_trials_are_trained_in_full_to_compare_the_rungs(lab: Lab, trials: int, in_full: int) -> None:
     with lab.journal() as journal:
         engine = lab.engine(journal, baselines={}, trials=trials)

@@ -104,7 +104,7 @@ def test_a_rung_of_noise_is_found_and_one_that_tells_is_kept(count: int, found: 
 
 
 def test_few_trials_or_equal_values_do_not_condemn_a_rung() -> None:
-    assert tells([-end for end in range(9)], list(range(9)))
+    assert tells([-end for end in range(7)], list(range(7)))
     assert tells([0.5] * 20, list(range(20)))
 
 
