@@ -61,7 +61,7 @@ def cuda_clock(run: Run, times: int) -> float:
 def alternate(
     runs: Sequence[Run], clock: Clock, seconds: float, min_rounds: int, max_rounds: int = 1000
 ) -> npt.NDArray[np.float64]:
-    """Times of several functions in alternating rounds. Each round has a random order.
+    """Times of several functions in alternating rounds. Each round has a random order, in which any may come next.
 
     Args:
         runs: the functions; each has two warm-up calls.

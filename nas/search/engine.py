@@ -269,7 +269,11 @@ class Engine:
     @property
     def done(self) -> bool:
         """Whether the run is complete: no job is active, and none will come."""
-        return not self._ledger.active and not self._proposing and self._finalists == []
+        if self._ledger.active or self._proposing:
+            return False
+        if self._finalists is None:  # nothing can change the choice any more
+            self._finalists = self._choose_finalists()
+        return not self._finalists
 
     def report(self, job: Job, record: EpochRecord) -> None:
         """Records an epoch's result. A second report of an epoch replaces the first; reports of ended trials are

@@ -133,10 +133,35 @@ def tear(folder: Path) -> None:
     open_run(folder / "run")  # readable as it is
 
 
+def check_kept(folder: Path, before: list[TrialRecord]) -> None:
+    """Checks that no epoch of these trials was trained again."""
+    after = open_run(folder / "run")[1]
+    for trial in before:
+        epochs = {number: record.ended for number, record in after[trial.number].epochs.items()}
+        assert {number: record.ended for number, record in trial.epochs.items()}.items() <= epochs.items()
+
+
+def test_slurms_time_limit_and_the_death_of_a_worker(
+    one_machine_slurm: "SlurmStub", folder: Path, check: Check
+) -> None:
+    """SLURM begins a run, stops it near its time limit, and requeues it; a worker dies before and after."""
+    one_machine_slurm.submit("run.yaml", "--run", "run")
+    one_machine_slurm.wait_until(lambda: epochs_told(folder) >= 3)
+    os.kill(a_worker_of(folder), signal.SIGKILL)
+    one_machine_slurm.wait_until(lambda: epochs_told(folder) >= 5)
+    one_machine_slurm.near_its_time_limit()
+    before = open_run(folder / "run")[1]
+    assert not all(trial.ended for trial in before)
+    one_machine_slurm.requeue()
+    check(TRIALS)
+    check_kept(folder, before)
+
+
+@pytest.mark.repeated
 def test_slurms_time_limit_deaths_of_worker_driver_and_head_and_ctrl_c(
     one_machine_slurm: "SlurmStub", folder: Path, check: Check, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All ways in which a run ends early, in one run; `make test-kills` repeats each by itself.
+    """All ways in which a run ends early, in one run.
 
     SLURM begins the run on two nodes, it continues on this machine alone, and SLURM ends it.
     """
@@ -172,10 +197,7 @@ def test_slurms_time_limit_deaths_of_worker_driver_and_head_and_ctrl_c(
     assert not all(trial.ended for trial in before)
     one_machine_slurm.requeue()
     check(trials)
-    after = open_run(folder / "run")[1]
-    for trial in before:  # what was finished was not trained again
-        epochs = {number: record.ended for number, record in after[trial.number].epochs.items()}
-        assert {number: record.ended for number, record in trial.epochs.items()}.items() <= epochs.items()
+    check_kept(folder, before)
 
 
 @pytest.mark.repeated

@@ -273,6 +273,14 @@ def test_a_rung_that_says_nothing_stops_nobody(lab: Lab, monkeypatch: pytest.Mon
     assert silent_rungs(trials, "top1", (1, 3)).keys() == {1, 3}
 
 
+def test_a_finished_run_is_known_to_be_done_when_it_is_opened(lab: Lab) -> None:
+    with lab.journal() as journal:
+        lab.work(lab.engine(journal, trials=12, finalist_seeds=1))
+    with lab.journal() as journal:
+        assert lab.engine(journal, trials=12, finalist_seeds=1).done
+        assert not lab.engine(journal, trials=12, finalist_seeds=2).done
+
+
 @pytest.mark.parametrize(("trials", "in_full"), [(5, 0), (12, 2), (60, 8), (600, 8)])
 def test_some_trials_are_trained_in_full_to_compare_the_rungs(lab: Lab, trials: int, in_full: int) -> None:
     with lab.journal() as journal:
