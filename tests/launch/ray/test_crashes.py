@@ -145,7 +145,8 @@ def test_slurms_time_limit_and_the_death_of_a_worker(
     one_machine_slurm: "SlurmStub", folder: Path, check: Check
 ) -> None:
     """SLURM begins a run, stops it near its time limit, and requeues it; a worker dies before and after."""
-    one_machine_slurm.submit("run.yaml", "--run", "run")
+    trials = TRIALS - 2
+    one_machine_slurm.submit("run.yaml", "--run", "run", "--set", f"search.trials={trials}")
     one_machine_slurm.wait_until(lambda: epochs_told(folder) >= 3)
     os.kill(a_worker_of(folder), signal.SIGKILL)
     one_machine_slurm.wait_until(lambda: epochs_told(folder) >= 5)
@@ -153,7 +154,7 @@ def test_slurms_time_limit_and_the_death_of_a_worker(
     before = open_run(folder / "run")[1]
     assert not all(trial.ended for trial in before)
     one_machine_slurm.requeue()
-    check(TRIALS)
+    check(trials)
     check_kept(folder, before)
 
 

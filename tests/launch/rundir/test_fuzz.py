@@ -70,12 +70,13 @@ def read_all(folder: Path) -> str:
     return out.getvalue()
 
 
-def test_damage_of_a_journal_is_never_ignored(whole: Run, tmp_path: Path, bounded: Bounded) -> None:
+@pytest.mark.parametrize("count", [FLIPS // 4, pytest.param(FLIPS, marks=[pytest.mark.slow, pytest.mark.repeated])])
+def test_damage_of_a_journal_is_never_ignored(whole: Run, tmp_path: Path, bounded: Bounded, count: int) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
     journal, data, rng = folder / "journal.log", (whole.folder / "journal.log").read_bytes(), random.Random(1)
     silent, said = [], set()
-    for number in range(FLIPS):
+    for number in range(count):
         damaged = damage(data, rng)
         journal.write_bytes(damaged)
         refused = None

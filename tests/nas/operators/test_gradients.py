@@ -1,5 +1,6 @@
 """Every hand-written gradient equals finite differences: both modes, second derivatives, and sizes that include 1."""
 
+import heapq
 import itertools
 import pkgutil
 import random
@@ -31,10 +32,15 @@ def pairwise(**axes: Sequence[Hashable]) -> list[Row]:
     random.Random(0).shuffle(rows)
     pairs = [frozenset(itertools.combinations(row.items(), 2)) for row in rows]
     left, chosen = frozenset().union(*pairs), []
+    # The number of new pairs in a row only falls, so a row is counted again only when it comes first.
+    most_first = [(-len(found), index) for index, found in enumerate(pairs)]
+    heapq.heapify(most_first)
     while left:
-        best = max(range(len(rows)), key=lambda index: len(pairs[index] & left))
-        chosen.append(rows[best])
-        left -= pairs[best]
+        index = most_first[0][1]
+        now = (-len(pairs[index] & left), index)
+        if heapq.heapreplace(most_first, now) == now == most_first[0]:
+            chosen.append(rows[index])
+            left -= pairs[index]
     return chosen
 
 
