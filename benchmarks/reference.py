@@ -45,7 +45,6 @@ from averaging import Accuracies, by_epoch
 
 from launch.rundir.config import RunConfig, load_run
 from launch.session import cost_model
-from nas.analysis.agreement import Interval
 from nas.costs import Budget
 from nas.costs.timing import thread_clock
 from search_spaces import Architecture, SearchSpace, load_space
@@ -265,10 +264,10 @@ def epochs_table(found: Accuracies, seconds: float) -> str:
     epochs = by_epoch(found)
     count = len(epochs)
     rows = {
-        "own end": [_text(one.own_end) for one in epochs],
-        "other seed": [_text(one.other_end) for one in epochs],
+        "own end": [str(one.own_end) for one in epochs],
+        "other seed": [str(one.other_end) for one in epochs],
         "spread": [f"{100 * one.spread:.2f}" for one in epochs],
-        "signal": [_text(one.signal) for one in epochs],
+        "signal": [str(one.signal) for one in epochs],
         "per minute": [
             f"{60 * one.signal.value**2 * count / (seconds * epoch):.2f}" for epoch, one in enumerate(epochs, 1)
         ],
@@ -280,10 +279,6 @@ def epochs_table(found: Accuracies, seconds: float) -> str:
         *(f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items()),
     ]
     return "\n".join(lines)
-
-
-def _text(found: Interval) -> str:
-    return f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
 
 
 def by_placement(table: Table) -> str:

@@ -53,12 +53,19 @@ FULL = "full"
 
 
 def proxies(
-    run: Run, images: int, *, shares: Sequence[float], sizes: Sequence[int], lengths: Sequence[int]
+    config: RunConfig,
+    space: SearchSpace,
+    images: int,
+    *,
+    shares: Sequence[float],
+    sizes: Sequence[int],
+    lengths: Sequence[int],
 ) -> list[Proxy]:
     """The cheaper proxies of a run.
 
     Args:
-        run: The run.
+        config: The run's.
+        space: The run's.
         images: Its training images.
         shares: Shares of these, above 0 and below 1.
         sizes: Sides of smaller images, in pixels.
@@ -67,7 +74,6 @@ def proxies(
     Raises:
         UserError: A proxy is not possible; names it and the reason.
     """
-    config, space = run.config, run.space
     wanted: list[tuple[str, str, Any, SearchSpace]] = []
     wanted += [(f"data-{share:g}", "data.train_size", max(1, round(share * images)), space) for share in shares]
     wanted += [(f"epochs-{length}", "trainer.epochs", length, space) for length in lengths]

@@ -6,16 +6,15 @@ from typing import Annotated
 import typer
 
 from launch import survey
-from launch.cli.options import Json, Set, new_console, patience
+from launch.cli.options import Json, Set, new_console
+from launch.cli.preparation import prepare
 from launch.errors import Interrupted, UserError
-from launch.files import check_folder
 from launch.ray.connection import address_of
 from launch.reports.agreement import agreement_cells, agreement_rows
 from launch.reports.tables import print_json, print_table
 from launch.rundir.beginning import begin
-from launch.rundir.config import load_run, space_of
 from launch.rundir.run import open_run
-from launch.session import check_budget, check_machine, cost_model, load_fitting
+from launch.session import check_machine, load_fitting
 from search_spaces.errors import named, typed
 
 
@@ -50,18 +49,9 @@ def proxy(
     if wrong := [share for share in data if not 0 < share < 1]:
         raise UserError(f"--data {wrong[0]:g}: it must be above 0 and below 1, a share of the training images")
     if not folder.is_dir():
-        assignments = [*overrides, *([f"resources.address={address}"] if address else [])]
-        config = load_run(file, assignments)
-        space = space_of(file, config)
-        folder = run or Path("runs") / folder.stem
-        check_folder(folder)
-        cluster = address_of(None, config.resources.address)
-        check_machine(config, cluster)
-        load_fitting(config, space)
-        with patience("comparing the budget with the plain network's costs", json=json):
-            check_budget(config, space, cost_model(config))
-        begin(folder, config, space)
-        opened, _ = open_run(folder)
+        folder, config, space, dataset, cluster = prepare(file, overrides, run, address, json=json)
+        cheaper = survey.proxies(config, space, len(dataset.train), shares=data, sizes=image, lengths=epochs)
+        opened = begin(folder, config, space)
     else:
         if overrides or run is not None:
             raise UserError(
@@ -70,8 +60,10 @@ def proxy(
         opened, _ = open_run(folder)
         cluster = address_of(opened.config.resources.address, address)
         check_machine(opened.config, cluster)
-    dataset = load_fitting(opened.config, opened.space)
-    cheaper = survey.proxies(opened, len(dataset.train), shares=data, sizes=image, lengths=epochs)
+        dataset = load_fitting(opened.config, opened.space)
+        cheaper = survey.proxies(
+            opened.config, opened.space, len(dataset.train), shares=data, sizes=image, lengths=epochs
+        )
     console = new_console(stderr=json)
     name = typed(folder)
     try:

@@ -6,18 +6,18 @@ from typing import Annotated
 import typer
 
 from launch import session
-from launch.cli.options import Json, RunDir, Set, new_console, patience
+from launch.cli.options import Json, RunDir, Set, new_console
+from launch.cli.preparation import prepare
 from launch.errors import Failure, Interrupted, UserError
-from launch.files import check_folder, in_words, naming
+from launch.files import in_words, naming
 from launch.ray.connection import address_of
 from launch.reports.failures import failure_lines
 from launch.reports.report import print_report
 from launch.rundir import names
 from launch.rundir.beginning import begin, foreign
 from launch.rundir.changing import change
-from launch.rundir.config import load_run, space_of
 from launch.rundir.run import Run, open_run
-from launch.session import check_budget, check_machine, cost_model, load_fitting
+from launch.session import check_machine, load_fitting
 from search_spaces.errors import named, typed
 from trainers import Dataset
 from trainers.datasets import SOURCES
@@ -36,19 +36,7 @@ def search(
 ) -> None:
     """Searches for placements: trains architectures under the budget, keeps the front, reports."""
 
-    assignments = [*overrides, *([f"resources.address={address}"] if address else [])]
-    config = load_run(file, assignments)
-    space = space_of(file, config)
-    cluster = address_of(None, config.resources.address)
-
-    # Check everything before the run's folder is created.
-    folder = run or Path("runs") / Path(file).stem
-    check_folder(folder)
-    check_machine(config, cluster)
-    dataset = load_fitting(config, space)
-    costs = cost_model(config)
-    with patience("comparing the budget with the plain network's costs", json=json):
-        check_budget(config, space, costs)
+    folder, config, space, dataset, cluster = prepare(file, overrides, run, address, json=json)
     begun = begin(folder, config, space, overwrite=overwrite)
     if overwrite and (left := foreign(folder)):
         new_console(stderr=json).print(

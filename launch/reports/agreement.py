@@ -6,11 +6,8 @@ from typing import Any
 
 from launch.reports.tables import duration, metric_figure
 from launch.survey import FULL, Curves
-from nas.analysis.agreement import Advice, Agreement, Interval, advise, agreement
+from nas.analysis.agreement import Advice, Agreement, Interval, advise, agreement, enough
 from nas.search import Metric
-
-_AS_GOOD = 0.9
-"""Share of the agreement between two seeds in full that a cheaper proxy needs."""
 
 
 def agreement_rows(curves: Mapping[str, Curves]) -> tuple[list[dict[str, Any]], list[str]]:
@@ -44,10 +41,10 @@ def agreement_cells(row: Mapping[str, Any], metric: Metric) -> dict[str, str | i
         "proxy": row["proxy"],
         "epoch": row["epoch"],
         "core time": duration(row["core_seconds"]),
-        "own end": _text(Interval(**row["own_end"])),
-        "another seed's end": _text(Interval(**row["other_end"])),
+        "own end": str(Interval(**row["own_end"])),
+        "another seed's end": str(Interval(**row["other_end"])),
         "spread of seeds": metric_figure(row["spread"], metric, more=1),
-        "signal": _text(Interval(**row["signal"])),
+        "signal": str(Interval(**row["signal"])),
         "signal² per core-minute": f"{row['signal2_per_core_minute']:.3g}",
     }
 
@@ -67,14 +64,9 @@ def _cheaper(found: Mapping[str, list[Agreement]], curves: Mapping[str, Curves])
         if name == FULL:
             continue
         end, share = of[-1].other_end, curves[name].seconds[-1] / curves[FULL].seconds[-1]
-        enough = end.value >= _AS_GOOD * ceiling.value and end.low > 0
-        verdict = "is enough" if enough else "is not enough"
+        verdict = "is enough" if enough(end, ceiling) else "is not enough"
         lines.append(
-            f"{name} {verdict}: its end agrees with another seed's full training with {_text(end)}, a second full "
-            f"training with {_text(ceiling)}; it takes {share:.0%} of the time"
+            f"{name} {verdict}: its end agrees with another seed's full training with {end}, a second full "
+            f"training with {ceiling}; it takes {share:.0%} of the time"
         )
     return lines
-
-
-def _text(found: Interval) -> str:
-    return f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"

@@ -8,7 +8,7 @@ from launch.reports.failures import failures
 from launch.rundir.run import Run
 from nas.analysis import account, early_ranks, finalists, front_of, silent_rungs, still_gaining
 from nas.search import Figure, TrialRecord
-from nas.search.rungs import ladders
+from nas.search.rungs import below_the_end
 from search_spaces import Architecture
 from search_spaces.sites import Slot
 
@@ -107,9 +107,7 @@ def _spent(run: Run, trials: Sequence[TrialRecord]) -> dict[str, Any]:
     found = account(trials, run.config.trainer.epochs)
     saved = 1 - found.epochs / found.full_epochs if found.full_epochs else 0.0
     agreement = early_ranks(trials, run.metric.name)
-    search = run.config.search
-    brackets = ladders(search.stopping, run.config.trainer.epochs, search.min_epochs, search.eta)
-    rungs = sorted({rung for ladder in brackets for rung in ladder[:-1]})
+    rungs = below_the_end(run.config.search.brackets(run.config.trainer.epochs))
     silent = silent_rungs(trials, run.metric.name, rungs)
     return {
         **asdict(found),

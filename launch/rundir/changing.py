@@ -10,7 +10,6 @@ from launch.rundir.config import RunConfig
 from launch.rundir.run import open_run
 from nas.search import Journal
 from nas.search.names import SETTINGS
-from nas.search.rungs import ladders
 from search_spaces.errors import named, typed
 from search_spaces.yamlfile import read_yaml, validate
 
@@ -50,7 +49,7 @@ def change(folder: Path, assignments: Sequence[str]) -> None:
     stored = run.config.model_dump(mode="json")
     document = read_yaml(yaml.safe_dump(stored), f"{folder}: settings")
     config = validate(document.with_overrides(assignments), RunConfig)
-    before, after = _brackets(run.config), _brackets(config)
+    before, after = (len(one.search.brackets(one.trainer.epochs)) for one in (run.config, config))
     if trials and after != before:
         raise UserError(
             f"{named(folder)}: its trials are in {before} brackets of {run.config.search.stopping}; the new settings "
@@ -59,8 +58,3 @@ def change(folder: Path, assignments: Sequence[str]) -> None:
     with Journal.open(folder) as journal, journal.commit():
         settings = dict(journal.study.user_attrs[SETTINGS])
         journal.study.set_user_attr(SETTINGS, {**settings, "config": config.model_dump(mode="json")})
-
-
-def _brackets(config: RunConfig) -> int:
-    search = config.search
-    return len(ladders(search.stopping, config.trainer.epochs, search.min_epochs, search.eta))

@@ -19,7 +19,7 @@ Samples = NDArray[np.float64]
 
 _DRAWS = 1_000
 _ENOUGH = 0.9
-"""Share of the agreement between two seeds at the end that a rung needs."""
+"""Share of the agreement between two seeds at the end that a rung or a cheaper training needs."""
 _FAINT = 0.5
 """If two seeds agree with less at the end, a training in full does not tell the networks apart."""
 
@@ -31,6 +31,9 @@ class Interval:
     value: float
     low: float
     high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,35 +90,35 @@ def advise(epochs: Sequence[Agreement]) -> Advice:
     if not ceiling.value >= _FAINT or not ceiling.low > 0:
         return Advice(
             None,
-            f"two seeds agree with {_text(ceiling)} at the end, so one training in full does not tell these networks "
+            f"two seeds agree with {ceiling} at the end, so one training in full does not tell these networks "
             "apart: train for longer or on more data, or decide with more seeds",
         )
     total = len(epochs)
-    enough = [
-        number
-        for number, epoch in enumerate(epochs[:-1], 1)
-        if epoch.other_end.value >= _ENOUGH * ceiling.value and epoch.other_end.low > 0
-    ]
+    telling = [number for number, epoch in enumerate(epochs[:-1], 1) if enough(epoch.other_end, ceiling)]
     for eta in (3, 2):
-        rungs = [rung for rung in rung_epochs(total, 1, eta)[:-1] if rung in enough]
+        rungs = [rung for rung in rung_epochs(total, 1, eta)[:-1] if rung in telling]
         if rungs:
             found = epochs[rungs[0] - 1].other_end
             return Advice(
                 (rungs[0], eta),
-                f"epoch {rungs[0]} agrees with the end of another seed with {_text(found)}; the end itself with "
-                f"{_text(ceiling)}",
+                f"epoch {rungs[0]} agrees with the end of another seed with {found}; the end itself with {ceiling}",
             )
     best = max((epoch.other_end for epoch in epochs[: total // 2]), key=lambda found: found.value, default=None)
-    reached = "" if best is None else f" ({_text(best)} at best)"
+    reached = "" if best is None else f" ({best} at best)"
     return Advice(
         None,
-        f"no epoch of the first half agrees with the end{reached} nearly as well as another seed does "
-        f"({_text(ceiling)})",
+        f"no epoch of the first half agrees with the end{reached} nearly as well as another seed does ({ceiling})",
     )
 
 
-def _text(found: Interval) -> str:
-    return f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
+def enough(found: Interval, ceiling: Interval) -> bool:
+    """Whether values agree with the end of another seed nearly as well as the end itself does.
+
+    Args:
+        found: `Agreement.other_end` of the values.
+        ceiling: That of the ends of trainings in full.
+    """
+    return found.value >= _ENOUGH * ceiling.value and found.low > 0
 
 
 def _interval(found: NDArray[np.float64]) -> Interval:

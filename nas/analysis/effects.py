@@ -41,12 +41,12 @@ def effects(trials: Sequence[TrialRecord], metric: Objective, epochs: int) -> li
     """
     told = metric.metric
     reached = [t for t in trials if t.plan is not None and epochs in t.epochs and told in t.epochs[epochs].metrics]
-    placed = [_placed(trial) for trial in reached]
+    held = [placed(trial) for trial in reached]
     order = {block.name: i for i, block in enumerate(reached[0].architecture.blocks)} if reached else {}
-    columns = sorted({key for keys in placed for key in keys}, key=lambda key: (order[key[0]], key[1], key[2]))
+    columns = sorted({key for keys in held for key in keys}, key=lambda key: (order[key[0]], key[1], key[2]))
     if not columns:
         return []
-    x = np.array([[key in keys for key in columns] for keys in placed], dtype=np.float64)
+    x = np.array([[key in keys for key in columns] for keys in held], dtype=np.float64)
     y = np.array([metric.merit(trial.epochs[epochs].metrics[told]) for trial in reached])
     centred = x - x.mean(axis=0)
     gram = centred.T @ centred + _SHRINKAGE * np.eye(len(columns))
@@ -66,8 +66,11 @@ def as_table(found: Sequence[Effect], factor: float) -> Mapping[str, Mapping[str
     return table
 
 
-def _placed(trial: TrialRecord) -> set[tuple[str, Slot, str]]:
-    """Read off the plan: an architecture checks all its parameters, which takes seconds for thousands of trials."""
+def placed(trial: TrialRecord) -> set[tuple[str, Slot, str]]:
+    """(Block, slot, option) of every placement of a trial.
+
+    Read off the plan: an architecture checks all its parameters, which takes seconds for thousands of trials.
+    """
     assert trial.plan is not None, trial.number
     return {
         (block, slot, option)

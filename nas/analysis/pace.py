@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nas.analysis.effects import placed
 from nas.analysis.front import searched
 from nas.search.metrics import Objective
 from nas.search.records import TrialRecord
-from search_spaces.sites import EMPTY
 
 _FEWEST = 3
 """Trials with an option, and trials beyond the number of coefficients."""
@@ -58,7 +58,7 @@ def still_gaining(trials: Sequence[TrialRecord], metric: Objective, epochs: int)
         for trial in searched(trials)
         if all(epoch in trial.epochs and told in trial.epochs[epoch].metrics for epoch in (before, epochs))
     ]
-    held = [_options(trial) for trial in complete]
+    held = [{option for _, _, option in placed(trial)} for trial in complete]
     counts = {option: sum(option in found for found in held) for option in sorted(set().union(*held))}
     options = [option for option, count in counts.items() if _FEWEST <= count <= len(complete) - 1]
     freedom = len(complete) - len(options) - 1
@@ -78,15 +78,3 @@ def still_gaining(trials: Sequence[TrialRecord], metric: Objective, epochs: int)
         if gain > margin
     ]
     return sorted(gaining, key=lambda one: -one.gain)
-
-
-def _options(trial: TrialRecord) -> set[str]:
-    """The options that a trial has in any block."""
-    assert trial.plan is not None, trial.number
-    return {
-        option
-        for slots in trial.plan["placements"].values()
-        for slot, choice in slots.items()
-        for option in choice
-        if option != EMPTY[slot]
-    }

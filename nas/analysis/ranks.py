@@ -18,17 +18,12 @@ def early_ranks(trials: Sequence[TrialRecord], metric: str) -> dict[int, float]:
     trial was stopped. Trials trained in full are the better ones, so their values are closer together and the
     correlation is lower than it would be for all launched trials.
     """
-    complete = searched(trials)
     stops = sorted({trial.last_epoch for trial in trials if trial.status == "stopped"})
-    found: dict[int, float] = {}
-    for stop in stops:
-        both = [
-            (t.epochs[stop].metrics[metric], t.epochs[t.last_epoch].metrics[metric])
-            for t in complete
-            if stop in t.epochs and all(metric in record.metrics for record in t.epochs.values())
-        ]
-        if len(both) >= _FEWEST:
-            found[stop] = rank_correlation(*zip(*both, strict=True))
+    found = {
+        stop: rank_correlation(early, ends)
+        for stop, (early, ends) in _with_the_end(trials, metric, stops).items()
+        if len(early) >= _FEWEST
+    }
     return {stop: agreement for stop, agreement in found.items() if not math.isnan(agreement)}
 
 
@@ -37,14 +32,21 @@ def silent_rungs(trials: Sequence[TrialRecord], metric: str, rungs: Sequence[int
 
     The engine stops no trial there.
     """
-    found: dict[int, float] = {}
-    for rung in rungs:
-        both = [
-            (trial.epochs[rung].metrics[metric], trial.epochs[trial.last_epoch].metrics[metric])
-            for trial in searched(trials)
-            if rung in trial.epochs and all(metric in record.metrics for record in trial.epochs.values())
-        ]
-        early, ends = [one for one, _ in both], [end for _, end in both]
-        if not tells(early, ends):
-            found[rung] = rank_correlation(early, ends)
+    return {
+        rung: rank_correlation(early, ends)
+        for rung, (early, ends) in _with_the_end(trials, metric, rungs).items()
+        if not tells(early, ends)
+    }
+
+
+def _with_the_end(
+    trials: Sequence[TrialRecord], metric: str, epochs: Sequence[int]
+) -> dict[int, tuple[list[float], list[float]]]:
+    """Epoch -> a metric after it and at the end, of the trials that were trained in full and have it in every epoch."""
+    complete = [t for t in searched(trials) if all(metric in record.metrics for record in t.epochs.values())]
+    found = {}
+    for epoch in epochs:
+        reached = [trial for trial in complete if epoch in trial.epochs]
+        early = [trial.epochs[epoch].metrics[metric] for trial in reached]
+        found[epoch] = early, [trial.epochs[trial.last_epoch].metrics[metric] for trial in reached]
     return found

@@ -4,7 +4,7 @@ from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from nas.search.rungs import Scheme
+from nas.search.rungs import Scheme, ladders
 from search_spaces.yamlfile import MAX_SEED
 
 SamplerName: TypeAlias = Literal["default", "tpe", "nsga2", "gp", "random", "regularized_evolution"]
@@ -34,6 +34,10 @@ class SearchConfig(BaseModel):
         description="Largest number of members of the front to train again, besides the best baseline.",
     )
     finalist_seeds: int = Field(default=2, ge=0, le=1000, description="New seeds for each finalist; 0: no repetitions.")
+
+    def brackets(self, epochs: int) -> tuple[tuple[int, ...], ...]:
+        """For each bracket the rungs of its trials, whose full length is `epochs` (`nas.search.rungs.ladders`)."""
+        return ladders(self.stopping, epochs, self.min_epochs, self.eta)
 
     def target(self, launched: int, baselines_left: int) -> int:
         """The number of trials that a run will have: `trials`, or more if the baselines are more.

@@ -42,7 +42,7 @@ from nas.search.records import (
     Outcome,
     objectives_in,
 )
-from nas.search.rungs import FEWEST_TO_DOUBT, choose_bracket, in_better_half, ladders, promotable, tells
+from nas.search.rungs import FEWEST_TO_DOUBT, below_the_end, choose_bracket, in_better_half, promotable, tells
 from nas.search.samplers import learns_from_complete_only, make_sampler
 from search_spaces import Architecture, SearchSpace, Value
 from search_spaces.errors import named
@@ -194,7 +194,7 @@ class Engine:
         self._costs = costs
         self._budget = budget
         self._baselines = dict(space.baselines() if baselines is None else baselines)
-        self._brackets = ladders(config.stopping, epochs, config.min_epochs, config.eta)
+        self._brackets = config.brackets(epochs)
         self._ledger = TrialLedger(journal)
         self._study = journal.study
         self._study.sampler = make_sampler(config.sampler, config.seed, space=space, known=self._known)
@@ -359,7 +359,7 @@ class Engine:
             exhausted=self._exhausted,
             rejected_in_a_row=self._rejections,
             nearest=self._near_miss(),
-            silent=tuple(sorted({rung for ladder in self._brackets for rung in ladder[:-1] if not self._tells(rung)})),
+            silent=tuple(rung for rung in below_the_end(self._brackets) if not self._tells(rung)),
         )
 
     def _near_miss(self) -> dict[str, tuple[float, float]]:
@@ -677,7 +677,7 @@ class Engine:
     def _compares(self) -> bool:
         """Whether the next trial is trained in full so that rungs can be compared with the end.
 
-        Ten trials are, baselines included, but at most a sixth of `trials` besides the baselines.
+        Eight trials are, baselines included, but at most a sixth of `trials` besides the baselines.
         """
         if self._config.stopping == "none":
             return False

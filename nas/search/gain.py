@@ -70,7 +70,7 @@ def learn(likeness: Likeness, targets: Targets, objective: int, *, rough: bool =
     return fit(likeness, known, y, variances, additive=rough)
 
 
-def expected_gains(history: StudyHistory, candidates: AbstractSet[int], in_full: AbstractSet[int]) -> "Hopes | None":
+def expected_gains(history: StudyHistory, candidates: AbstractSet[int], in_full: AbstractSet[int]) -> Hopes | None:
     """The gain that unfinished trials are expected to bring to the front of the complete ones.
 
     The surrogate expects the end of every trial, from its levels and from its curve so far

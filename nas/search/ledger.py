@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from nas.search import records
 from nas.search.journal import Journal
 from nas.search.optuna_private import set_user_attr, trial_id_of, trial_of
-from nas.search.records import EpochRecord, Origin, Status, TrialRecord, read_trials
+from nas.search.records import EpochRecord, Origin, Status, TrialRecord, last_without_gap, read_trials
 from search_spaces import Architecture, Value
 
 EntryState: TypeAlias = Literal["queued", "running", "waiting", "complete", "stopped", "failed", "rejected"]
@@ -106,10 +106,7 @@ class Entry:
     @property
     def last_epoch(self) -> int:
         """The last epoch of the recorded epochs without a gap; 0 if there is none."""
-        last = 0
-        while last + 1 in self.epochs:
-            last += 1
-        return last
+        return last_without_gap(self.epochs)
 
 
 class TrialLedger:

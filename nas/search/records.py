@@ -5,7 +5,7 @@ A trial's user attributes are the protocol of docs/architecture.md. Their names 
 
 import math
 import re
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
@@ -310,6 +310,21 @@ class JobReport:
         }
 
 
+def last_without_gap(epochs: Collection[int]) -> int:
+    """The last of the epochs 1, 2, ... before the first that is missing; 0 if there is none.
+
+    Args:
+        epochs: Each once; looking one up must be fast.
+    """
+    count = len(epochs)
+    if max(epochs, default=0) == count:  # as in every journal: none is missing
+        return count
+    last = 0
+    while last + 1 in epochs:
+        last += 1
+    return last
+
+
 @dataclass(frozen=True)
 class TrialRecord:
     """One trial of the journal.
@@ -363,13 +378,7 @@ class TrialRecord:
     @property
     def last_epoch(self) -> int:
         """The last epoch of the recorded epochs without a gap; 0 if there is none."""
-        count = len(self.epochs)
-        if max(self.epochs, default=0) == count:  # as in every journal: none is missing
-            return count
-        last = 0
-        while last + 1 in self.epochs:
-            last += 1
-        return last
+        return last_without_gap(self.epochs)
 
 
 class StoredTrial(Protocol):

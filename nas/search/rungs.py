@@ -73,6 +73,11 @@ def ladders(scheme: Scheme, epochs: int, min_epochs: int, eta: int) -> tuple[tup
     return (rungs[-1 - _MOST_STOPS :],)
 
 
+def below_the_end(brackets: Sequence[Sequence[int]]) -> list[int]:
+    """The epochs at which a trial of some bracket may be stopped, ascending."""
+    return sorted({rung for ladder in brackets for rung in ladder[:-1]})
+
+
 def choose_bracket(counts: Sequence[int], brackets: Sequence[Sequence[int]], eta: int) -> int:
     """The bracket of the next trial, so that all brackets spend about the same number of epochs.
 

@@ -40,15 +40,20 @@ def accuracy(job: Job, epoch: int) -> float:
     return min(0.99, 0.2 + 0.05 * epoch + 0.08 * placed + 0.001 * job.seed)
 
 
-def train(engine: Engine, jobs: int | None = None) -> None:
-    """Completes jobs as a driver would: all, or the given number."""
+def train(
+    engine: Engine,
+    jobs: int | None = None,
+    accuracy: Callable[[Job, int], float] = accuracy,
+    seconds: float = 0.5,
+) -> None:
+    """Completes jobs as a driver would: all, or the given number. Accuracies and times of epochs are invented."""
     while not engine.done and jobs != 0:
         job = engine.next()
         if job is None:
             continue
         for epoch in range(job.start_epoch + 1, job.stop_epoch + 1):
             figures = {"top1": accuracy(job, epoch), "loss": 1.2 / epoch, "train_loss": 1 / epoch}
-            engine.report(job, EpochRecord(epoch, figures, 0.1, 0.5))
+            engine.report(job, EpochRecord(epoch, figures, 0.1, seconds))
         engine.finish(job, Outcome("reached"))
         jobs = None if jobs is None else jobs - 1
 
@@ -89,6 +94,12 @@ def go_on(folder: Path, jobs: int | None = None) -> Run:
             figures = {"macs": asdict(costs.estimate(trial.architecture, "macs"))}
             journal.study.set_user_attr(f"{MEASURED}{trial.number}", figures)
     return run
+
+
+@pytest.fixture
+def train_jobs() -> Callable[..., None]:
+    """Completes an engine's jobs, as `train`."""
+    return train
 
 
 @pytest.fixture

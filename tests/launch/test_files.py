@@ -123,7 +123,11 @@ def test_every_command_reports_an_unwritable_output_before_its_work(
     def works(*_: object, **__: object) -> None:
         raise AssertionError("the work began")
 
-    for name in ("launch.reports.costs.run_calibration", "launch.cli.search.load_fitting", "launch.training.load_data"):
+    for name in (
+        "launch.reports.costs.run_calibration",
+        "launch.cli.preparation.load_fitting",
+        "launch.training.load_data",
+    ):
         monkeypatch.setattr(name, works)
     before = sorted(folder.rglob("*"))
     assert cli.run(line.format(path).split()) == cli.USER_ERROR

@@ -124,7 +124,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     for name in (
         "launch.cli.search.begin",
-        "launch.cli.search.check_budget",
+        "launch.cli.preparation.check_budget",
         "launch.cli.train.train_in_full",
         "launch.reports.costs.run_calibration",
         "launch.reports.costs.describe",

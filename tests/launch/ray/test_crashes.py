@@ -133,8 +133,21 @@ def tear(folder: Path) -> None:
     open_run(folder / "run")  # readable as it is
 
 
-def check_kept(folder: Path, before: list[TrialRecord]) -> None:
-    """Checks that no epoch of these trials was trained again."""
+def begin_under_slurm(slurm: "SlurmStub", folder: Path, epochs: int, setting: str, *options: str) -> None:
+    """Begins a run; a worker dies after three epochs, and SLURM's time limit comes after so many."""
+    slurm.submit("run.yaml", "--run", "run", *options, "--set", setting)
+    slurm.wait_until(lambda: epochs_told(folder) >= 3)
+    os.kill(a_worker_of(folder), signal.SIGKILL)
+    slurm.wait_until(lambda: epochs_told(folder) >= epochs)
+    slurm.near_its_time_limit()
+
+
+def end_under_slurm(slurm: "SlurmStub", folder: Path, check: Check, trials: int) -> None:
+    """SLURM starts an unfinished run again; it is then complete, and no epoch was trained again."""
+    before = open_run(folder / "run")[1]
+    assert not all(trial.ended for trial in before)
+    slurm.requeue()
+    check(trials)
     after = open_run(folder / "run")[1]
     for trial in before:
         epochs = {number: record.ended for number, record in after[trial.number].epochs.items()}
@@ -144,18 +157,10 @@ def check_kept(folder: Path, before: list[TrialRecord]) -> None:
 def test_slurms_time_limit_and_the_death_of_a_worker(
     one_machine_slurm: "SlurmStub", folder: Path, check: Check
 ) -> None:
-    """SLURM begins a run, stops it near its time limit, and requeues it; a worker dies before and after."""
+    """SLURM begins a run, stops it near its time limit, and requeues it; a worker dies before that."""
     trials = TRIALS - 2
-    one_machine_slurm.submit("run.yaml", "--run", "run", "--set", f"search.trials={trials}")
-    one_machine_slurm.wait_until(lambda: epochs_told(folder) >= 3)
-    os.kill(a_worker_of(folder), signal.SIGKILL)
-    one_machine_slurm.wait_until(lambda: epochs_told(folder) >= 5)
-    one_machine_slurm.near_its_time_limit()
-    before = open_run(folder / "run")[1]
-    assert not all(trial.ended for trial in before)
-    one_machine_slurm.requeue()
-    check(trials)
-    check_kept(folder, before)
+    begin_under_slurm(one_machine_slurm, folder, 5, f"search.trials={trials}")
+    end_under_slurm(one_machine_slurm, folder, check, trials)
 
 
 @pytest.mark.repeated
@@ -167,11 +172,7 @@ def test_slurms_time_limit_deaths_of_worker_driver_and_head_and_ctrl_c(
     SLURM begins the run on two nodes, it continues on this machine alone, and SLURM ends it.
     """
     trials = 2 * TRIALS
-    one_machine_slurm.submit("run.yaml", "--run", "run", "--nodes", "2", "--set", f"search.trials={trials}")
-    one_machine_slurm.wait_until(lambda: epochs_told(folder) >= 3)
-    os.kill(a_worker_of(folder), signal.SIGKILL)
-    one_machine_slurm.wait_until(lambda: epochs_told(folder) >= 6)
-    one_machine_slurm.near_its_time_limit()
+    begin_under_slurm(one_machine_slurm, folder, 6, f"search.trials={trials}", "--nodes", "2")
 
     resume = ("resume", "run", "--address", "local")
     process = nas(folder, *resume)
@@ -194,11 +195,7 @@ def test_slurms_time_limit_deaths_of_worker_driver_and_head_and_ctrl_c(
     assert "Continue with: nas resume run" in out
     assert "Traceback" not in out
 
-    before = open_run(folder / "run")[1]
-    assert not all(trial.ended for trial in before)
-    one_machine_slurm.requeue()
-    check(trials)
-    check_kept(folder, before)
+    end_under_slurm(one_machine_slurm, folder, check, trials)
 
 
 @pytest.mark.repeated

@@ -1,3 +1,4 @@
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise, permutations
@@ -152,6 +153,18 @@ def test_the_order_changes_between_rounds() -> None:
     assert all(sorted(order[i : i + 4]) == [0, 1, 2, 3] for i in range(0, 120, 4))
     assert set(pairwise(order)) >= set(permutations(range(4), 2))
     assert turns(4, 30)[1] == order
+
+
+@pytest.mark.parametrize("functions", [2, 3])
+def test_a_function_also_follows_itself(functions: int) -> None:
+    """In a strict alternation of two, the smaller would always run on the caches that the larger leaves."""
+    rounds = 600
+    times, order = turns(functions, rounds)
+    assert times.shape == (rounds, functions)
+    for start in range(0, len(order), functions):
+        assert sorted(order[start : start + functions]) == list(range(functions))
+    follows = Counter(pairwise(order))
+    assert all(follows[one, one] > rounds / (2 * functions**2) for one in range(functions)), follows
 
 
 def test_threads_restores_the_former_number() -> None:
