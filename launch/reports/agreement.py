@@ -6,7 +6,8 @@ from typing import Any
 
 from launch.reports.tables import duration, metric_figure
 from launch.survey import FULL, Curves
-from nas.analysis.agreement import Advice, Agreement, Interval, advise, agreement, enough
+from nas.analysis.agreement import Advice, Agreement, advise, agreement, enough
+from nas.analysis.intervals import Interval
 from nas.search import Metric
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.analysis.intervals import Interval
 from nas.search.rungs import rung_epochs
 
 Values = NDArray[np.float64]
@@ -22,18 +23,6 @@ _ENOUGH = 0.9
 """Share of the agreement between two seeds at the end that a rung or a cheaper training needs."""
 _FAINT = 0.5
 """If two seeds agree with less at the end, a training in full does not tell the networks apart."""
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """An estimate with its 95 % interval; NaN where it cannot be computed."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
 
 
 @dataclass(frozen=True, slots=True)

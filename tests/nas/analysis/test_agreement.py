@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from nas.analysis.agreement import Agreement, Interval, advise, agreement
+from nas.analysis.agreement import Agreement, advise, agreement
+from nas.analysis.intervals import Interval
 
 SEEDS, NETWORKS = 3, 40
 
