@@ -1,21 +1,26 @@
 """The answer of a run: where attention pays, of which kind, how much, how sure that is, and which network to take."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from nas.analysis.evidence import Array, Place, Reading, read, to_value
 from nas.analysis.intervals import Interval
+from nas.analysis.model import Posterior, posterior
+from nas.search.metrics import Objective, metric_among
+from nas.search.pareto import minimised
 from nas.search.records import TrialRecord
-from search_spaces.sites import Slot
+from search_spaces import SearchSpace
 
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """An option in a slot of the blocks that choose together. ``label``: of the blocks, as `Group.label`."""
-
-    label: str
-    blocks: tuple[str, ...]
-    slot: Slot
-    option: str
+_ERROR = 0.05
+_MOST_MORE = 1_000
+_TOGETHER = 2
+"""Networks with both placements that the effect of a pair needs."""
+_UNSTABLE = 3.0
+"""A network is unstable if its noise probably exceeds this many times the usual noise."""
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(7)
+"""For means over a normal distribution."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,3 +99,223 @@ class Answer:
     baseline_best: float
     noise: Interval
     unexplained: Interval
+
+
+def answer(
+    trials: Sequence[TrialRecord], objectives: Sequence[Objective], epochs: int, space: SearchSpace
+) -> Answer | None:
+    """What all trainings of a run say together.
+
+    Args:
+        trials: Of a run.
+        objectives: Of the run.
+        epochs: The full length of a trial.
+        space: Of the run.
+
+    Returns:
+        None if no objective is a metric of training, or if fewer than three networks were trained in full.
+    """
+    at = metric_among([objective.metric for objective in objectives])
+    found = None if at is None else read(trials, objectives[at], epochs, space)
+    if found is None:
+        return None
+    return stated(found, posterior(found.evidence), objectives)
+
+
+def stated(reading: Reading, draws: Posterior, objectives: Sequence[Objective]) -> Answer:
+    """The answer from the model's draws."""
+    trainings = len(reading.evidence.network)
+    gains = gains_of(reading, draws)
+    names = sorted({place.option for place in reading.places})
+    by_option = [gains[:, [place.option == name for place in reading.places]].mean(axis=1) for name in names]
+    compared = _Networks(reading, draws, objectives)
+    take = compared.order[0]
+    rival = compared.rival(take)
+    baseline = compared.baseline(take)
+    return Answer(
+        trainings=trainings,
+        networks=len(reading.networks),
+        effects=_effects(reading, gains),
+        options=dict(zip(names, together(by_option), strict=True)),
+        pairs=_pairs(reading, draws),
+        standings=compared.standings(),
+        take=compared.number(take),
+        rival=None if rival is None else compared.number(rival),
+        more=0 if rival is None else compared.more(take, rival),
+        baseline=None if baseline is None else compared.number(baseline),
+        over_baseline=None if baseline is None else compared.difference(take, baseline),
+        baseline_best=compared.baseline_best(),
+        noise=_interval(draws.usual * _slope(reading, draws)),
+        unexplained=_interval(draws.unexplained * _slope(reading, draws)),
+    )
+
+
+def gains_of(reading: Reading, draws: Posterior) -> Array:
+    """[draws, places] by how much each placement improves the metric against the empty slot, in the metric's unit.
+
+    Each draw's gain is the mean over the run's networks: with what the network has elsewhere, the metric with the
+    option in the place, less the metric with the place empty.
+    """
+    evidence, metric = reading.evidence, reading.metric
+    x, range_ = evidence.placed, metric.high - metric.low
+    same_group = (evidence.groups[:, None] == evidence.groups).astype(np.float64)
+    found = np.empty(draws.mains.shape)
+    for i, (f, mains, pairs) in enumerate(zip(draws.networks, draws.mains, draws.pairs, strict=True)):
+        alone = mains + x @ pairs  # what each placement adds to each network
+        empty = f[:, None] - (x * alone) @ same_group
+        found[i] = range_ * (_share(empty + alone) - _share(empty)).mean(axis=0)
+    return found
+
+
+def together(draws: Sequence[Array]) -> list[Interval]:
+    """Means and 95 % intervals that hold together, of quantities with draws [draws] each.
+
+    All intervals have the same number of standard deviations: that within which, in 95 % of the draws, all are.
+    """
+    if not len(draws):
+        return []
+    array = np.stack(draws)
+    means, deviations = array.mean(axis=1), array.std(axis=1)
+    moved = np.abs(array - means[:, None]) / np.maximum(deviations, 1e-12)[:, None]
+    reach = float(np.quantile(moved.max(axis=0), 1 - _ERROR)) * deviations
+    return [Interval(float(m), float(m - r), float(m + r)) for m, r in zip(means, reach, strict=True)]
+
+
+def _effects(reading: Reading, gains: Array) -> tuple[PlaceEffect, ...]:
+    evidence = reading.evidence
+    trainings = len(evidence.network)
+    counts = (evidence.placed[evidence.network] > 0).sum(axis=0)
+    costs = _added_costs(reading)
+    return tuple(
+        PlaceEffect(place, gain, int(counts[j]), {name: float(added[j]) for name, added in costs.items()}, more)
+        for j, (place, gain) in enumerate(zip(reading.places, together(list(gains.T)), strict=True))
+        for more in [_more_for_sign(gain, trainings)]
+    )
+
+
+def _more_for_sign(gain: Interval, trainings: int) -> int | None:
+    """Further trainings after which the interval of a gain should exclude 0, if each tells as much as one so far."""
+    if gain.sign:
+        return 0
+    reach = (gain.high - gain.low) / 2
+    needed = trainings * ((reach / gain.value) ** 2 - 1) if gain.value else np.inf
+    return max(int(np.ceil(needed)), 1) if needed <= _MOST_MORE else None
+
+
+def _added_costs(reading: Reading) -> dict[str, Array]:
+    """Measure -> what each placement adds [places], by least squares over the networks: exact where costs add up."""
+    measures = [name for name in reading.networks[0].costs if all(name in one.costs for one in reading.networks)]
+    x = np.column_stack([np.ones(len(reading.networks)), reading.evidence.placed])
+    return {
+        name: np.linalg.lstsq(x, np.array([one.costs[name].value for one in reading.networks]), rcond=1e-10)[0][1:]
+        for name in measures
+    }
+
+
+def _pairs(reading: Reading, draws: Posterior) -> tuple[PairEffect, ...]:
+    """The pairs of placements whose interval excludes 0."""
+    x = (reading.evidence.placed > 0).astype(np.float64)
+    first, second = np.nonzero(np.triu(x.T @ x >= _TOGETHER, 1))
+    groups = reading.evidence.groups
+    apart = groups[first] != groups[second]
+    first, second = first[apart], second[apart]
+    slope = _slope(reading, draws)
+    found = together(list((draws.pairs[:, first, second] * slope[:, None]).T))
+    return tuple(
+        PairEffect(reading.places[i], reading.places[j], gain)
+        for i, j, gain in zip(first, second, found, strict=True)
+        if gain.sign
+    )
+
+
+def _share(log_odds: Array) -> Array:
+    return np.asarray(1 / (1 + np.exp(-log_odds)))
+
+
+def _slope(reading: Reading, draws: Posterior) -> Array:
+    """[draws] how many of the metric's units one unit of the model's scale is, on average over the networks."""
+    share = _share(draws.networks)
+    return np.asarray((reading.metric.high - reading.metric.low) * (share * (1 - share)).mean(axis=1))
+
+
+def _interval(draws: Array) -> Interval:
+    low, high = np.quantile(draws, [_ERROR / 2, 1 - _ERROR / 2])
+    return Interval(float(draws.mean()), float(low), float(high))
+
+
+class _Networks:
+    """The networks that were trained in full, compared by their mean over seeds."""
+
+    def __init__(self, reading: Reading, draws: Posterior, objectives: Sequence[Objective]) -> None:
+        self._reading, metric = reading, reading.metric
+        full = [i for i, ends in enumerate(reading.ends) if ends]
+        self._trials = [reading.networks[i] for i in full]
+        self._ends = [reading.ends[i] for i in full]
+        f, noise = draws.networks[:, full], draws.noise[:, full]
+        at = f[..., None] + noise[..., None] * _NODES
+        self._values = to_value(at, metric) @ (_WEIGHTS / _WEIGHTS.sum())
+        self._merits = self._values * (1 if metric.direction == "maximize" else -1)
+        self._noise = noise * (metric.high - metric.low) * _share(f) * (1 - _share(f))
+        self._loud = (noise > _UNSTABLE * draws.usual[:, None]).mean(axis=0) > 0.9
+        costs = [objective.metric for objective in objectives if objective.metric != metric.metric]
+        table = minimised(
+            [[one.costs[name].value for name in costs] for one in self._trials], ["minimize"] * len(costs)
+        )
+        self._no_dearer = np.asarray((table[:, None] <= table).all(axis=2))
+        self._best = np.bincount(self._merits.argmax(axis=1), minlength=len(full)) / len(f)
+        self.order = np.argsort(-self._merits.mean(axis=0), kind="stable").tolist()
+
+    def number(self, index: int) -> int:
+        """The trial's number."""
+        return self._trials[index].number
+
+    def rival(self, index: int) -> int | None:
+        """The network that is most probably better than one, among those that cannot be told from it; None: no such."""
+        better = (self._merits > self._merits[:, [index]]).mean(axis=0)
+        better[index] = 0
+        return int(better.argmax()) if better.max(initial=0) > _ERROR / 2 else None
+
+    def more(self, first: int, second: int) -> int | None:
+        """Trainings of both, in turn, after which the sign of their difference is expected to be known."""
+        difference = self._merits[:, first] - self._merits[:, second]
+        noise = float(np.median(self._noise[:, first] ** 2 + self._noise[:, second] ** 2))
+        mean, variance = float(difference.mean()), max(float(difference.var()), 1e-12)
+        needed = noise * (1.96**2 / mean**2 - 1 / variance) if mean else np.inf
+        return 2 * max(int(np.ceil(needed)), 1) if needed <= _MOST_MORE else None
+
+    def baseline(self, index: int) -> int | None:
+        """The best baseline that costs no more than a network; None if there is none, or if the network is one."""
+        if self._trials[index].origin.is_baseline:
+            return None
+        found = [i for i in self.order if self._trials[i].origin.is_baseline and self._no_dearer[i, index]]
+        return found[0] if found else None
+
+    def difference(self, first: int, second: int) -> Interval:
+        """By how much the first is better."""
+        return _interval(self._merits[:, first] - self._merits[:, second])
+
+    def baseline_best(self) -> float:
+        """The probability that a baseline has the best metric."""
+        return float(sum(share for one, share in zip(self._trials, self._best, strict=True) if one.origin.is_baseline))
+
+    def standings(self) -> tuple[Standing, ...]:
+        """Best mean first."""
+        return tuple(self._standing(i) for i in self.order)
+
+    def _standing(self, i: int) -> Standing:
+        merits = self._merits
+        others = self._no_dearer[:, i].copy()
+        others[i] = False
+        beaten = (merits[:, others].max(axis=1, initial=-np.inf) > merits[:, i]).mean()
+        above = (merits > merits[:, [i]]).mean(axis=0)
+        level = (above > _ERROR / 2) & (above < 1 - _ERROR / 2)
+        return Standing(
+            trial=self._trials[i],
+            values=self._ends[i],
+            mean=_interval(self._values[:, i]),
+            on_front=float(1 - beaten),
+            best=float(self._best[i]),
+            level_with=tuple(self._trials[j].number for j in self.order if level[j]),
+            noise=float(np.median(self._noise[:, i])),
+            unstable=bool(self._loud[i]) and len(self._ends[i]) > 1,
+        )
