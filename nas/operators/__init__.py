@@ -18,15 +18,21 @@ from nas.operators.ge import GE_OPERATOR
 from nas.operators.non_local import NON_LOCAL
 from nas.operators.plain import NONE, PLAIN
 from nas.operators.se import NO_SQUEEZE, SE_OPERATOR
+from nas.operators.shown import Attention, ChannelGates, Maps, Shown, SpatialGates
 from search_spaces import Site, UserFacingError
 from search_spaces.options import installed
 
 __all__ = [
     "OPERATORS",
+    "Attention",
+    "ChannelGates",
     "Cost",
+    "Maps",
     "Operator",
     "PluginError",
     "Resolved",
+    "Shown",
+    "SpatialGates",
     "conv",
     "conv_cost",
     "norm_cost",

@@ -40,10 +40,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas.operators.attention import attend, products
+from nas.operators.attention import attend, logit_factors, products
 from nas.operators.aw import AWConv2d, aw_cost
 from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost
 from nas.operators.gating import pooled
+from nas.operators.shown import Attention, Maps
 from search_spaces.sites import Site
 
 
@@ -98,9 +99,8 @@ class AAConv2d(nn.Module):
             x = F.avg_pool2d(x, 3, stride, 1, count_include_pad=False)
         return x
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, C_in, H, W] -> [N, C_out, ceil(H / stride), ceil(W / stride)]."""
-        size = [(side - 1) // self.stride + 1 for side in x.shape[2:]]  # written as convolutions do, for open sizes
+    def attended(self, x: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]:
+        """[N, C_in, H, W] -> x, and what `attend` gets: [N, 2 d_k + d_v, h, w] and the tables for this size."""
         if self.pools:
             small, x = pooled(x, self._pool_line, self._pool_plane)
         else:
@@ -113,7 +113,13 @@ class AAConv2d(nn.Module):
         tables = None
         if self.rel_h is not None and self.rel_w is not None:
             tables = _fitted(self.rel_h, h), _fitted(self.rel_w, w)
-        out = self.projection(attend(self.qkv(small), self.heads, self.d_k, tables))
+        return x, self.qkv(small), tables
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C_in, H, W] -> [N, C_out, ceil(H / stride), ceil(W / stride)]."""
+        size = [(side - 1) // self.stride + 1 for side in x.shape[2:]]  # written as convolutions do, for open sizes
+        x, qkv, tables = self.attended(x)
+        out = self.projection(attend(qkv, self.heads, self.d_k, tables))
         if self.poolings:
             out = F.interpolate(out, size, mode="bilinear", align_corners=False)
         return out if self.conv is None else torch.cat([self.conv(x), out], 1)
@@ -173,4 +179,11 @@ def _cost(site: Site, resolved: Resolved) -> Cost:
     )
 
 
-AA = Operator(_build, _cost)
+def _shows(module: nn.Module, x: Tensor) -> Maps:
+    assert isinstance(module, AAConv2d)
+    _, qkv, tables = module.attended(x)
+    h, w = qkv.shape[2:]
+    return {"attention": Attention(*logit_factors(qkv, module.heads, module.d_k, tables), (h, w), (h, w))}
+
+
+AA = Operator(_build, _cost, _shows)

@@ -137,12 +137,22 @@ def _folded(
     mix: Callable[[Tensor, Tensor, Tensor], Tensor] = _fused,
 ) -> Tensor:
     n, channels, h, w = qkv.shape
-    q, k, v = torch.functional.split(qkv, [d_k, d_k, channels - 2 * d_k], 1)
-    d, e = d_k // heads, (channels - 2 * d_k) // heads
+    value_width = channels - 2 * d_k
+    v = torch.functional.split(qkv, [2 * d_k, value_width], 1)[1]
+    v = v.reshape(n, heads, value_width // heads, h, w).flatten(3).transpose(2, 3)
+    query, key = logit_factors(qkv, heads, d_k, tables)
+    out = mix(query, key, v.contiguous())  # [N, heads, HW, d_v / heads]
+    return out.transpose(2, 3).flatten(1, 2).reshape(n, value_width, h, w)
+
+
+def logit_factors(qkv: Tensor, heads: int, d_k: int, tables: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+    """Extended queries and keys, both [N, heads, HW, width]: query . key is the logit. Arguments as of `attend`."""
+    n, channels, h, w = qkv.shape
+    q, k, _ = torch.functional.split(qkv, [d_k, d_k, channels - 2 * d_k], 1)
+    d = d_k // heads
     # Each step cuts or joins one dimension: a general reshape compares sizes, which a recorded program may leave open.
     q = q.reshape(n, heads, d, h, w).permute(0, 1, 3, 4, 2) * d**-0.5  # [N, heads, H, W, d]
     k = k.reshape(n, heads, d, h, w).flatten(3).transpose(2, 3)
-    v = v.reshape(n, heads, e, h, w).flatten(3).transpose(2, 3)
     queries, keys = [q], [k]
     if tables is not None:
         rel_h, rel_w = (table.to(q.dtype) for table in tables)
@@ -156,9 +166,7 @@ def _folded(
     if pad:
         queries.append(q.new_zeros(n, heads, h, w, pad))
         keys.append(k.new_zeros(n, heads, h * w, pad))
-    query, key = torch.cat(queries, -1).flatten(2, 3), torch.cat(keys, -1)
-    out = mix(query, key, v.contiguous())  # [N, heads, HW, d_v / heads]
-    return out.transpose(2, 3).flatten(1, 2).reshape(n, heads * e, h, w)
+    return torch.cat(queries, -1).flatten(2, 3), torch.cat(keys, -1)
 
 
 # Blocks: for the CPU -------------------------------------------------------------------------------------------------

@@ -52,6 +52,7 @@ from nas.operators.base import (
 )
 from nas.operators.derivatives import Context, by_formula, formula_gradients, transformed
 from nas.operators.gating import pooled
+from nas.operators.shown import ChannelGates, Maps
 from search_spaces.sites import Site
 
 _WEIGHTS = 1 << 23
@@ -432,13 +433,17 @@ class AWConv2d(nn.Module):
         hidden = torch.relu(self.reduce_norm(self.reduce(means)))
         return torch.sigmoid(self.expand_norm(self.expand(hidden)))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, C_in, H, W] -> [N, C_out, ceil(H / stride), ceil(W / stride)]."""
+    def scale(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[N, C_in, H, W] -> x and the factor of the kernel for each image, [N, C_out, k, k], in (1, 2)."""
         bins = self.kernel_size
         means, x = pooled(
             x, partial(F.adaptive_avg_pool1d, output_size=bins), partial(F.adaptive_avg_pool2d, output_size=bins)
         )
-        scale = 1 + self.attention(means)
+        return x, 1 + self.attention(means)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C_in, H, W] -> [N, C_out, ceil(H / stride), ceil(W / stride)]."""
+        x, scale = self.scale(x)
         # Autocast does not affect our own operator, so we use the type in which the attention's convolutions ran.
         out = scaled_conv(x.to(scale.dtype), self.conv.weight, scale, self.stride)
         return out if self.conv.bias is None else out + self.conv.bias.to(out.dtype).view(-1, 1, 1)
@@ -465,4 +470,9 @@ def _cost(site: Site, resolved: Resolved) -> Cost:
     return aw_cost(site.in_channels, site.out_channels, site.kernel_size, site.out_size, hidden, bias=site.bias)
 
 
-AW = Operator(_build, _cost)
+def _shows(module: nn.Module, x: Tensor) -> Maps:
+    assert isinstance(module, AWConv2d)
+    return {"channels": ChannelGates(module.scale(x)[1].mean((2, 3)), 1.0, 2.0)}
+
+
+AW = Operator(_build, _cost, _shows)

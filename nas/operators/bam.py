@@ -18,11 +18,13 @@ Shapes: [N, C, H, W] -> [N, C, H, W], any H and W. Raises: M_c normalises over t
 of one image raises ValueError.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from nas.operators.base import BatchNorm, Cost, Operator, Resolved, conv, conv_cost, norm_cost
-from nas.operators.gating import Gate, squeeze
+from nas.operators.gating import Gate, show_gate, squeeze
 from search_spaces.sites import Site
 
 
@@ -86,4 +88,4 @@ def _cost(site: Site, resolved: Resolved) -> Cost:
     )
 
 
-BAM_OPERATOR = Operator(_build, _cost)
+BAM_OPERATOR = Operator(_build, _cost, partial(show_gate, low=1.0))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nas.operators.shown import Maps
 from search_spaces.sites import Site, Value
 
 _P = ParamSpec("_P")
@@ -41,10 +42,15 @@ class Operator:
     [N, out_channels, H', W'] with H' = ceil(H / stride). H and W are usually ``site.size``, but any size must work.
     ``cost(site, resolved)`` is the exact cost on one image of ``site.size``, in plain integers. A module names those of
     its own parameters that are scales in a class attribute ``undecayed``; they get no weight decay (`nas.decay`).
+
+    ``shows(module, x)``, if there is one, gives what the module's attention looks at in the map ``x`` that it gets, as
+    typed maps (`nas.operators.shown`). The module is in evaluation mode, without gradients; nothing of it or of ``x``
+    changes.
     """
 
     build: Callable[[Site, Resolved], nn.Module]
     cost: Callable[[Site, Resolved], Cost]
+    shows: Callable[[nn.Module, Tensor], Maps] | None = None
 
 
 def recording() -> bool:

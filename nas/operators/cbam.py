@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from nas.operators.base import BatchNorm, Cost, Operator, Resolved, conv, conv_cost, norm_cost
 from nas.operators.gating import Gate, squeeze
+from nas.operators.shown import ChannelGates, Maps, SpatialGates
 from search_spaces.sites import Site
 
 _KERNEL = 7
@@ -40,13 +41,17 @@ class CBAM(Gate):
         out: Tensor = self.expand(torch.relu(self.reduce(pooled)))
         return out
 
-    def gate(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """[N, C, H, W] -> x and its last factor. With a spatial part, the channels of x are already scaled."""
+    def by_channel(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[N, C, H, W] -> x and the factor of its channels, [N, C, 1, 1]."""
         mean, x = squeeze(x)
         logits = self._mlp(mean)  # [N, C, 1, 1]
         if self.use_max:
             logits = logits + self._mlp(x.amax((2, 3), keepdim=True))
-        by_channel = torch.sigmoid(logits)
+        return x, torch.sigmoid(logits)
+
+    def gate(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[N, C, H, W] -> x and its last factor. With a spatial part, the channels of x are already scaled."""
+        x, by_channel = self.by_channel(x)
         if self.spatial is None or self.norm is None:
             return x, by_channel
         x = x * by_channel
@@ -76,4 +81,10 @@ def _cost(site: Site, resolved: Resolved) -> Cost:
     return mlp + conv_cost(1 if variant == "spatial" else 2, 1, _KERNEL, site.size) + norm_cost(1)
 
 
-CBAM_OPERATOR = Operator(_build, _cost)
+def _shows(module: nn.Module, x: Tensor) -> Maps:
+    assert isinstance(module, CBAM)
+    maps: Maps = {"channels": ChannelGates(module.by_channel(x)[1].flatten(1))}
+    return maps if module.spatial is None else {**maps, "positions": SpatialGates(module.gate(x)[1])}
+
+
+CBAM_OPERATOR = Operator(_build, _cost, _shows)

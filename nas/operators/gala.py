@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost
-from nas.operators.gating import Gate, squeeze
+from nas.operators.gating import Gate, show_gate, squeeze
 from search_spaces.sites import Site
 
 
@@ -65,4 +65,4 @@ def _cost(site: Site, resolved: Resolved) -> Cost:
     )
 
 
-GALA_OPERATOR = Operator(_build, _cost)
+GALA_OPERATOR = Operator(_build, _cost, show_gate)

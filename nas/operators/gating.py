@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from nas.operators.base import recording, without_autocast
 from nas.operators.derivatives import Context, by_formula, differentiates, transformed
+from nas.operators.shown import ChannelGates, Maps, SpatialGates
 
 _SINGLE = {torch.float32, torch.float64}
 """Types in which a sum over a map does not overflow and 1 / count is accurate enough to multiply by."""
@@ -67,6 +68,19 @@ class Gate(Merging):
             out: Tensor = _Gated.apply(x, factor, shortcut)
             return out
         return x * factor if shortcut is None else torch.addcmul(shortcut, x, factor)
+
+
+def show_gate(module: nn.Module, x: Tensor, *, low: float = 0.0) -> Maps:
+    """The factor of a `Gate` at the map ``x``, which is between ``low`` and ``low + 1``.
+
+    Channels are shown by their means over positions. Where the factor differs between positions, these are shown too.
+    """
+    assert isinstance(module, Gate)
+    factor = module.gate(x)[1]  # [N, C, 1, 1] or [N, C, H, W]
+    maps: Maps = {"channels": ChannelGates(factor.mean((2, 3)), low, low + 1)}
+    if factor.shape[2:] == (1, 1):
+        return maps
+    return {**maps, "positions": SpatialGates(factor.mean(1, keepdim=True), low, low + 1)}
 
 
 def refined_sum(refine: nn.Module, x: Tensor, shortcut: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from nas.operators.base import Cost, Operator, Resolved, conv
 from nas.operators.derivatives import by_formula, differentiates, formula_gradients, transformed
 from nas.operators.gating import Merging
+from nas.operators.shown import Attention, Maps
 from search_spaces.sites import Site
 
 
@@ -133,5 +134,13 @@ def _snl_cost(site: Site, _resolved: Resolved) -> Cost:
     return _context_cost(site) + Cost(site.out_channels**2, site.out_channels**2)
 
 
-GC = Operator(_build_gc, _gc_cost)
-SNL = Operator(_build_snl, _snl_cost)
+def _shows(module: nn.Module, x: Tensor) -> Maps:
+    """Attention of one query, the vector w, which all positions share."""
+    assert isinstance(module, Context)
+    h, w = x.shape[2:]
+    query = module.mask.weight.view(1, 1, 1, -1).to(x.dtype).expand(len(x), 1, 1, -1)
+    return {"attention": Attention(query, _columns(x).mT.unsqueeze(1), (1, 1), (h, w))}
+
+
+GC = Operator(_build_gc, _gc_cost, _shows)
+SNL = Operator(_build_snl, _snl_cost, _shows)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas.operators.base import BatchNorm, Cost, Operator, Resolved, conv, conv_cost, fixed, norm_cost
-from nas.operators.gating import Gate, squeeze
+from nas.operators.gating import Gate, show_gate, squeeze
 from search_spaces.sites import Site
 
 
@@ -72,4 +72,4 @@ def _cost(site: Site, resolved: Resolved) -> Cost:
     return total
 
 
-GE_OPERATOR = Operator(_build, _cost)
+GE_OPERATOR = Operator(_build, _cost, show_gate)

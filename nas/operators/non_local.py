@@ -30,6 +30,7 @@ from torch.nn import functional as F
 
 from nas.operators.attention import mixed
 from nas.operators.base import BatchNorm, Cost, Operator, Resolved, conv, conv_cost, fixed, norm_cost
+from nas.operators.shown import Attention, Maps
 from search_spaces.sites import Site
 
 _FEW = 1 << 18
@@ -62,11 +63,19 @@ class NonLocal(nn.Module):
                 nn.init.normal_(layer.weight, std=0.01)
         nn.init.zeros_(self.norm.weight)
 
+    def pairs(self, x: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
+        """x and the map of its keys -> theta [N, inner, HW] and phi [N, inner, positions] (gaussian: C, not inner)."""
+        theta = (x if self.theta is None else self.theta(x)).flatten(2)
+        return theta, (source if self.phi is None else self.phi(source)).flatten(2)
+
+    def source(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> the map of the keys: pooled with ``sub_sample``."""
+        return F.max_pool2d(x, 2) if self.sub_sample else x
+
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, C, H, W]."""
-        source = F.max_pool2d(x, 2) if self.sub_sample else x
-        theta = (x if self.theta is None else self.theta(x)).flatten(2)  # [N, inner, HW] (gaussian: C)
-        phi = (source if self.phi is None else self.phi(source)).flatten(2)  # [N, inner, positions] (gaussian: C)
+        source = self.source(x)
+        theta, phi = self.pairs(x, source)
         y = self._mix(theta, phi, self.g(source).flatten(2))  # [N, inner, HW]
         mixed: Tensor = self.norm(self.out(y.reshape(x.shape[0], y.shape[1], *x.shape[2:])))
         return x + mixed
@@ -113,4 +122,15 @@ def _cost(site: Site, resolved: Resolved) -> Cost:
     return total + Cost(0, 2 * queries * keys * inner)
 
 
-NON_LOCAL = Operator(_build, _cost)
+def _shows(module: nn.Module, x: Tensor) -> Maps:
+    """The two softmax forms alone: the weights of the others have any sign, or do not sum to 1."""
+    assert isinstance(module, NonLocal)
+    if module.pairwise not in {"gaussian", "embedded_gaussian"}:
+        return {}
+    source = module.source(x)
+    (h, w), (height, width) = x.shape[2:], source.shape[2:]
+    theta, phi = (part.mT.unsqueeze(1) for part in module.pairs(x, source))
+    return {"attention": Attention(theta, phi, (h, w), (height, width))}
+
+
+NON_LOCAL = Operator(_build, _cost, _shows)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost
-from nas.operators.gating import Gate, squeeze
+from nas.operators.gating import Gate, show_gate, squeeze
 from search_spaces.sites import Site
 
 
@@ -59,5 +59,5 @@ def _no_squeeze_cost(site: Site, resolved: Resolved) -> Cost:
     return _two_layers(site.out_channels, int(resolved["hidden"]), site.size, bias=True)
 
 
-SE_OPERATOR = Operator(_build_se, _se_cost)
-NO_SQUEEZE = Operator(_build_no_squeeze, _no_squeeze_cost)
+SE_OPERATOR = Operator(_build_se, _se_cost, show_gate)
+NO_SQUEEZE = Operator(_build_no_squeeze, _no_squeeze_cost, show_gate)

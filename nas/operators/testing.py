@@ -26,6 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nas.operators.base import Operator, Resolved
 from nas.operators.gating import Merging
+from nas.operators.shown import Attention, ChannelGates, Shown
 from search_spaces.options import Option, Param, resolve
 from search_spaces.sites import SLOTS, Site, Slot, Value
 
@@ -437,6 +438,50 @@ def check_trace(operator: Operator, site: Site, resolved: Resolved) -> None:
     torch.testing.assert_close(traced(images), module(images), rtol=1e-9, atol=1e-9)
 
 
+def check_shows(operator: Operator, site: Site, resolved: Resolved) -> None:
+    """What the operator shows has the stated shapes and ranges, is finite, and leaves module, input and output as is.
+
+    An operator without ``shows`` passes: it has nothing to show.
+    """
+    if operator.shows is None:
+        return
+    module = _built(operator, site, resolved)
+    for size in ((site.size, site.size), (site.size + 3, site.size + 2)):
+        images = _images(site, size=size)
+        with torch.no_grad():
+            before, state = module(images), {name: value.clone() for name, value in module.state_dict().items()}
+            given = images.clone()
+            shown = operator.shows(module, images)
+            assert torch.equal(images, given), "showing changes the input"
+            assert torch.equal(module(images), before), "showing changes the output"
+        for name, value in module.state_dict().items():
+            assert torch.equal(value, state[name]), f"showing changes {name}"
+        hooked = [name for name, part in module.named_modules() if part._forward_hooks or part._forward_pre_hooks]
+        assert not hooked, f"showing leaves hooks behind: {hooked}"
+        for name, value in shown.items():
+            _check_shown(name, value, images=len(images))
+
+
+def _check_shown(name: str, shown: Shown, *, images: int) -> None:
+    if isinstance(shown, Attention):
+        queries, keys = (rows * columns for rows, columns in (shown.queries, shown.keys))
+        heads, width = shown.query.shape[1], shown.query.shape[3]
+        assert shown.query.shape == (images, heads, queries, width), f"{name}: query {tuple(shown.query.shape)}"
+        assert shown.key.shape == (images, heads, keys, width), f"{name}: key {tuple(shown.key.shape)}"
+        weights = shown.weights(torch.arange(queries))
+        assert weights.shape == (images, heads, queries, keys), f"{name}: weights {tuple(weights.shape)}"
+        torch.testing.assert_close(weights.sum(-1), torch.ones_like(weights[..., 0]))
+        torch.testing.assert_close(shown.received(), weights.mean(2))
+        return
+    values = shown.values
+    expected = 2 if isinstance(shown, ChannelGates) else 4
+    assert values.dim() == expected, f"{name}: {tuple(values.shape)} has {values.dim()} dimensions, not {expected}"
+    assert values.shape[0] == images, f"{name}: {values.shape[0]} rows of {images} images"
+    assert expected == 2 or values.shape[1] == 1, f"{name}: a gate of positions has one channel, not {values.shape[1]}"
+    inside = (values >= shown.low - 1e-9) & (values <= shown.high + 1e-9)
+    assert inside.all(), f"{name}: values from {values.min():g} to {values.max():g} leave {shown.low:g}-{shown.high:g}"
+
+
 CHECKS: Mapping[str, Callable[[Operator, Site, Resolved], None]] = MappingProxyType(
     {
         check.__name__.removeprefix("check_"): check
@@ -456,6 +501,7 @@ CHECKS: Mapping[str, Callable[[Operator, Site, Resolved], None]] = MappingProxyT
             check_compile,
             check_export,
             check_trace,
+            check_shows,
         )
     }
 )

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from nas.operators import Cost, Operator, Resolved
+from nas.operators import ChannelGates, Cost, Maps, Operator, Resolved
 from search_spaces import Site
 
 
@@ -16,8 +16,11 @@ class Eca(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Scales every channel."""
-        means = x.mean((2, 3))[:, None]  # [N, 1, C]
-        return x * torch.sigmoid(self.conv(means))[:, 0, :, None, None]
+        return x * self.factors(x)[:, :, None, None]
+
+    def factors(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> the channels' factors, [N, C]."""
+        return torch.sigmoid(self.conv(x.mean((2, 3))[:, None]))[:, 0]
 
 
 def _build(_site: Site, resolved: Resolved) -> nn.Module:
@@ -29,4 +32,9 @@ def _cost(site: Site, resolved: Resolved) -> Cost:
     return Cost(params=kernel, macs=kernel * site.out_channels)
 
 
-ECA = Operator(_build, _cost)
+def _shows(module: nn.Module, x: Tensor) -> Maps:
+    assert isinstance(module, Eca)
+    return {"channels": ChannelGates(module.factors(x))}
+
+
+ECA = Operator(_build, _cost, _shows)
