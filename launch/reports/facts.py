@@ -1,6 +1,6 @@
 """The facts of a report, computed once from a run and its trials; text, HTML, plots and JSON are made from them."""
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from nas.analysis import account, early_ranks, finalists, front_of, silent_rungs
 from nas.search import Figure, TrialRecord
 from nas.search.rungs import below_the_end
 from search_spaces import Architecture
-from search_spaces.sites import Slot
+from search_spaces.sites import Block, Slot
 
 
 @dataclass(frozen=True)
@@ -120,27 +120,35 @@ def _spent(run: Run, trials: Sequence[TrialRecord]) -> dict[str, Any]:
 
 def placed(architecture: Architecture) -> str:
     """The placements in short: ``se everywhere, aa in layer2 layer3.0``; ``plain`` if there are none."""
-    where: dict[tuple[str, Slot], set[str]] = {}
-    for block, slots in architecture.placements.items():
-        for slot, choice in slots.items():
-            where.setdefault((choice.option, slot), set()).add(block)
-    return (
-        ", ".join(f"{option} {_places(architecture, slot, found)}" for (option, slot), found in where.items())
-        or "plain"
+    return in_short(
+        architecture.blocks,
+        [
+            (block, slot, choice.option)
+            for block, slots in architecture.placements.items()
+            for slot, choice in slots.items()
+        ],
     )
 
 
-def _places(architecture: Architecture, slot: Slot, found: Set[str]) -> str:
+def in_short(blocks: Sequence[Block], placements: Iterable[tuple[str, Slot, str]]) -> str:
+    """As `placed`, from the network's blocks and (block, slot, option) of every placement."""
+    where: dict[tuple[str, Slot], set[str]] = {}
+    for block, slot, option in placements:
+        where.setdefault((option, slot), set()).add(block)
+    return ", ".join(f"{option} {_places(blocks, slot, found)}" for (option, slot), found in where.items()) or "plain"
+
+
+def _places(blocks: Sequence[Block], slot: Slot, found: Set[str]) -> str:
     """Names of blocks; a whole stage by its own name; ``everywhere`` for all blocks with the slot."""
     stages: dict[str, list[str]] = {}
-    for block in architecture.blocks:
+    for block in blocks:
         if slot in block.sites:
             stages.setdefault(block.name.partition(".")[0], []).append(block.name)
-    if found >= {block for blocks in stages.values() for block in blocks}:
+    if found >= {name for members in stages.values() for name in members}:
         return "everywhere"
     names = []
-    for stage, blocks in stages.items():
-        names += [stage] if found >= set(blocks) else [block for block in blocks if block in found]
+    for stage, members in stages.items():
+        names += [stage] if found >= set(members) else [name for name in members if name in found]
     return f"in {' '.join(names)}"
 
 

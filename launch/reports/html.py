@@ -1,60 +1,97 @@
-"""The report as one self-contained HTML file."""
+"""The report as one HTML file that needs nothing else: pictures to explore, then the tables."""
 
-import base64
 import html
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from itertools import groupby
+
+from plotly.offline import get_plotlyjs
 
 from launch.reports.facts import Facts
-from launch.reports.prose import FINALISTS_TITLE, FRONT_TITLE, cells, finalist_cells, header, one_seed, reading, title
-from search_spaces.errors import named
+from launch.reports.figures import Picture
+from launch.reports.prose import FINALISTS_TITLE, FRONT_TITLE, cells, finalist_cells, header, one_seed, reading
+from launch.reports.tables import finite
+from search_spaces.errors import named, printable, typed
 
 
-def page(facts: Facts, text: str, images: Mapping[str, bytes]) -> str:
-    """`text`: the report as Markdown. `images`: PNG files by name."""
+def page(facts: Facts, text: str, pictures: Sequence[Picture], answer: str = "") -> str:
+    """The page. `text`: the report as Markdown. `answer`: its first sentence, shown large."""
     lines = text.splitlines()
     paragraphs = [line for line in lines[2 : lines.index(f"## {FRONT_TITLE}")] if line]
-    metric = facts.run.metric
-    body = "".join(
-        f"<tr class={'front' if row['front'] else 'other'}><td>{row['trial']}</td>"
-        + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells(facts.run, row))
-        + "</tr>"
-        for row in facts.rows
-    )
-    shown = "".join(
-        f'<figure><img alt="{html.escape(title(name, metric))}" '
-        f'src="data:image/png;base64,{base64.b64encode(data).decode()}">'
-        f"<figcaption>{html.escape(title(name, metric))}</figcaption></figure>"
-        for name, data in images.items()
-    )
-    heading = "".join(f"<th>{html.escape(name)}</th>" for name in ["trial", *header(facts.run)])
-    again = _finalists([finalist_cells(row, metric) for row in facts.finalists], reading(facts), one_seed(metric))
+    shown = "".join(_group(list(group), beside) for beside, group in groupby(pictures, lambda one: one.beside))
+    name = facts.run.space.name or named(facts.run.folder.name)
     return f"""<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{html.escape(facts.run.space.name or named(facts.run.folder.name))}</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; color: #1f2933; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }}
-table {{ border-collapse: collapse; font-size: 13px; display: block; overflow-x: auto }}
-th, td {{ text-align: left; padding: .3rem .7rem; border-bottom: 1px solid #e4e7eb; vertical-align: top }}
-tr.front td:first-child {{ font-weight: 700; color: #0b6e4f }} tr.other {{ color: #7b8794 }}
-figure {{ margin: 1.5rem 0 }} img {{ max-width: 100% }} figcaption {{ font-size: 13px; color: #7b8794 }}
-</style>
-<h1>{html.escape(lines[0].removeprefix("# "))}</h1>
-{"".join(f"<p>{html.escape(p)}</p>" for p in paragraphs)}
-<h2>{FRONT_TITLE}</h2>
-<table><thead><tr>{heading}</tr></thead><tbody>{body}</tbody></table>
-{again}
+<title>{_text(name)}</title>
+<link rel="icon" href="data:,">
+<style>{_file("page.css")}</style>
+<body data-export="{_text(f"nas export {typed(facts.run.folder)}")}">
+<h1>{_text(lines[0].removeprefix("# "))}</h1>
+{f'<p class="answer">{_text(answer)}</p>' if answer else ""}
+{"".join(f"<p>{_text(p)}</p>" for p in paragraphs)}
 {shown}
-</html>
+<section><h2>{FRONT_TITLE}</h2>{_front(facts)}</section>
+<section>{_finalists(facts)}</section>
+<div id="told" role="status" hidden><span></span><input readonly aria-label="command"><button>close</button></div>
+<noscript>The pictures need JavaScript; the PNG files beside this page show the same.</noscript>
+<script>{get_plotlyjs()}</script>
+<script>{_file("page.js")}</script>
+</body></html>
 """
 
 
-def _finalists(cells: Sequence[Mapping[str, str]], reading: str, without: str) -> str:
-    if not cells:
-        return f"<p>{html.escape(without)}</p>"
-    heading = "".join(f"<th>{html.escape(name)}</th>" for name in cells[0])
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row.values()) + "</tr>" for row in cells
+def in_script(data: object) -> str:
+    """Data as JSON that can stand in a script element: no text in it can end the element or begin a comment."""
+    text = json.dumps(finite(data), allow_nan=False, separators=(",", ":"))
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _group(pictures: Sequence[Picture], beside: bool) -> str:
+    found = "".join(_picture(one) for one in pictures)
+    return f'<div class="pair">{found}</div>' if beside else found
+
+
+def _picture(one: Picture) -> str:
+    name = _text(one.name)
+    exports = " data-exports" if one.exports else ""
+    return f"""<section><h2>{_text(one.title)}</h2><p class="note">{_text(one.note)}</p>
+<div class="plot" role="img" aria-label="{_text(one.title)}" data-figure="figure-{name}"{exports}></div>
+<script type="application/json" id="figure-{name}">{in_script(one.spec)}</script></section>
+"""
+
+
+def _front(facts: Facts) -> str:
+    marked = ["front" if row["front"] else "other" for row in facts.rows]
+    return _table(
+        ["trial", *header(facts.run)],
+        [[str(row["trial"]), *cells(facts.run, row)] for row in facts.rows],
+        marked,
     )
-    reading = re.sub(r"`(.+?)`", r"<code>\1</code>", html.escape(reading))
-    table = f"<table><thead><tr>{heading}</tr></thead><tbody>{body}</tbody></table>"
-    return f"<h2>{FINALISTS_TITLE}</h2>{table}<p>{reading}</p>"
+
+
+def _finalists(facts: Facts) -> str:
+    metric = facts.run.metric
+    found: list[Mapping[str, str]] = [finalist_cells(row, metric) for row in facts.finalists]
+    if not found:
+        return f"<p>{_text(one_seed(metric))}</p>"
+    said = re.sub(r"`(.+?)`", r"<code>\1</code>", _text(reading(facts)))
+    table = _table(list(found[0]), [list(row.values()) for row in found], [""] * len(found))
+    return f"<h2>{FINALISTS_TITLE}</h2>{table}<p>{said}</p>"
+
+
+def _table(heading: Sequence[str], rows: Iterable[Sequence[str]], classes: Iterable[str]) -> str:
+    head = "".join(f"<th>{_text(name)}</th>" for name in heading)
+    body = "".join(
+        f'<tr class="{kind}">' + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>"
+        for row, kind in zip(rows, classes, strict=True)
+    )
+    return f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _text(text: str) -> str:
+    return html.escape(printable(text))
+
+
+def _file(name: str) -> str:
+    return (resources.files("launch.reports") / name).read_text(encoding="utf-8")

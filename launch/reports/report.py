@@ -16,6 +16,7 @@ from launch.files import naming
 from launch.reports import html, plots
 from launch.reports.facts import Facts
 from launch.reports.failures import failure_lines
+from launch.reports.figures import pictures
 from launch.reports.prose import (
     FINALISTS_TITLE,
     LABELS,
@@ -55,7 +56,7 @@ def _write(facts: Facts, folder: Path) -> Path:
     text = markdown(facts, images)
     (folder / "report.md").write_text(text)
     page = folder / "report.html"
-    page.write_text(html.page(facts, text, images))
+    page.write_text(html.page(facts, text, pictures(facts, None)))
     return page
 
 

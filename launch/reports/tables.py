@@ -41,17 +41,18 @@ def print_json(data: object) -> None:
 
 def json_text(data: object) -> str:
     """Data as JSON text. Figures that are not finite become null, because JSON cannot express them."""
-    return json.dumps(_finite(data), indent=2, allow_nan=False) + "\n"
+    return json.dumps(finite(data), indent=2, allow_nan=False) + "\n"
 
 
-def _finite(data: object) -> object:
+def finite(data: object) -> object:
+    """Data with None for each figure that is not finite."""
     match data:
         case float():
             return data if math.isfinite(data) else None
         case Mapping():
-            return {key: _finite(value) for key, value in data.items()}
+            return {key: finite(value) for key, value in data.items()}
         case list() | tuple():
-            return [_finite(value) for value in data]
+            return [finite(value) for value in data]
     return data
 
 

@@ -1,0 +1,69 @@
+// Draws the page's figures, in the colours of a light or dark page, and copies the command that exports a trial.
+(() => {
+  "use strict";
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const plots = [...document.querySelectorAll(".plot")];
+  const told = document.getElementById("told");
+  const [said, command] = [told.querySelector("span"), told.querySelector("input")];
+
+  function template() {
+    const css = getComputedStyle(document.documentElement);
+    const colour = (name) => css.getPropertyValue(`--${name}`).trim();
+    const axis = { gridcolor: colour("line"), linecolor: colour("line"), zerolinecolor: colour("muted") };
+    return {
+      layout: {
+        font: { color: colour("ink"), family: "system-ui, sans-serif", size: 12 },
+        paper_bgcolor: "rgba(0,0,0,0)",
+        plot_bgcolor: "rgba(0,0,0,0)",
+        hoverlabel: { bgcolor: colour("raised"), bordercolor: colour("line"), font: { color: colour("ink") }, align: "left" },
+        modebar: { color: colour("muted"), activecolor: colour("ink"), bgcolor: "rgba(0,0,0,0)" },
+        xaxis: axis,
+        yaxis: axis,
+      },
+    };
+  }
+
+  // A page that is opened from a file may not be allowed to use the clipboard: then the field holds the command.
+  async function copied(text) {
+    try {
+      await navigator.clipboard.writeText(text);
+      return true;
+    } catch {
+      command.select();
+      return document.execCommand("copy");
+    }
+  }
+
+  async function give(trial) {
+    command.value = `${document.body.dataset.export} --select ${trial}`;
+    told.hidden = false;
+    said.textContent = "";
+    said.textContent = (await copied(command.value)) ? "Copied:" : "Copy this:";
+  }
+
+  function draw(plot) {
+    const figure = JSON.parse(document.getElementById(plot.dataset.figure).textContent);
+    const narrow = plot.clientWidth < 600;
+    const layout = { ...figure.layout, template: template(), autosize: true };
+    if (narrow && layout.coloraxis) layout.coloraxis = { ...layout.coloraxis, showscale: false };
+    const config = { responsive: true, displaylogo: false, displayModeBar: narrow ? false : "hover",
+      modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+    Plotly.newPlot(plot, figure.data, layout, config);
+    if (plot.hasAttribute("data-exports")) {
+      plot.on("plotly_click", (event) => {
+        const trial = event.points[0].customdata;
+        if (trial !== undefined) give(trial);
+      });
+    }
+  }
+
+  told.querySelector("button").addEventListener("click", () => { told.hidden = true; });
+  dark.addEventListener("change", () => plots.forEach((plot) => Plotly.relayout(plot, { template: template() })));
+  // One after the other, so that the first is there at once.
+  const next = (index) => {
+    if (index >= plots.length) { document.body.dataset.drawn = "all"; return; }
+    draw(plots[index]);
+    setTimeout(next, 0, index + 1);
+  };
+  next(0);
+})();

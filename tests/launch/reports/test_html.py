@@ -1,0 +1,202 @@
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any
+
+import plotly.graph_objects
+import pytest
+
+from launch.reports import drawn, figures, html
+from launch.reports.facts import Facts, facts_of
+from launch.reports.prose import markdown
+from launch.rundir.run import Run, open_run
+from nas.analysis.answer import Answer, Place
+from nas.search import Metric, TrialRecord
+
+MakeAnswer = Callable[[Run, Sequence[TrialRecord]], Answer]
+EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>%{y}\x1b[31m"
+
+
+class Parsed(HTMLParser):
+    """The elements of a page, and the text of its scripts and of the rest."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[tuple[dict[str, str | None], str]] = []
+        self.text = ""
+        self._script: dict[str, str | None] | None = None
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._script = dict(attrs) if tag == "script" else None
+
+    def handle_endtag(self, tag: str) -> None:
+        self._script = None
+
+    def handle_data(self, data: str) -> None:
+        if self._script is None:
+            self.text += data
+        else:
+            self.scripts.append((self._script, data))
+
+    def figures(self) -> dict[str, Any]:
+        """The JSON of each figure, by its element's id."""
+        return {str(attrs["id"]): json.loads(text) for attrs, text in self.scripts if "id" in attrs}
+
+
+@pytest.fixture
+def facts(whole: Run) -> Facts:
+    return facts_of(*open_run(whole.folder))
+
+
+@pytest.fixture
+def answer(facts: Facts, make_answer: MakeAnswer) -> Answer:
+    return make_answer(facts.run, facts.trials)
+
+
+def page_of(facts: Facts, answer: Answer | None, first: str = "") -> Parsed:
+    return Parsed(html.page(facts, markdown(facts, []), figures.pictures(facts, answer), first))
+
+
+def traces(spec: figures.Spec, kind: str) -> list[Any]:
+    return [trace for trace in spec["data"] if trace["type"] == kind]
+
+
+def test_every_figure_of_the_page_is_one_that_plotly_reads(facts: Facts, answer: Answer) -> None:
+    page = page_of(facts, answer, "aa & se pay")
+    found = page.figures()
+    assert {
+        "figure-map",
+        "figure-per-cost",
+        "figure-front-macs",
+        "figure-front-params",
+        "figure-curves",
+    } <= found.keys()
+    for spec in found.values():
+        plotly.graph_objects.Figure(spec)  # raises a ValueError for what plotly does not know
+    drawn_there = {attrs["data-figure"] for tag, attrs in page.tags if "data-figure" in attrs}
+    assert drawn_there == found.keys()
+    assert "aa & se pay" in page.text
+
+
+def test_the_page_needs_no_other_file(facts: Facts, answer: Answer) -> None:
+    page = page_of(facts, answer)
+    assert not any("src" in attrs for _, attrs in page.tags)
+    assert [attrs["href"] for tag, attrs in page.tags if tag == "link"] == ["data:,"]
+
+
+def test_a_run_without_answer_has_its_fronts_and_curves(facts: Facts) -> None:
+    assert {"front-macs", "front-params", "curves"} <= {one.name for one in figures.pictures(facts, None)}
+    assert not {"map", "per-cost"} & {one.name for one in figures.pictures(facts, None)}
+
+
+def test_the_map_has_a_cell_for_each_effect_and_unsure_ones_are_faint(facts: Facts, answer: Answer) -> None:
+    table = drawn.placement_map(answer, facts.run.space)
+    assert len(table.cells) == len(answer.effects)
+    spec = figures.placement_map(table, facts.run.metric)
+    sure, unsure = traces(spec, "heatmap")
+    assert sure["opacity"] == 1 > unsure["opacity"]
+    for (row, column), effect in table.cells.items():
+        here, there = (sure, unsure) if effect.gain.sign else (unsure, sure)
+        assert here["z"][row][column] == pytest.approx(100 * effect.gain.value)
+        assert there["z"][row][column] is None
+        said = here["hovertext"][row][column]
+        assert f"{effect.trainings} training" in said
+        assert ("the sign is known" in said) == (effect.more == 0)
+    places = [block.name for block in facts.run.space.blocks]
+    assert list(table.rows) == sorted(table.rows, key=lambda row: next(i for i, b in enumerate(places) if row in b))
+
+
+def test_gains_per_cost_are_sorted_by_their_lower_bound(facts: Facts, answer: Answer) -> None:
+    spec = figures.gain_per_cost(answer.effects, facts.run.metric)
+    assert [trace["visible"] for trace in spec["data"]] == [True, False]
+    for trace in spec["data"]:
+        lows = [x - less for x, less in zip(trace["x"], trace["error_x"]["arrayminus"], strict=True)]
+        assert lows == sorted(lows)
+        assert len(lows) == sum(effect.costs["macs"] > 0 for effect in answer.effects)
+
+
+def test_the_front_shows_every_trained_trial_with_its_mean_and_costs(facts: Facts, answer: Answer) -> None:
+    dots = drawn.dots(facts, answer)
+    order = drawn.options_of(facts.run.space, facts.trials)
+    spec = figures.front(dots, order, "macs", facts.run.metric, facts.run.limits["macs"])
+    shown = {
+        number: (x, y, said)
+        for trace in spec["data"]
+        if "customdata" in trace
+        for number, x, y, said in zip(trace["customdata"], trace["x"], trace["y"], trace["hovertext"], strict=True)
+    }
+    trained = [t for t in facts.trials if t.epochs and not t.origin.is_finalist]
+    assert shown.keys() == {trial.number for trial in trained}
+    means = {standing.trial.number: standing.mean.value for standing in answer.standings}
+    for trial in trained:
+        x, y, said = shown[trial.number]
+        assert x == pytest.approx(trial.costs["macs"].value / 1e6)
+        assert y == pytest.approx(100 * means.get(trial.number, trial.latest("top1") or 0))
+        assert ("stopped early" in said) == (trial.status == "stopped")
+    named = {name for trace in spec["data"] if trace["name"] == "baseline" for name in trace["text"]}
+    assert named == {t.origin.name for t in trained if t.origin.is_baseline}
+    assert any(
+        shape["type"] == "rect" and shape["x0"] == facts.run.limits["macs"] / 1e6 for shape in spec["layout"]["shapes"]
+    )
+    legend = [trace["legendgroup"] for trace in spec["data"] if "legendgroup" in trace and trace["showlegend"]]
+    assert len(legend) == len(set(legend))
+
+
+@pytest.mark.parametrize(
+    ("options", "main"),
+    [([], "plain"), (["se"], "se"), (["se", "aa", "se"], "se"), (["se", "aa"], "aa"), (["aw", "se", "se", "aw"], "se")],
+)
+def test_a_network_has_the_colour_of_its_most_frequent_option(options: list[str], main: str) -> None:
+    assert drawn.main_option(options, ("plain", "aa", "se", "aw")) == main
+
+
+def test_curves_are_thinned_but_keep_the_front(facts: Facts) -> None:
+    everything, of = drawn.curves(facts, 1000)
+    assert len(everything) == of
+    few, of_few = drawn.curves(facts, 0)
+    assert of_few == of > len(few)
+    baselines = {trial.number for trial in facts.trials if trial.origin.is_baseline and trial.epochs}
+    assert {curve.trial for curve in few} == baselines | {trial.number for trial in facts.front}
+    some, _ = drawn.curves(facts, len(few) + 2)
+    assert len(some) == len(few) + 2
+
+
+def test_no_name_of_a_stranger_becomes_markup(facts: Facts, make_answer: MakeAnswer) -> None:
+    run = facts.run
+    space = replace(run.space, name=EVIL)
+    told = Metric.model_construct(**{**run.metric.model_dump(), "label": EVIL, "unit": EVIL})
+    strange = replace(run, folder=run.folder / EVIL, space=space, metric=told)
+    trials = [
+        replace(trial, origin=replace(trial.origin, name=EVIL if trial.origin.is_baseline else ""), reason=EVIL)
+        for trial in facts.trials
+    ]
+    answer = make_answer(run, trials)
+    effects = tuple(
+        replace(effect, place=Place(EVIL, effect.place.blocks, effect.place.slot, EVIL)) for effect in answer.effects
+    )
+    rows = [{**row, "origin": EVIL, "summary": EVIL} for row in facts.rows]
+    finalists = [{**row, "origin": EVIL} for row in facts.finalists]
+    hostile = replace(facts, run=strange, trials=trials, rows=rows, finalists=finalists)
+    harmless, page = page_of(facts, answer, "x"), page_of(hostile, replace(answer, effects=effects), EVIL)
+    assert [tag for tag, _ in page.tags] == [tag for tag, _ in harmless.tags]
+    assert "alert(1)" in page.text
+    assert "\x1b" not in page.text + "".join(map(str, page.tags))
+    for spec in page.figures().values():
+        for text in strings(spec):
+            assert "<script" not in text
+            assert "<img" not in text
+            assert "\x1b" not in text
+            assert "%{y}" not in text.replace("%{y:", "")
+
+
+def strings(data: object) -> list[str]:
+    """Every text in JSON data, except those that name groups and are never shown."""
+    if isinstance(data, dict):
+        return [text for key, value in data.items() if key != "legendgroup" for text in strings(value)]
+    if isinstance(data, list):
+        return [text for value in data for text in strings(value)]
+    return [data] if isinstance(data, str) else []
