@@ -13,7 +13,7 @@ from rich.console import Console
 
 from launch.errors import UserError
 from launch.ray import capacity, cluster, connection, driver, internals, note
-from launch.reports import prose, report
+from launch.reports import drawn, prose, report
 from launch.reports.display import Display
 from launch.reports.facts import Facts, facts_of
 from launch.reports.tables import measure_amount
@@ -173,7 +173,7 @@ class Drawing:
         self._counted: set[int] = set()
         self._board: Board | None = None
         with self._tried():
-            self._board = Board(run.folder / names.TENSORBOARD, run.space, run.metric.name, run.measures)
+            self._board = Board(run.folder / names.TENSORBOARD, run.space, run.metric, run.measures)
 
     def draw(self, study: optuna.Study) -> None:
         """Adds what is new, at most `_MOST_DRAWN` trials in one call, so that the search hardly waits."""
@@ -197,10 +197,13 @@ class Drawing:
         run, trials = facts.run, facts.trials
         with self._tried():
             self._board.draw(trials, progress(trials, run.objectives, run.reference))
+            for then in drawn.earlier(facts):
+                for name, figure in report.fronts(then).items():
+                    self._board.picture(name, figure, len(then.trials))
             for name, figure in report.figures(facts).items():
                 self._board.picture(name, figure, len(trials))
             for trial in facts.front:
-                self._board.text(f"front/trial-{trial.number:04d}", prose.exported(run, trial), trial.number)
+                self._board.file(f"front/trial-{trial.number:04d}", prose.exported(run, trial), trial.number)
 
     @contextmanager
     def _tried(self) -> Iterator[None]:

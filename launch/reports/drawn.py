@@ -4,11 +4,12 @@ Values of the metric are scaled for the reader (a share in percent), and costs a
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from launch.reports.facts import Facts, in_short, origin_of
+from nas.analysis import front_of
 from nas.analysis.answer import Answer, PlaceEffect
 from nas.analysis.effects import placed
 from nas.costs import MEASURES, UNITS
@@ -18,6 +19,7 @@ from search_spaces.sites import EMPTY, SLOTS, Slot
 
 State: TypeAlias = Literal["front", "complete", "stopped"]
 
+_FIRST_EARLIER = 8
 PLAIN = "plain"
 """Stands for the networks without a placement."""
 
@@ -63,6 +65,17 @@ class PlacementMap:
     columns: tuple[Column, ...]
     cells: Mapping[tuple[int, int], PlaceEffect]
 
+    def as_table(self, factor: float) -> dict[str, dict[str, float]]:
+        """Option and slot -> place -> gain times ``factor``; a pair that was never tried is absent."""
+        return {
+            f"{column.option}, {column.slot}": {
+                self.rows[row]: factor * self.cells[row, index].gain.value
+                for row in range(len(self.rows))
+                if (row, index) in self.cells
+            }
+            for index, column in enumerate(self.columns)
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Rate:
@@ -88,6 +101,11 @@ class Curve:
 def scaled(value: float, measure: str) -> float:
     """A cost in the unit of its axis."""
     return value / UNITS[MEASURES[measure].unit].axis[0]
+
+
+def axis(metric: Metric) -> str:
+    """The title of an axis with the metric."""
+    return ", ".join(filter(None, [f"validation {metric.label}", metric.shown.symbol]))
 
 
 def options_of(space: SearchSpace, trials: Iterable[TrialRecord]) -> tuple[str, ...]:
@@ -140,6 +158,15 @@ def dots(facts: Facts, answer: Answer | None) -> list[Dot]:
             )
         )
     return found
+
+
+def earlier(facts: Facts) -> Iterator[Facts]:
+    """The facts when the run had 8, 16, 32, ... proposals; only trials and front are those of that time."""
+    count = _FIRST_EARLIER
+    while count < len(facts.trials):
+        trials = facts.trials[:count]
+        yield replace(facts, trials=trials, front=front_of(trials, facts.run.objectives))
+        count *= 2
 
 
 def staircase(found: Iterable[Dot], measure: str, *, higher_is_better: bool) -> list[Dot]:

@@ -314,12 +314,11 @@ def front(dots: Sequence[Dot], order: Sequence[str], measure: str, metric: Metri
     for option in order:  # each option once in the legend
         for index, trace in enumerate([trace for trace in reversed(seen) if trace["legendgroup"] == option]):
             trace["showlegend"] = index == 0
-    label = f"validation {metric.label}{_unit(metric.shown.symbol)}"
     layout: Spec = {
         "height": 480,
         "margin": {"l": 10, "r": 10, "t": 10, "b": 10},
         "xaxis": {"title": {"text": LABELS[measure]}, "automargin": True},
-        "yaxis": {"title": {"text": _safe(label)}, "automargin": True, **_range(drawn_here, metric)},
+        "yaxis": {"title": {"text": _safe(drawn.axis(metric))}, "automargin": True, **_range(drawn_here, metric)},
         "hovermode": "closest",
         "legend": {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "groupclick": "togglegroup"},
     }
@@ -404,7 +403,7 @@ def learning_curves(found: Sequence[Curve], order: Sequence[str], metric: Metric
             "margin": {"l": 10, "r": 10, "t": 10, "b": 10},
             "xaxis": {"title": {"text": "epoch"}, "automargin": True, "tick0": 0, "dtick": _ticks(last)},
             "yaxis": {
-                "title": {"text": _safe(f"validation {metric.label}{_unit(metric.shown.symbol)}")},
+                "title": {"text": _safe(drawn.axis(metric))},
                 "automargin": True,
             },
             "hovermode": "closest",

@@ -7,13 +7,14 @@ front-<trial>.yaml       every member of the front, ready for `nas train`
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from matplotlib.figure import Figure
 from rich.console import Console
 
 from launch.files import naming
-from launch.reports import html, plots
+from launch.reports import drawn, html, plots
 from launch.reports.facts import Facts
 from launch.reports.failures import failure_lines
 from launch.reports.figures import pictures
@@ -31,8 +32,8 @@ from launch.reports.prose import (
 from launch.reports.tables import json_text, measure_amount, print_json, print_table
 from launch.rundir import names
 from nas.analysis import effects, progress
+from nas.analysis.answer import Answer
 from nas.analysis.effects import as_table
-from nas.costs import MEASURES, UNITS
 from search_spaces.errors import named, typed
 
 
@@ -60,34 +61,30 @@ def _write(facts: Facts, folder: Path) -> Path:
     return page
 
 
-def figures(facts: Facts) -> dict[str, Figure]:
-    """The pictures by name: one front for each cost, progress, and where which attention pays."""
-    members = {trial.number for trial in facts.front}
-    metric, shown = facts.run.metric, facts.run.metric.shown
-    axis = f"validation {metric.label}" + (f", {shown.symbol}" if shown.symbol else "")
-    made: dict[str, Figure] = {}
-    for measure in facts.run.measures:
-        points = [
-            plots.Point(
-                x=_scaled(trial.costs[measure].value, measure),
-                y=shown.factor * value,
-                on_front=trial.number in members,
-                baseline=trial.origin.name,
-                complete=trial.status == "complete",
-            )
-            for trial in facts.trials
-            if measure in trial.costs
-            and not trial.origin.is_finalist
-            and (value := trial.latest(metric.name)) is not None
-        ]
-        limit = facts.run.limits.get(measure)
-        made[f"front-{measure}"] = plots.front(
-            points,
+def fronts(facts: Facts, answer: Answer | None = None) -> dict[str, Figure]:
+    """The pictures of the front by name, one for each cost."""
+    run, metric = facts.run, facts.run.metric
+    dots = drawn.dots(facts, answer)
+    return {
+        f"front-{measure}": plots.front(
+            [
+                plots.Point(dot.costs[measure], dot.mean, dot.state == "front", dot.baseline, dot.state != "stopped")
+                for dot in dots
+                if measure in dot.costs
+            ],
             x_label=LABELS[measure],
-            y_label=axis,
+            y_label=drawn.axis(metric),
             direction=metric.direction,
-            limit=None if limit is None else _scaled(limit, measure),
+            limit=drawn.scaled(run.limits[measure], measure) if measure in run.limits else None,
         )
+        for measure in run.measures
+    }
+
+
+def figures(facts: Facts, answer: Answer | None = None) -> dict[str, Figure]:
+    """The pictures by name: one front for each cost, progress, and where which attention pays."""
+    metric, shown = facts.run.metric, facts.run.metric.shown
+    made = fronts(facts, answer)
     again = facts.finalists
     if again:
         made["finalists"] = plots.finalists(
@@ -102,21 +99,21 @@ def figures(facts: Facts) -> dict[str, Figure]:
                 )
                 for row in again
             ],
-            label=axis,
+            label=drawn.axis(metric),
         )
     series = progress(facts.trials, facts.run.objectives, facts.run.reference)
     if series:
         made["progress"] = plots.progress([p.hypervolume for p in series], [p.front for p in series])
-    table = as_table(effects(facts.trials, metric.objective, facts.run.config.trainer.epochs), shown.factor)
+    table: Mapping[str, Mapping[str, float]] = (
+        as_table(effects(facts.trials, metric.objective, facts.run.config.trainer.epochs), shown.factor)
+        if answer is None
+        else drawn.placement_map(answer, facts.run.space).as_table(shown.factor)
+    )
     if table:
         unit = " of ".join(filter(None, [shown.difference, metric.label]))
         side = "over" if metric.direction == "maximize" else "below"
         made["effects"] = plots.effects(table, unit=f"{unit} {side} the empty choice", decimals=shown.decimals)
     return made
-
-
-def _scaled(value: float, measure: str) -> float:
-    return value / UNITS[MEASURES[measure].unit].axis[0]
 
 
 def print_report(console: Console, facts: Facts, shown: Path, *, json: bool, written: bool = True) -> None:

@@ -1,6 +1,6 @@
 """TensorBoard files of a run, written from its journal alone.
 
-    RUN/tensorboard/search       hypervolume and front size over finished trials, the front as a picture, exported YAML
+    RUN/tensorboard/search       the search over its finished trials; the answer, the pictures and the front at its end
     RUN/tensorboard/trial-0007   a trial's curves, and its line in the HPARAMS tab
 
 A driver deletes the folder at its start and writes it anew, so it always agrees with the journal.
@@ -19,30 +19,38 @@ from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import summary
 
+from launch.reports.drawn import scaled
 from launch.reports.plots import pixels
+from launch.reports.tables import text
 from nas.analysis import FrontGrowth
-from nas.search import TrialRecord
+from nas.analysis.answer import Answer
+from nas.costs import MEASURES, UNITS
+from nas.search import Metric, TrialRecord
 from search_spaces import SearchSpace
+from search_spaces.sites import EMPTY
 
 _ENDED = ("complete", "stopped", "failed")
 _STATUS = {"complete": api_pb2.STATUS_SUCCESS, "stopped": api_pb2.STATUS_SUCCESS, "failed": api_pb2.STATUS_FAILURE}
+_FULL, _STOPPED, _MEAN, _LOW, _COST = "trained/in full", "trained/stopped", "answer/mean", "answer/low", "cost"
+"""Tags of the figures in the HPARAMS tab. The last value of a stopped trial is no value of a full training."""
+_ORIGIN, _TRAINING = "from", "training"
 
 
 class Board:
     """Writes what is new in a run's trials at each call."""
 
-    def __init__(self, folder: Path, space: SearchSpace, metric: str, measures: Sequence[str]) -> None:
+    def __init__(self, folder: Path, space: SearchSpace, metric: Metric, measures: Sequence[str]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         self._folder = folder
         self._metric, self._measures = metric, tuple(measures)
-        self._parameters = {name: parameter.choices for name, parameter in space.parameters.items()}
+        self._space = space
         self._written: dict[int, int] = {}
         """Running trial -> the last epoch that is written."""
         self.closed: set[int] = set()
         """Trials that are written to their end."""
         self._progress = 0
         self._search = EventFile(folder / "search")
-        self._search.add([(self._experiment(), 0)])
+        self._search.add([(self._experiment(), 0), (self._layout(), 0)])
 
     def draw(self, trials: Iterable[TrialRecord], series: Sequence[FrontGrowth], most: int | None = None) -> None:
         """Adds what is new: epochs to the curves, ended trials to the HPARAMS tab, the progress of the search.
@@ -60,11 +68,17 @@ class Board:
                 added += self._trial(trial)
         self._search.add(
             [
-                (_scalars({"hypervolume": growth.hypervolume, "front_size": growth.front}), finished)
-                for finished, growth in enumerate(series[self._progress :], self._progress + 1)
+                (_scalars(self._grown(growth)), at)
+                for at, growth in enumerate(series[self._progress :], self._progress + 1)
             ]
         )
         self._progress = max(self._progress, len(series))
+
+    def _grown(self, growth: FrontGrowth) -> dict[str, float]:
+        found = {"hypervolume": growth.hypervolume, "front/members": growth.front}
+        if growth.best is not None:
+            found[f"front/best {metric_name(self._metric)}"] = self._metric.shown.factor * growth.best
+        return found
 
     def _trial(self, trial: TrialRecord) -> bool:
         """Writes a trial; returns whether it had anything new."""
@@ -72,17 +86,25 @@ class Board:
         ended = trial.status in _ENDED
         if not last or not (ended or (trial.status == "active" and last > written)):
             return False
-        summaries = [] if written else [(self._session(trial), 0)]
+        summaries: list[tuple[Summary, int]] = []
         for epoch in range(written + 1, last + 1):
             record = trial.epochs[epoch]
             summaries.append((_scalars({**record.metrics, "lr": record.lr, "seconds": record.seconds}), epoch))
         if ended:
-            final = {self._metric: trial.latest(self._metric) or 0.0}
-            final |= {measure: trial.costs[measure].value for measure in self._measures if measure in trial.costs}
-            summaries.append((_scalars({f"final/{name}": value for name, value in final.items()}), last))
+            # Only now it is known how far the trial was trained.
+            summaries.insert(0, (self._session(trial), 0))
+            final = {
+                f"{_COST}/{measure}": scaled(trial.costs[measure].value, measure)
+                for measure in self._measures
+                if measure in trial.costs
+            }
+            value = trial.latest(self._metric.name)
+            if value is not None and trial.status != "failed":
+                final[_FULL if trial.status == "complete" else _STOPPED] = self._metric.shown.factor * value
+            summaries.append((_scalars(final), last))
             end = plugin_data_pb2.SessionEndInfo(status=_STATUS[trial.status])
             summaries.append((_hparams(metadata.SESSION_END_INFO_TAG, session_end_info=end), 0))
-        EventFile(self._folder / f"trial-{trial.number:04d}").add(summaries)
+        self._file(trial.number).add(summaries)
         if ended:
             self._written.pop(trial.number, None)
             self.closed.add(trial.number)
@@ -90,34 +112,111 @@ class Board:
             self._written[trial.number] = last
         return True
 
+    def answer(self, answer: Answer) -> None:
+        """Adds to each network that was trained in full what its mean over seeds is, and its lower bound."""
+        factor = self._metric.shown.factor
+        for standing in answer.standings:
+            found = {_MEAN: factor * standing.mean.value, _LOW: factor * standing.mean.low}
+            self._file(standing.trial.number).add([(_scalars(found), standing.trial.last_epoch)])
+
     def picture(self, tag: str, figure: Figure, step: int) -> None:
         """A picture under IMAGES."""
         self._search.add([(summary.image(tag, pixels(figure), dataformats="HWC"), step)])  # type: ignore[no-untyped-call]
 
-    def text(self, tag: str, yaml: str, step: int = 0) -> None:
+    def file(self, tag: str, yaml: str, step: int = 0) -> None:
         """A file's text under TEXT, unchanged."""
-        text = "\n".join(f"    {line}" for line in yaml.splitlines())
-        self._search.add([(summary.text(tag, text), step)])  # type: ignore[no-untyped-call]
+        self.text(tag, "\n".join(f"    {line}" for line in yaml.splitlines()), step)
+
+    def text(self, tag: str, markdown: str, step: int = 0) -> None:
+        """Markdown under TEXT."""
+        self._search.add([(summary.text(tag, markdown), step)])  # type: ignore[no-untyped-call]
+
+    def _file(self, trial: int) -> "EventFile":
+        return EventFile(self._folder / f"trial-{trial:04d}")
 
     def _experiment(self) -> Summary:
         """All columns of the HPARAMS tab. Written once, because no single trial has every conditional parameter."""
-        columns = [_column("origin", ()), *(_column(name, choices) for name, choices in self._parameters.items())]
+        choices = {readable(name): parameter.choices for name, parameter in self._space.parameters.items()}
+        columns = [_column(_ORIGIN, ()), _column(_TRAINING, ())]
+        columns += [_column(name, [text(choice) for choice in found]) for name, found in choices.items()]
+        shown = metric_name(self._metric)
+        figures = {
+            _FULL: shown,
+            _MEAN: f"mean {shown}",
+            _LOW: f"lower bound {shown}",
+            **{f"{_COST}/{measure}": measure_name(measure) for measure in self._measures},
+            _STOPPED: f"{shown} when stopped",
+        }
         metrics = [
-            api_pb2.MetricInfo(name=api_pb2.MetricName(tag=f"final/{name}"), display_name=name)
-            for name in (self._metric, *self._measures)
+            api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=name) for tag, name in figures.items()
         ]
         experiment = api_pb2.Experiment(hparam_infos=columns, metric_infos=metrics)
         return _hparams(metadata.EXPERIMENT_TAG, experiment=experiment)
 
     def _session(self, trial: TrialRecord) -> Summary:
         info = plugin_data_pb2.SessionStartInfo(group_name=str(trial.number))
-        info.hparams["origin"].string_value = str(trial.origin)
-        for name, value in trial.params.items():
-            if _is_number(value):
-                info.hparams[name].number_value = float(value)
-            else:
-                info.hparams[name].string_value = str(value)
+        how = {"complete": "in full", "stopped": f"stopped after {trial.last_epoch}"}.get(trial.status, trial.status)
+        assert trial.plan is not None, trial.number
+        for name, value in {_ORIGIN: str(trial.origin), _TRAINING: how, **choices_of(self._space, trial.plan)}.items():
+            info.hparams[name].string_value = value
         return _hparams(metadata.SESSION_START_INFO_TAG, session_start_info=info)
+
+    def _layout(self) -> Summary:
+        """Groups of charts under CUSTOM SCALARS: the search, the objectives, the training."""
+        name = self._metric.name
+
+        def lines(*tags: str) -> list[object]:
+            return ["Multiline", [f"^{tag}$" for tag in tags]]
+
+        costs = {measure_name(measure): lines(f"{_COST}/{measure}") for measure in self._measures}
+        layout = {
+            "the search": {
+                "hypervolume": lines("hypervolume"),
+                f"best {metric_name(self._metric)}": lines("front/best .*"),
+                "members of the front": lines("front/members"),
+            },
+            "objectives, of all trials": {metric_name(self._metric): lines(_FULL), **costs},
+            "trainings": {name: lines(name), "loss": lines("loss", "train_loss"), "learning rate": lines("lr")},
+        }
+        found: Summary = summary.custom_scalars(layout)  # type: ignore[no-untyped-call]
+        return found
+
+
+def metric_name(metric: Metric) -> str:
+    """The metric with its unit, as a column's name: ``top-1 %``."""
+    return f"{metric.label} {metric.shown.symbol}".rstrip()
+
+
+def measure_name(measure: str) -> str:
+    """The measure with the unit of its axis, as a column's name: ``latency ms``."""
+    return f"{MEASURES[measure].label} {UNITS[MEASURES[measure].unit].axis[1]}"
+
+
+def readable(parameter: str) -> str:
+    """A parameter's name for people: ``layer3.conv``, ``layer3.conv.aa.heads``; ``everywhere`` for all blocks."""
+    place, _, rest = parameter.partition("/")
+    return ".".join(["everywhere" if place == "*" else place, *rest.split("/")])
+
+
+def choices_of(space: SearchSpace, plan: Mapping[str, Any]) -> dict[str, str]:
+    """A network's choices by `readable` names, read off its plan: repetitions and baselines have no parameters.
+
+    A baseline need not be of the space: where blocks of one decision differ, all their options are named.
+    """
+    found: dict[str, str] = {}
+    placements = plan["placements"]
+    for group in space.groups:
+        held = [placements.get(block, {}).get(group.slot, {EMPTY[group.slot]: {}}) for block in group.blocks]
+        options = dict.fromkeys(option for choice in held for option in choice)
+        if group.name in space.parameters:
+            found[readable(group.name)] = " + ".join(options)
+        for offer in group.offers:
+            for name, _ in offer.params:
+                parameter = group.parameter(offer, name)
+                values = dict.fromkeys(text(c[offer.option][name]) for c in held if name in c.get(offer.option, {}))
+                if parameter in space.parameters and values:
+                    found[readable(parameter)] = " + ".join(values)
+    return found
 
 
 class EventFile:
@@ -161,10 +260,9 @@ def _hparams(tag: str, **content: Any) -> Summary:
     return proto
 
 
-def _column(name: str, choices: Sequence[object]) -> api_pb2.HParamInfo:
-    numbers = bool(choices) and all(_is_number(choice) for choice in choices)
-    return api_pb2.HParamInfo(name=name, type=api_pb2.DATA_TYPE_FLOAT64 if numbers else api_pb2.DATA_TYPE_STRING)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _column(name: str, choices: Sequence[str]) -> api_pb2.HParamInfo:
+    """A column of text. A number would be shown with four decimals: ``4.0000`` heads."""
+    column = api_pb2.HParamInfo(name=name, type=api_pb2.DATA_TYPE_STRING)
+    for choice in choices:
+        column.domain_discrete.values.add(string_value=choice)
+    return column

@@ -16,12 +16,14 @@ from nas.search.records import TrialRecord
 class FrontGrowth:
     """The state of the search after trial ``number`` was trained in full.
 
-    ``hypervolume``: share of the reference box. ``front``: number of members.
+    ``hypervolume``: share of the reference box. ``front``: number of members. ``best``: the best value of the metric of
+    training so far; None if all objectives are costs.
     """
 
     number: int
     hypervolume: float
     front: int
+    best: float | None = None
 
 
 def searched(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
@@ -63,13 +65,18 @@ class GrowingFront:
         self._reference = reference
         self._front = Front(len(objectives))
         self._hypervolume = 0.0
+        self._best: float | None = None
+        self._place = metric_among([objective.metric for objective in objectives])
         self.series: list[FrontGrowth] = []
 
     def add(self, trial: TrialRecord) -> None:
         """Adds a trial that the search trained in full."""
         if self._front.add(_points([trial], self._objectives)[0]):
             self._hypervolume = relative_hypervolume(self._front.members, self._reference, self._objectives)
-        self.series.append(FrontGrowth(trial.number, self._hypervolume, len(self._front.members)))
+        if self._place is not None:
+            merit, value = self._objectives[self._place].merit, values_of(trial)[self._place]
+            self._best = value if self._best is None else max(self._best, value, key=merit)
+        self.series.append(FrontGrowth(trial.number, self._hypervolume, len(self._front.members), self._best))
 
 
 def select(trials: Sequence[TrialRecord], objectives: Sequence[Objective], which: str) -> TrialRecord:
