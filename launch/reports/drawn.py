@@ -3,13 +3,14 @@
 Values of the metric are scaled for the reader (a share in percent), and costs are in the unit of their axis.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from launch.reports.facts import Facts, in_short, origin_of
-from nas.analysis import front_of
+from nas.analysis import front_of, progress
 from nas.analysis.answer import Answer, PlaceEffect
 from nas.analysis.effects import placed
 from nas.costs import MEASURES, UNITS
@@ -20,6 +21,8 @@ from search_spaces.sites import EMPTY, SLOTS, Slot
 State: TypeAlias = Literal["front", "complete", "stopped"]
 
 _FIRST_EARLIER = 8
+_RELAXED = 0.1
+"""By how much a limit is relaxed: a share of it."""
 PLAIN = "plain"
 """Stands for the networks without a placement."""
 
@@ -85,6 +88,24 @@ class Rate:
     value: float
     low: float
     high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """The hypervolume (share of its box) after a number of finished trials, and the epochs spent until then."""
+
+    trials: int
+    epochs: int
+    hypervolume: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Proposals that a limit refused. ``over``: above it. ``relaxed``: those that a limit 10 % higher would admit."""
+
+    measure: str
+    over: int
+    relaxed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +271,35 @@ def curves(facts: Facts, most: int) -> tuple[list[Curve], int]:
             )
         )
     return found, len(trained)
+
+
+def growth(facts: Facts) -> list[Grown]:
+    """The hypervolume after each trial in full, by number; the epochs are those of all trials up to that number."""
+    spent = list(itertools.accumulate(0 if trial.origin.is_finalist else len(trial.epochs) for trial in facts.trials))
+    until = {trial.number: epochs for trial, epochs in zip(facts.trials, spent, strict=True)}
+    series = progress(facts.trials, facts.run.objectives, facts.run.reference)
+    return [Grown(count, until[one.number], one.hypervolume) for count, one in enumerate(series, 1)]
+
+
+def refused(facts: Facts) -> list[Refused]:
+    """What each limit refused, as far as the run knows: who broke a counted limit was not measured."""
+    verdicts = [
+        trial.budget.violations
+        for trial in facts.trials
+        if trial.status == "rejected" and trial.budget is not None and not trial.budget.feasible
+    ]
+    return [
+        Refused(
+            limit,
+            over=sum(violations.get(limit, 0.0) > 0 for violations in verdicts),
+            relaxed=sum(
+                0 < violations.get(limit, 0.0) <= _RELAXED
+                and all(value <= 0 for name, value in violations.items() if name != limit)
+                for violations in verdicts
+            ),
+        )
+        for limit in facts.run.limits
+    ]
 
 
 def _order(space: SearchSpace) -> Mapping[tuple[str, Slot], int]:

@@ -6,12 +6,12 @@ has a symbol of its own besides. Colours of text, axes and background are the pa
 
 import html
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from launch.reports import drawn
-from launch.reports.drawn import PLAIN, Curve, Dot, PlacementMap, scaled
+from launch.reports.drawn import PLAIN, Curve, Dot, Grown, PlacementMap, Refused, scaled
 from launch.reports.facts import Facts
 from launch.reports.prose import LABELS
 from launch.reports.tables import measure_amount, metric_figure
@@ -34,6 +34,20 @@ _GAINS = ((0.0, "#b35806"), (0.25, "#f1a340"), (0.5, "#e8e8ec"), (0.75, "#67a9cf
 """Orange for worse, blue for better."""
 _FAINT, _FAINTER, _UNSURE = 0.4, 0.18, 0.3
 _ROW_PX = 34
+_FRONT_NOTE = (
+    "Click a trial to copy the command that exports it; click an option to hide or show it. A network with several "
+    "options has the colour of the one in most of its slots, at a tie the first in the list. Strong: the front over "
+    "all objectives; faint: other trials in full; fainter: stopped early, with their last value. The line is the best "
+    "mean at most that dear. Shaded: over the budget."
+)
+_FEW = 60
+_LEGEND: Mapping[str, Any] = {
+    "orientation": "h",
+    "yref": "container",
+    "y": 0,
+    "yanchor": "bottom",
+    "groupclick": "togglegroup",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +100,7 @@ def pictures(facts: Facts, answer: Answer | None) -> list[Picture]:
                 Picture(
                     f"front-{measure}",
                     f"{_first_upper(metric.label)} against {MEASURES[measure].label}",
-                    "Click a trial to copy the command that exports it; click an option to hide or show it. A network "
-                    "with several options has the colour of the one in most of its slots, at a tie the first in the "
-                    "list. Strong: the front over all objectives; faint: other trials in full; fainter: stopped "
-                    "early, with their last value. The line is the best mean at most that dear.",
+                    _FRONT_NOTE if measure == run.measures[0] else "As above.",
                     front(dots, order, measure, metric, limit),
                     exports=True,
                 )
@@ -104,6 +115,48 @@ def pictures(facts: Facts, answer: Answer | None) -> list[Picture]:
                 f"{_first_upper(metric.label)} on validation data after each epoch, of {shown}. Strong: the front.",
                 learning_curves(told, order, metric),
                 exports=True,
+            )
+        )
+    return found + _of_the_search(facts)
+
+
+def _of_the_search(facts: Facts) -> list[Picture]:
+    """How the search went: growth of the front, what the budget refused, what early epochs say."""
+    found: list[Picture] = []
+    series = drawn.growth(facts)
+    if series:
+        found.append(
+            Picture(
+                "growth",
+                "Convergence",
+                "The hypervolume of the front, as a share of its box, after each trial in full; on the right, the same "
+                "over the epochs of all trials up to it, those stopped early included.",
+                growth(series),
+            )
+        )
+    refused = [row for row in drawn.refused(facts) if row.over]
+    if refused:
+        counts = ", ".join(f"{count} by {stage}" for stage, count in facts.spent["rejected"].items())
+        found.append(
+            Picture(
+                "budget",
+                "What the budget refused",
+                f"Proposals over each limit, and how many of them a limit 10 % higher would admit, all else equal. As "
+                f"far as the run knows: a proposal over a counted limit was not measured. Of all: {counts}.",
+                budget(refused),
+                beside=True,
+            )
+        )
+    ranks = {**facts.spent["early_ranks"], **facts.spent["silent_rungs"]}
+    if ranks:
+        found.append(
+            Picture(
+                "ranks",
+                "What early epochs say",
+                "Rank correlation of the metric at each rung with the end, over the trials trained in full. Hollow: "
+                "too low, so no trial was stopped there. Near 0, early stopping chooses at random.",
+                rung_agreement(ranks, set(facts.spent["silent_rungs"])),
+                beside=True,
             )
         )
     return found
@@ -320,7 +373,7 @@ def front(dots: Sequence[Dot], order: Sequence[str], measure: str, metric: Metri
         "xaxis": {"title": {"text": LABELS[measure]}, "automargin": True},
         "yaxis": {"title": {"text": _safe(drawn.axis(metric))}, "automargin": True, **_range(drawn_here, metric)},
         "hovermode": "closest",
-        "legend": {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "groupclick": "togglegroup"},
+        "legend": _LEGEND,
     }
     if limit is not None:
         at = scaled(limit, measure)
@@ -407,12 +460,101 @@ def learning_curves(found: Sequence[Curve], order: Sequence[str], metric: Metric
                 "automargin": True,
             },
             "hovermode": "closest",
-            "legend": {
+            "legend": _LEGEND,
+        },
+    }
+
+
+def growth(series: Sequence[Grown]) -> Spec:
+    """The hypervolume over finished trials, and over epochs spent, with one scale."""
+    lines = [
+        {
+            "type": "scatter",
+            "mode": "lines+markers" if len(series) <= _FEW else "lines",
+            "x": x,
+            "y": [one.hypervolume for one in series],
+            "line": {"shape": "hv", "color": _PALETTE[0], "width": 2},
+            "hovertemplate": f"%{{y:.4f}} after %{{x}} {what}<extra></extra>",
+            "xaxis": axis,
+        }
+        for x, what, axis in (
+            ([one.trials for one in series], "trials in full", "x"),
+            ([one.epochs for one in series], "epochs", "x2"),
+        )
+    ]
+    return {
+        "data": lines,
+        "layout": {
+            "height": 300,
+            "margin": {"l": 10, "r": 10, "t": 10, "b": 10},
+            "showlegend": False,
+            "xaxis": {"title": {"text": "trials in full"}, "domain": [0, 0.48], "automargin": True},
+            "xaxis2": {"title": {"text": "epochs spent"}, "domain": [0.52, 1], "automargin": True},
+            "yaxis": {"title": {"text": "hypervolume"}, "automargin": True},
+        },
+    }
+
+
+def budget(refused: Sequence[Refused]) -> Spec:
+    """Two bars for each limit: proposals over it, and those that a limit 10 % higher would admit."""
+    names = [row.measure for row in refused][::-1]
+    return {
+        "data": [
+            {
+                "type": "bar",
                 "orientation": "h",
-                "yref": "container",
-                "y": 0,
-                "yanchor": "bottom",
-                "groupclick": "togglegroup",
+                "name": name,
+                "y": names,
+                "x": counts[::-1],
+                "text": counts[::-1],
+                "textposition": "auto",
+                "marker": {"color": colour},
+                "hoverinfo": "skip",
+            }
+            for name, counts, colour in (
+                ("admitted by 10 % more", [row.relaxed for row in refused], _PALETTE[2]),
+                ("over the limit", [row.over for row in refused], _PALETTE[1]),
+            )
+        ],
+        "layout": {
+            "height": 120 + 60 * len(refused),
+            "margin": {"l": 10, "r": 10, "t": 10, "b": 10},
+            "barmode": "group",
+            "xaxis": {
+                "title": {"text": "proposals"},
+                "automargin": True,
+                "tick0": 0,
+                "dtick": _ticks(max(row.over for row in refused)),
+            },
+            "yaxis": {"automargin": True},
+            "legend": {**_LEGEND, "traceorder": "reversed"},
+        },
+    }
+
+
+def rung_agreement(ranks: Mapping[int, float], silent: Set[int]) -> Spec:
+    """Epoch of a rung -> its rank correlation with the end; hollow where no trial was stopped."""
+    epochs = sorted(ranks)
+    return {
+        "data": [
+            {
+                "type": "scatter",
+                "mode": "lines+markers",
+                "x": epochs,
+                "y": [ranks[epoch] for epoch in epochs],
+                "line": {"color": _PALETTE[0]},
+                "marker": {"size": 10, "symbol": ["circle-open" if epoch in silent else "circle" for epoch in epochs]},
+                "hovertemplate": "epoch %{x}: %{y:.2f}<extra></extra>",
+            }
+        ],
+        "layout": {
+            "height": 240,
+            "margin": {"l": 10, "r": 10, "t": 10, "b": 10},
+            "xaxis": {"title": {"text": "epoch"}, "automargin": True, "tickvals": epochs},
+            "yaxis": {
+                "title": {"text": "rank correlation"},
+                "automargin": True,
+                "range": [min(0, *ranks.values()), 1.05],
             },
         },
     }
@@ -524,9 +666,9 @@ def _signed(value: float, metric: Metric) -> str:
     return f"{'-' if value < 0 else '+'}{metric_figure(abs(value), metric)}"
 
 
-def _ticks(epochs: int) -> int:
-    """Whole epochs between two ticks, at most ten ticks."""
-    return -(-epochs // 10)
+def _ticks(count: int) -> int:
+    """The whole step between ticks up to a count, at most ten ticks."""
+    return max(-(-count // 10), 1)
 
 
 def _colour(option: str, order: Sequence[str]) -> str:

@@ -11,12 +11,13 @@ from plotly.offline import get_plotlyjs
 
 from launch.reports.facts import Facts
 from launch.reports.figures import Picture
+from launch.reports.health import Sign
 from launch.reports.prose import FINALISTS_TITLE, FRONT_TITLE, cells, finalist_cells, header, one_seed, reading
 from launch.reports.tables import finite
 from search_spaces.errors import named, printable, typed
 
 
-def page(facts: Facts, text: str, pictures: Sequence[Picture], answer: str = "") -> str:
+def page(facts: Facts, text: str, pictures: Sequence[Picture], signs: Sequence[Sign], answer: str = "") -> str:
     """The page. `text`: the report as Markdown. `answer`: its first sentence, shown large."""
     lines = text.splitlines()
     paragraphs = [line for line in lines[2 : lines.index(f"## {FRONT_TITLE}")] if line]
@@ -29,6 +30,7 @@ def page(facts: Facts, text: str, pictures: Sequence[Picture], answer: str = "")
 <body data-export="{_text(f"nas export {typed(facts.run.folder)}")}">
 <h1>{_text(lines[0].removeprefix("# "))}</h1>
 {f'<p class="answer">{_text(answer)}</p>' if answer else ""}
+{_signs(signs)}
 {"".join(f"<p>{_text(p)}</p>" for p in paragraphs)}
 {shown}
 <section><h2>{FRONT_TITLE}</h2>{_front(facts)}</section>
@@ -45,6 +47,14 @@ def in_script(data: object) -> str:
     """Data as JSON that can stand in a script element: no text in it can end the element or begin a comment."""
     text = json.dumps(finite(data), allow_nan=False, separators=(",", ":"))
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _signs(signs: Sequence[Sign]) -> str:
+    kinds = {True: ("good", "yes"), False: ("bad", "look"), None: ("open", "unknown")}
+    rows = "".join(
+        f'<li class="{kinds[sign.good][0]}"><b>{kinds[sign.good][1]}</b> {_text(sign.text)}</li>' for sign in signs
+    )
+    return f'<ul class="health">{rows}</ul>' if rows else ""
 
 
 def _group(pictures: Sequence[Picture], beside: bool) -> str:

@@ -18,6 +18,7 @@ from launch.reports import drawn, html, plots
 from launch.reports.facts import Facts
 from launch.reports.failures import failure_lines
 from launch.reports.figures import pictures
+from launch.reports.health import health
 from launch.reports.prose import (
     FINALISTS_TITLE,
     LABELS,
@@ -57,7 +58,7 @@ def _write(facts: Facts, folder: Path) -> Path:
     text = markdown(facts, images)
     (folder / "report.md").write_text(text)
     page = folder / "report.html"
-    page.write_text(html.page(facts, text, pictures(facts, None)))
+    page.write_text(html.page(facts, text, pictures(facts, None), health(facts, None)))
     return page
 
 

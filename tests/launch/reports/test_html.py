@@ -9,10 +9,13 @@ import pytest
 
 from launch.reports import drawn, figures, html
 from launch.reports.facts import Facts, facts_of
+from launch.reports.health import health
 from launch.reports.prose import markdown
 from launch.rundir.run import Run, open_run
 from nas.analysis.answer import Answer, Place
+from nas.analysis.intervals import Interval
 from nas.search import Metric, TrialRecord
+from nas.search.records import Judgement
 
 MakeAnswer = Callable[[Run, Sequence[TrialRecord]], Answer]
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>%{y}\x1b[31m"
@@ -58,7 +61,7 @@ def answer(facts: Facts, make_answer: MakeAnswer) -> Answer:
 
 
 def page_of(facts: Facts, answer: Answer | None, first: str = "") -> Parsed:
-    return Parsed(html.page(facts, markdown(facts, []), figures.pictures(facts, answer), first))
+    return Parsed(html.page(facts, markdown(facts, []), figures.pictures(facts, answer), health(facts, answer), first))
 
 
 def traces(spec: figures.Spec, kind: str) -> list[Any]:
@@ -163,6 +166,41 @@ def test_curves_are_thinned_but_keep_the_front(facts: Facts) -> None:
     assert {curve.trial for curve in few} == baselines | {trial.number for trial in facts.front}
     some, _ = drawn.curves(facts, len(few) + 2)
     assert len(some) == len(few) + 2
+
+
+def test_growth_counts_the_epochs_of_stopped_trials(facts: Facts) -> None:
+    series = drawn.growth(facts)
+    complete = [t for t in facts.trials if t.status == "complete" and not t.origin.is_finalist]
+    assert [one.trials for one in series] == list(range(1, len(complete) + 1))
+    for one, trial in zip(series, complete, strict=True):
+        until = [t for t in facts.trials if t.number <= trial.number and not t.origin.is_finalist]
+        assert one.epochs == sum(len(t.epochs) for t in until)
+    left, right = figures.growth(series)["data"]
+    assert left["y"] == right["y"] == [one.hypervolume for one in series]
+
+
+def test_a_relaxed_limit_admits_what_is_over_it_alone_and_by_little(facts: Facts) -> None:
+    def over(**violations: float) -> TrialRecord:
+        judged = Judgement(feasible=False, stage="static", violations=violations)
+        return replace(facts.trials[0], status="rejected", budget=judged)
+
+    trials = [over(macs=0.05, params=-0.2), over(macs=0.05, params=0.05), over(macs=0.3), over(params=0.1, macs=0.0)]
+    rows = {row.measure: row for row in drawn.refused(replace(facts, trials=trials))}
+    assert (rows["macs"].over, rows["macs"].relaxed) == (3, 1)
+    assert (rows["params"].over, rows["params"].relaxed) == (2, 1)
+
+
+def test_health_says_baseline_length_and_stability(facts: Facts, answer: Answer) -> None:
+    signs = health(facts, answer)
+    assert [sign.good for sign in signs] == [True, True, None]
+    seeds = [replace(standing, values=(0.5, 0.6)) for standing in answer.standings]
+    level = replace(answer, standings=tuple(seeds), over_baseline=Interval(0.0, -0.1, 0.1))
+    short = replace(facts, gaining=[{"option": "aa", "gain": 0.1, "low": 0.05, "high": 0.15, "trials": 4}])
+    signs = health(short, level)
+    assert [sign.good for sign in signs] == [None, False, False]
+    assert "aa" in signs[1].text
+    assert str(answer.standings[1].trial.number) in signs[2].text
+    assert health(short, None) == [signs[1]]
 
 
 def test_no_name_of_a_stranger_becomes_markup(facts: Facts, make_answer: MakeAnswer) -> None:

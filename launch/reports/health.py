@@ -1,0 +1,64 @@
+"""Whether a run can be trusted: is a baseline beaten, is the training long enough, are some networks unstable."""
+
+from dataclasses import dataclass
+
+from launch.reports.facts import Facts
+from launch.reports.prose import probability
+from launch.reports.tables import metric_figure
+from nas.analysis.answer import Answer
+from nas.analysis.intervals import Interval
+from nas.search import Metric
+
+_MOST_NAMED = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """A sentence on a run. ``good``: None where the run cannot say."""
+
+    good: bool | None
+    text: str
+
+
+def health(facts: Facts, answer: Answer | None) -> list[Sign]:
+    """The signs that a reader looks at before the answer."""
+    found = []
+    if answer is not None and answer.over_baseline is not None:
+        found.append(_baseline(answer, answer.over_baseline, facts.run.metric))
+    if facts.gaining:
+        options = ", ".join(row["option"] for row in facts.gaining)
+        found.append(
+            Sign(
+                False,
+                "The training may be too short: networks with these options still gain on the plain network when it "
+                f"ends: {options}.",
+            )
+        )
+    else:
+        found.append(Sign(True, "No option is seen to gain on the plain network in the last third of the training."))
+    if answer is not None:
+        found.append(_stable(answer))
+    return found
+
+
+def _baseline(answer: Answer, over: Interval, metric: Metric) -> Sign:
+    interval = (
+        f"{metric_figure(over.value, metric)} ({metric_figure(over.low, metric)} to "
+        f"{metric_figure(over.high, metric)}) {metric.shown.difference}".rstrip()
+    )
+    standing = {1: "is better than", 0: "cannot be told from", -1: "is worse than"}[over.sign]
+    return Sign(
+        over.sign > 0 or (None if over.sign == 0 else False),
+        f"Trial {answer.take} {standing} the best baseline that costs no more, by {interval}. The probability that a "
+        f"baseline is the best of all networks is {probability(answer.baseline_best)}.",
+    )
+
+
+def _stable(answer: Answer) -> Sign:
+    if all(len(standing.values) < 2 for standing in answer.standings):
+        return Sign(None, "No network was trained in full with two seeds, so no one knows whether some are unstable.")
+    unstable = [standing.trial.number for standing in answer.standings if standing.unstable]
+    if not unstable:
+        return Sign(True, "No network varies far more between its seeds than the others do.")
+    named = ", ".join(map(str, unstable[:_MOST_NAMED])) + (", ..." if len(unstable) > _MOST_NAMED else "")
+    return Sign(False, f"These trials' networks vary far more between their seeds than the others do: {named}.")
