@@ -37,7 +37,7 @@ def page(facts: Facts, text: str, pictures: Sequence[Picture], signs: Sequence[S
 <section>{_finalists(facts)}</section>
 <div id="told" role="status" hidden><span></span><input readonly aria-label="command"><button>close</button></div>
 <noscript>The pictures need JavaScript; the PNG files beside this page show the same.</noscript>
-<script>{get_plotlyjs()}</script>
+<script type="text/plain" id="plotly">{get_plotlyjs()}</script>
 <script>{_file("page.js")}</script>
 </body></html>
 """
@@ -64,9 +64,11 @@ def _group(pictures: Sequence[Picture], beside: bool) -> str:
 
 def _picture(one: Picture) -> str:
     name = _text(one.name)
-    exports = " data-exports" if one.exports else ""
+    attributes = f'data-figure="figure-{name}" role="img" aria-label="{_text(one.title)}"'
+    attributes += " data-exports" if one.exports else ""
+    height = one.spec["layout"].get("height", 300)
     return f"""<section><h2>{_text(one.title)}</h2><p class="note">{_text(one.note)}</p>
-<div class="plot" role="img" aria-label="{_text(one.title)}" data-figure="figure-{name}"{exports}></div>
+<div class="plot" style="min-height: {height}px" {attributes}></div>
 <script type="application/json" id="figure-{name}">{in_script(one.spec)}</script></section>
 """
 

@@ -47,7 +47,11 @@ class Parsed(HTMLParser):
 
     def figures(self) -> dict[str, Any]:
         """The JSON of each figure, by its element's id."""
-        return {str(attrs["id"]): json.loads(text) for attrs, text in self.scripts if "id" in attrs}
+        return {
+            str(attrs["id"]): json.loads(text)
+            for attrs, text in self.scripts
+            if attrs.get("type") == "application/json"
+        }
 
 
 @pytest.fixture
