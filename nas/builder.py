@@ -26,18 +26,27 @@ def build_model(architecture: Architecture, *, device: torch.device | str | None
         A module in training mode: [batch, in_channels, H, W] -> logits [batch, num_classes]. H and W may differ from
         the skeleton's ``image_size``. ``features(images)`` returns the output of every stage, by the stage's name.
     """
+    return build_placed(architecture, device=device)[0]
+
+
+def build_placed(
+    architecture: Architecture, *, device: torch.device | str | None = None
+) -> tuple[Network, dict[tuple[str, Slot], torch.nn.Module]]:
+    """The network of `build_model`, and the modules of its open slots by (block, slot), in the order of building."""
     sites = {block.name: block.sites for block in architecture.blocks}
+    placed: dict[tuple[str, Slot], torch.nn.Module] = {}
 
     def place(block: str, slot: Slot) -> torch.nn.Module:
         option, resolved = architecture.resolved.get(block, {}).get(slot, (EMPTY[slot], {}))
-        return operators()[option].build(sites[block][slot], resolved)
+        placed[block, slot] = module = operators()[option].build(sites[block][slot], resolved)
+        return module
 
     with ExitStack() as contexts:
         if device is not None:
             contexts.enter_context(torch.device(device))
             if torch.device(device).type == "meta":
                 contexts.enter_context(_NoValues())
-        return SKELETONS[architecture.skeleton.family].build(architecture.skeleton, place)
+        return SKELETONS[architecture.skeleton.family].build(architecture.skeleton, place), placed
 
 
 class _NoValues(TorchFunctionMode):

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "nas.operators.exports": _NAS | {"onnxruntime"},
     "nas.search": _NAS | {"optuna", "threadpoolctl"},
     "trainers": _TRAINERS,
-    "launch": _TRAINERS | {"optuna", "ray", "tensorboard", "typer", "rich", "matplotlib", "plotly"},
+    "launch": _TRAINERS | {"optuna", "ray", "tensorboard", "typer", "rich", "matplotlib", "plotly", "captum"},
 }
 """What is neither Python's own nor one of the packages. The longest name that fits a module decides."""
 

@@ -75,8 +75,15 @@ def save(
         os.close(folder)
 
 
-def restore(path: Path, identity: Mapping[str, object], device: torch.device) -> dict[str, Any]:
+_AGAIN = "remove it to train from the start"
+
+
+def restore(
+    path: Path, identity: Mapping[str, object], device: torch.device, *, remedy: str = _AGAIN
+) -> dict[str, Any]:
     """The state that `save` wrote, on `device`. Nothing in the file is executed.
+
+    ``remedy`` is what a user can do about a file that cannot be read.
 
     Raises:
         DamagedError: the file was not written by `save`, or a byte of it has changed.
@@ -85,21 +92,16 @@ def restore(path: Path, identity: Mapping[str, object], device: torch.device) ->
     """
     with path.open("rb") as file:
         if not _is_whole(file):
-            raise DamagedError(
-                f"{named(path)}: not a whole checkpoint of this version; remove it to train from the start"
-            )
+            raise DamagedError(f"{named(path)}: not a whole checkpoint of this version; {remedy}")
         try:
             state: dict[str, Any] = torch.load(file, map_location=device, weights_only=True)
             kept = dict(state["training"])
         except Exception as error:  # torch raises a dozen types: from zip, from unpickling and its own
-            raise DamagedError(
-                f"{named(path)}: not a readable checkpoint; remove it to train from the start"
-            ) from error
+            raise DamagedError(f"{named(path)}: not a readable checkpoint; {remedy}") from error
     found = kept.get("format")
     if not (isinstance(found, int) and found in _READ):
         raise CheckpointError(
-            f"{named(path)}: a checkpoint of format {found}, but this version reads format {FORMAT}; "
-            "remove it to train from the start"
+            f"{named(path)}: a checkpoint of format {found}, but this version reads format {FORMAT}; {remedy}"
         )
     kept = {**_READ[found], **kept}
     for key, own in identity.items():

@@ -48,6 +48,7 @@ COMMANDS: Mapping[str, Command] = {
     "report": Command("launch.cli.report", "report", "Writes a run's report from its journal and prints the front."),
     "export": Command("launch.cli.status", "export", "Writes a trial's config, with its figures as comments."),
     "train": Command("launch.cli.train", "train", "Trains exactly one network in full."),
+    "explain": Command("launch.cli.explain", "explain", "Draws what the attention of a trained network looks at."),
     "launch": Command("launch.cli.launch", "app", "Writes the files that start a search on a cluster."),
 }
 """All commands. A module is imported only when its command is called: `nas --help` needs neither torch nor Ray."""

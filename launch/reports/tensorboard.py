@@ -121,7 +121,7 @@ class Board:
 
     def picture(self, tag: str, figure: Figure, step: int) -> None:
         """A picture under IMAGES."""
-        self._search.add([(summary.image(tag, pixels(figure), dataformats="HWC"), step)])  # type: ignore[no-untyped-call]
+        self._search.add([(_image(tag, figure), step)])
 
     def file(self, tag: str, yaml: str, step: int = 0) -> None:
         """A file's text under TEXT, unchanged."""
@@ -245,6 +245,20 @@ class EventFile:
             writer = RecordWriter(file)
             for event in events:
                 writer.write(event.SerializeToString())
+
+
+def add_pictures(folder: Path, figures: Mapping[str, Figure]) -> None:
+    """Adds figures under IMAGES, by tag, to the TensorBoard file of a folder.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    EventFile(folder).add([(_image(tag, figure), 0) for tag, figure in figures.items()])
+
+
+def _image(tag: str, figure: Figure) -> Summary:
+    found: Summary = summary.image(tag, pixels(figure), dataformats="HWC")  # type: ignore[no-untyped-call]
+    return found
 
 
 def _scalars(values: Mapping[str, float]) -> Summary:

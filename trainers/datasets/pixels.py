@@ -1,6 +1,7 @@
 """Pictures as uint8 arrays: reading, cropping, resizing and statistics."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -24,7 +25,11 @@ def read_image(split: Files, index: int, box: Callable[[tuple[int, int]], Box], 
     Raises:
         DataError: the file cannot be read; names it.
     """
-    path = split.path(index)
+    return read_picture(split.path(index), box, side)
+
+
+def read_picture(path: Path, box: Callable[[tuple[int, int]], Box], side: int) -> npt.NDArray[np.uint8]:
+    """As `read_image`, of a file."""
     try:
         with opened(path) as (_, image):
             rgb = upright(image)
