@@ -369,7 +369,7 @@ def front(dots: Sequence[Dot], order: Sequence[str], measure: str, metric: Metri
             trace["showlegend"] = index == 0
     layout: Spec = {
         "height": 480,
-        "margin": {"l": 10, "r": 10, "t": 10, "b": 10},
+        "margin": {"l": 10, "r": 10, "t": 30, "b": 10},
         "xaxis": {"title": {"text": LABELS[measure]}, "automargin": True},
         "yaxis": {"title": {"text": _safe(drawn.axis(metric))}, "automargin": True, **_range(drawn_here, metric)},
         "hovermode": "closest",
@@ -412,7 +412,7 @@ def front(dots: Sequence[Dot], order: Sequence[str], measure: str, metric: Metri
                 "xref": "x",
                 "y": 1,
                 "yref": "paper",
-                "yanchor": "top",
+                "yanchor": "bottom",
                 "xanchor": "right",
                 "text": f"budget {measure_amount(limit, measure)}",
                 "showarrow": False,

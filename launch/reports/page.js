@@ -46,8 +46,9 @@
     const narrow = plot.clientWidth < 600;
     const layout = { ...figure.layout, template: template(), autosize: true };
     if (narrow && layout.coloraxis) layout.coloraxis = { ...layout.coloraxis, showscale: false };
+    // No server: plotly's bar would offer to send the figure, and so the run, to one.
     const config = { responsive: true, displaylogo: false, displayModeBar: narrow ? false : "hover",
-      modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+      plotlyServerURL: "", modeBarButtonsToRemove: ["sendChartToCloud", "select2d", "lasso2d", "autoScale2d"] };
     Plotly.newPlot(plot, figure.data, layout, config);
     if (plot.hasAttribute("data-exports")) {
       plot.on("plotly_click", (event) => {

@@ -93,6 +93,9 @@ def test_the_page_needs_no_other_file(facts: Facts, answer: Answer) -> None:
     page = page_of(facts, answer)
     assert not any("src" in attrs for _, attrs in page.tags)
     assert [attrs["href"] for tag, attrs in page.tags if tag == "link"] == ["data:,"]
+    [script] = [text for attrs, text in page.scripts if not attrs]
+    assert 'plotlyServerURL: ""' in script
+    assert 'modeBarButtonsToRemove: ["sendChartToCloud",' in script
 
 
 def test_a_run_without_answer_has_its_fronts_and_curves(facts: Facts) -> None:
