@@ -197,6 +197,8 @@ class Drawing:
         run, trials = facts.run, facts.trials
         with self._tried():
             self._board.draw(trials, progress(trials, run.objectives, run.reference))
+            if facts.answer is not None:
+                self._board.answer(facts.answer, len(trials))
             for then in drawn.earlier(facts):
                 for name, figure in report.fronts(then).items():
                     self._board.picture(name, figure, len(then.trials))

@@ -182,11 +182,11 @@ def dots(facts: Facts, answer: Answer | None) -> list[Dot]:
 
 
 def earlier(facts: Facts) -> Iterator[Facts]:
-    """The facts when the run had 8, 16, 32, ... proposals; only trials and front are those of that time."""
+    """The facts when the run had 8, 16, 32, ... proposals: its trials and front of that time, without an answer."""
     count = _FIRST_EARLIER
     while count < len(facts.trials):
         trials = facts.trials[:count]
-        yield replace(facts, trials=trials, front=front_of(trials, facts.run.objectives))
+        yield replace(facts, trials=trials, front=front_of(trials, facts.run.objectives), answer=None)
         count *= 2
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from launch.reports.failures import failures
 from launch.rundir.run import Run
 from nas.analysis import account, early_ranks, finalists, front_of, silent_rungs, still_gaining
+from nas.analysis.answer import Answer
 from nas.search import Figure, TrialRecord
 from nas.search.rungs import below_the_end
 from search_spaces import Architecture
@@ -20,6 +21,7 @@ class Facts:
     ``front``: its members, cheapest first. ``rows``: the front and the baselines, one row each.
     ``finalists``: one row each. ``spent``: numbers of proposals and epochs. ``failures``: one row per reason.
     ``gaining``: one row for each option that still gains on the plain network when training ends.
+    ``answer``: what all trainings say together; None if too few can say anything.
     """
 
     run: Run
@@ -30,6 +32,7 @@ class Facts:
     spent: Mapping[str, Any]
     failures: Sequence[Mapping[str, Any]]
     gaining: Sequence[Mapping[str, Any]]
+    answer: Answer | None = None
 
 
 def facts_of(run: Run, trials: Sequence[TrialRecord]) -> Facts:

@@ -33,7 +33,6 @@ from launch.reports.prose import (
 from launch.reports.tables import json_text, measure_amount, print_json, print_table
 from launch.rundir import names
 from nas.analysis import effects, progress
-from nas.analysis.answer import Answer
 from nas.analysis.effects import as_table
 from search_spaces.errors import named, typed
 
@@ -58,14 +57,14 @@ def _write(facts: Facts, folder: Path) -> Path:
     text = markdown(facts, images)
     (folder / "report.md").write_text(text)
     page = folder / "report.html"
-    page.write_text(html.page(facts, text, pictures(facts, None), health(facts, None)))
+    page.write_text(html.page(facts, text, pictures(facts, facts.answer), health(facts, facts.answer)))
     return page
 
 
-def fronts(facts: Facts, answer: Answer | None = None) -> dict[str, Figure]:
+def fronts(facts: Facts) -> dict[str, Figure]:
     """The pictures of the front by name, one for each cost."""
     run, metric = facts.run, facts.run.metric
-    dots = drawn.dots(facts, answer)
+    dots = drawn.dots(facts, facts.answer)
     return {
         f"front-{measure}": plots.front(
             [
@@ -82,10 +81,10 @@ def fronts(facts: Facts, answer: Answer | None = None) -> dict[str, Figure]:
     }
 
 
-def figures(facts: Facts, answer: Answer | None = None) -> dict[str, Figure]:
+def figures(facts: Facts) -> dict[str, Figure]:
     """The pictures by name: one front for each cost, progress, and where which attention pays."""
     metric, shown = facts.run.metric, facts.run.metric.shown
-    made = fronts(facts, answer)
+    made = fronts(facts)
     again = facts.finalists
     if again:
         made["finalists"] = plots.finalists(
@@ -107,8 +106,8 @@ def figures(facts: Facts, answer: Answer | None = None) -> dict[str, Figure]:
         made["progress"] = plots.progress([p.hypervolume for p in series], [p.front for p in series])
     table: Mapping[str, Mapping[str, float]] = (
         as_table(effects(facts.trials, metric.objective, facts.run.config.trainer.epochs), shown.factor)
-        if answer is None
-        else drawn.placement_map(answer, facts.run.space).as_table(shown.factor)
+        if facts.answer is None
+        else drawn.placement_map(facts.answer, facts.run.space).as_table(shown.factor)
     )
     if table:
         unit = " of ".join(filter(None, [shown.difference, metric.label]))

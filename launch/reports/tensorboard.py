@@ -21,7 +21,7 @@ from torch.utils.tensorboard import summary
 
 from launch.reports.drawn import scaled
 from launch.reports.plots import pixels
-from launch.reports.tables import text
+from launch.reports.tables import metric_figure, text
 from nas.analysis import FrontGrowth
 from nas.analysis.answer import Answer
 from nas.costs import MEASURES, UNITS
@@ -33,6 +33,7 @@ _ENDED = ("complete", "stopped", "failed")
 _STATUS = {"complete": api_pb2.STATUS_SUCCESS, "stopped": api_pb2.STATUS_SUCCESS, "failed": api_pb2.STATUS_FAILURE}
 _FULL, _STOPPED, _MEAN, _LOW, _COST = "trained/in full", "trained/stopped", "answer/mean", "answer/low", "cost"
 """Tags of the figures in the HPARAMS tab. The last value of a stopped trial is no value of a full training."""
+_TOP = 20
 _ORIGIN, _TRAINING = "from", "training"
 
 
@@ -101,7 +102,7 @@ class Board:
             value = trial.latest(self._metric.name)
             if value is not None and trial.status != "failed":
                 final[_FULL if trial.status == "complete" else _STOPPED] = self._metric.shown.factor * value
-            summaries.append((_scalars(final), last))
+            summaries.append((_scalars(final), trial.number))  # a chart of many trials is then one over the search
             end = plugin_data_pb2.SessionEndInfo(status=_STATUS[trial.status])
             summaries.append((_hparams(metadata.SESSION_END_INFO_TAG, session_end_info=end), 0))
         self._file(trial.number).add(summaries)
@@ -112,12 +113,29 @@ class Board:
             self._written[trial.number] = last
         return True
 
-    def answer(self, answer: Answer) -> None:
-        """Adds to each network that was trained in full what its mean over seeds is, and its lower bound."""
-        factor = self._metric.shown.factor
+    def answer(self, answer: Answer, step: int) -> None:
+        """Adds the effects as text, and each network's mean over its seeds to its trial, with the lower bound."""
+        metric, factor = self._metric, self._metric.shown.factor
         for standing in answer.standings:
             found = {_MEAN: factor * standing.mean.value, _LOW: factor * standing.mean.low}
-            self._file(standing.trial.number).add([(_scalars(found), standing.trial.last_epoch)])
+            self._file(standing.trial.number).add([(_scalars(found), standing.trial.number)])
+        unit = f" {metric.shown.difference}".rstrip()
+        lines = [f"| option | place | slot | gain{unit} | 95 % | trainings |", "|---|---|---|---:|---|---:|"]
+        lines += [
+            f"| {effect.place.option} | {effect.place.label} | {effect.place.slot} "
+            f"| {metric_figure(effect.gain.value, metric)} | {metric_figure(effect.gain.low, metric)} to "
+            f"{metric_figure(effect.gain.high, metric)} | {effect.trainings} |"
+            for effect in sorted(answer.effects, key=lambda effect: -effect.gain.low)
+        ]
+        top = [f"| trial | mean {metric.label} | 95 % | on the front |", "|---:|---:|---|---:|"]
+        top += [
+            f"| {standing.trial.number} | {metric_figure(standing.mean.value, metric)} "
+            f"| {metric_figure(standing.mean.low, metric)} to {metric_figure(standing.mean.high, metric)} "
+            f"| {standing.on_front:.0%} |"
+            for standing in answer.standings[:_TOP]
+        ]
+        self.text("answer/where attention pays", "\n".join(lines), step)
+        self.text("answer/best networks", "\n".join(top), step)
 
     def picture(self, tag: str, figure: Figure, step: int) -> None:
         """A picture under IMAGES."""

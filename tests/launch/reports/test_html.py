@@ -7,7 +7,7 @@ from typing import Any
 import plotly.graph_objects
 import pytest
 
-from launch.reports import drawn, figures, html
+from launch.reports import drawn, figures, html, report
 from launch.reports.facts import Facts, facts_of
 from launch.reports.health import health
 from launch.reports.prose import markdown
@@ -101,6 +101,14 @@ def test_the_page_needs_no_other_file(facts: Facts, answer: Answer) -> None:
 def test_a_run_without_answer_has_its_fronts_and_curves(facts: Facts) -> None:
     assert {"front-macs", "front-params", "curves"} <= {one.name for one in figures.pictures(facts, None)}
     assert not {"map", "per-cost"} & {one.name for one in figures.pictures(facts, None)}
+
+
+def test_the_png_files_show_the_answer_too(facts: Facts, answer: Answer) -> None:
+    """Both kinds of pictures have the same cells."""
+    table = drawn.placement_map(answer, facts.run.space).as_table(100)
+    assert sum(map(len, table.values())) == len(answer.effects)
+    axes, *_ = report.figures(replace(facts, answer=answer))["effects"].axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(table)
 
 
 def test_the_map_has_a_cell_for_each_effect_and_unsure_ones_are_faint(facts: Facts, answer: Answer) -> None:

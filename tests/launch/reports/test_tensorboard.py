@@ -33,7 +33,7 @@ def drawn(make_run: Callable[..., Run], make_answer: Callable[..., Answer]) -> t
     for name, figure in report.figures(facts_of(run, trials)).items():
         board.picture(name, figure, 1)
     board.file("front/trial", "schema: 1")
-    board.answer(make_answer(run, trials))
+    board.answer(make_answer(run, trials), len(trials))
     found = {}
     for folder in (run.folder / "tensorboard").iterdir():
         found[folder.name] = EventAccumulator(str(folder)).Reload()
@@ -94,6 +94,9 @@ def test_the_mean_of_the_seeds_stands_beside_the_first_value(
     for standing in make_answer(run, trials).standings:
         board = boards[f"trial-{standing.trial.number:04d}"]
         assert board.Scalars("answer/mean")[0].value == pytest.approx(100 * standing.mean.value)
+        assert {"answer/where attention pays/text_summary", "answer/best networks/text_summary"} <= set(
+            boards["search"].Tags()["tensors"]
+        )
         assert board.Scalars("answer/low")[0].value == pytest.approx(100 * standing.mean.low)
 
 
