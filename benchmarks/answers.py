@@ -163,9 +163,7 @@ class Truth:
 
 def search(truth: Truth, space: SearchSpace, trials: int, seed: int) -> list[TrialRecord]:
     """One search, to its end."""
-    config = SearchConfig.model_validate(
-        {"trials": trials, "seed": 1000 * seed, "eta": ETA, "min_epochs": 3, "finalists": 4, "finalist_seeds": 2}
-    )
+    config = SearchConfig.model_validate({"trials": trials, "seed": 1000 * seed, "eta": ETA, "min_epochs": 3})
     objectives = (_METRIC, _COST)
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
@@ -217,7 +215,7 @@ def held(kind: str, space_name: str, trials: int, number: int) -> Held:
     space = space_of(space_name)
     truth = Truth(kind, space, number)
     found = search(truth, space, trials, number)
-    reading = read(found, _METRIC, EPOCHS, space)
+    reading = read(found, (_METRIC, _COST), EPOCHS, space)
     assert reading is not None
     draws = posterior(reading.evidence)
     answer = stated(reading, draws, (_METRIC, _COST))

@@ -95,9 +95,7 @@ def work(
     driver.Worker = sleeper(arguments.epoch)
     trials = arguments.trials
     resources = Resources(gpus_per_trial=gpus_per_trial, address=address)
-    config = SearchConfig.model_validate(
-        {"trials": trials, "sampler": arguments.sampler, "stopping": "none", "finalist_seeds": 0}
-    )
+    config = SearchConfig.model_validate({"trials": trials, "sampler": arguments.sampler, "stopping": "none"})
     directions, metrics = [o.direction for o in OBJECTIVES], [o.metric for o in OBJECTIVES]
     with Journal.create(folder, directions, metrics, {}) as journal, connection.connected(resources):
         space, costs = load_space("cifar-resnet"), CostModel(Conditions())

@@ -34,7 +34,7 @@ from launch.rundir import names
 from launch.rundir.config import RunConfig
 from launch.rundir.run import Run, open_run
 from launch.session import Drawing
-from nas.analysis import select
+from nas.analysis import answer, select
 from nas.costs import Conditions, CostModel
 from nas.search import Engine, EpochRecord, Job, Journal, Objective, Outcome, SearchConfig, TrialRecord
 from nas.search.reading import uncollected
@@ -61,9 +61,14 @@ placements:
 """
 
 
+def _exported(run: Run, trials: Sequence[TrialRecord]) -> str:
+    told = answer(trials, run.objectives, run.config.trainer.epochs, run.space)
+    return prose.exported(run, select(trials, run.objectives, "knee", told), told)
+
+
 _COMMANDS: Mapping[str, Callable[[Run, Sequence[TrialRecord]], object]] = {
     "status": status.status,
-    "export": lambda run, trials: prose.exported(run, select(trials, run.objectives, "knee")),
+    "export": _exported,
     "report": lambda run, trials: report.write(facts_of(run, trials)),
 }
 
@@ -75,9 +80,7 @@ def opened(run: Path, sampler: str, trials: int, stopping: str = "none") -> Iter
     space = parse_space(_SPACE)
     settings = {"config": RunConfig.model_validate_json(_CONFIG).model_dump(mode="json"), "space": space.dump()}
     journal = Journal.open(run) if run.is_dir() else Journal.create(run, directions, metrics, settings)
-    config = SearchConfig.model_validate(
-        {"trials": trials, "sampler": sampler, "stopping": stopping, "finalist_seeds": 0}
-    )
+    config = SearchConfig.model_validate({"trials": trials, "sampler": sampler, "stopping": stopping})
     with journal:
         yield Engine(journal, space, config, objectives=OBJECTIVES, epochs=EPOCHS, costs=_COSTS), journal
 

@@ -279,7 +279,7 @@ def search(problem: Problem, sampler: str, scheme: str, seed: int, trials: int) 
     """One search, to its end."""
     objectives = (Objective("top1", "maximize"), Objective(_COST, "minimize"))
     config = SearchConfig.model_validate(
-        {"trials": trials, "sampler": sampler, "seed": seed, "stopping": scheme, "eta": ETA, "finalist_seeds": 0}
+        {"trials": trials, "sampler": sampler, "seed": seed, "stopping": scheme, "eta": ETA}
     )
     found = Found(epochs=[], volumes=[], spent=0)
     complete: list[Architecture] = []

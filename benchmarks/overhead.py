@@ -31,7 +31,7 @@ def config(trials: int, workers: int) -> dict[str, object]:
         "trainer": {"epochs": 1, "batch_size": 32, "warmup_epochs": 0.5},
         "objectives": ["top1", "macs"],
         "budget": {"params": "2x"},
-        "search": {"trials": trials, "finalists": 0},
+        "search": {"trials": trials, "decide": 0},
         "resources": {"workers": workers},
     }
 

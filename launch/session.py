@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import optuna
@@ -22,7 +23,7 @@ from launch.rundir import names
 from launch.rundir.checkpoints import newest_first
 from launch.rundir.config import RunConfig
 from launch.rundir.run import LIMITS, MEASURED, Run, open_run
-from nas.analysis import GrowingFront, front_of, progress, searched
+from nas.analysis import GrowingFront, front_of, most_telling, progress, searched
 from nas.costs import MEASURES, Budget, Calibration, CalibrationError, Conditions, CostModel, is_counted, unkept
 from nas.search import Engine, Journal, SearchConfig, Summary, TrialRecord, read_trials
 from search_spaces import Architecture, SearchSpace
@@ -126,12 +127,10 @@ def survey(
                 f"{named(folder)}: a search is under way, with trials that wait at a rung: finish it with "
                 f"nas resume {typed(folder)}, or choose another folder with --run"
             )
-        in_full = run.config.search.model_copy(
-            update={"stopping": "none", "trials": networks, "finalists": networks, "finalist_seeds": seeds - 1}
-        )
+        in_full = run.config.search.model_copy(update={"stopping": "none", "trials": networks})
         costs = cost_model(run.config, run.folder)
         with _status(console, "measuring the plain skeleton"):
-            engine = _engine(journal, run, costs, in_full, baselines=chosen, survey=networks)
+            engine = _engine(journal, run, costs, in_full, baselines=chosen, survey=(networks, seeds - 1))
         if not engine.done:
             _train(run, journal, engine, dataset, Drawing(run, engine.reference, console), console, address)
         return read_trials(journal.study)
@@ -144,7 +143,7 @@ def _engine(
     config: SearchConfig,
     *,
     baselines: Mapping[str, Architecture] | None = None,
-    survey: int | None = None,
+    survey: tuple[int, int] | None = None,
 ) -> Engine:
     """The engine of a run. Stores the budget's limits in the journal, for readers."""
     budget = Budget.parse(run.config.budget, plain=run.space.plain(), costs=costs)
@@ -158,6 +157,7 @@ def _engine(
         budget=budget,
         baselines=baselines,
         survey=survey,
+        decide=partial(most_telling, objectives=run.objectives, epochs=run.config.trainer.epochs, space=run.space),
     )
     journal.study.set_user_attr(LIMITS, dict(budget.limits))
     return engine
@@ -205,7 +205,9 @@ class Drawing:
             for name, figure in report.figures(facts).items():
                 self._board.picture(name, figure, len(trials))
             for trial in facts.front:
-                self._board.file(f"front/trial-{trial.number:04d}", prose.exported(run, trial), trial.number)
+                self._board.file(
+                    f"front/trial-{trial.number:04d}", prose.exported(run, trial, facts.answer), trial.number
+                )
 
     @contextmanager
     def _tried(self) -> Iterator[None]:

@@ -13,6 +13,7 @@ from launch.reports import status as reports
 from launch.reports.prose import exported
 from launch.reports.tables import print_json
 from launch.rundir.run import open_run
+from nas.analysis import answer
 from nas.analysis import select as select_trial
 from nas.search.reading import uncollected
 from search_spaces.errors import named, typed
@@ -40,10 +41,11 @@ def export(
 
     opened, trials = open_run(run)
     try:
-        trial = select_trial(trials, opened.objectives, select)
+        told = answer(trials, opened.objectives, opened.config.trainer.epochs, opened.space)
+        trial = select_trial(trials, opened.objectives, select, told)
     except ValueError as error:
         raise UserError(f"{error}") from error
-    text = exported(opened, trial)
+    text = exported(opened, trial, told)
     if output is None:
         sys.stdout.write(text)
     else:

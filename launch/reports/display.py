@@ -65,11 +65,11 @@ class Display:
     def _left(self, summary: Summary) -> float | None:
         """Estimated seconds left, from the share of decided trials; None with too few of them."""
         decided, elapsed = ended(summary) - self._already, time.monotonic() - self._started
-        to_come = summary.target + summary.finalists - ended(summary)
+        to_come = summary.target + summary.repetitions - ended(summary)
         return None if decided < 3 else max(0.0, elapsed / decided * to_come)
 
     def _panel(self, summary: Summary, note: ClusterNote | None) -> Table:
-        total = max(1, summary.target + summary.finalists)
+        total = max(1, summary.target + summary.repetitions)
         panel = Table.grid(padding=(0, 2))
         panel.add_column(style="dim", justify="right")
         panel.add_column()
@@ -81,7 +81,7 @@ class Display:
 
 def ended(summary: Summary) -> int:
     """Trials that need no worker now: ended, or waiting at a rung for the results of others."""
-    return summary.complete + summary.stopped + summary.failed + summary.waiting + summary.finalists_complete
+    return summary.complete + summary.stopped + summary.failed + summary.waiting + summary.repetitions_complete
 
 
 def line(summary: Summary, metric: Metric, left: float | None, note: ClusterNote | None = None) -> str:
@@ -112,8 +112,8 @@ def _facts(summary: Summary, metric: Metric, left: float | None, note: ClusterNo
         facts.append(("known already", str(summary.duplicates)))
     if summary.failed:
         facts.append(("failed", str(summary.failed)))
-    if summary.finalists:
-        facts.append(("finalists", f"{summary.finalists_complete}/{summary.finalists}"))
+    if summary.repetitions:
+        facts.append(("new seeds", f"{summary.repetitions_complete}/{summary.repetitions}"))
     if note is not None and note.waiting:
         facts.append(("waiting for a place", str(note.waiting)))
     if note is not None and (idle := sum(node.free_gpus for node in note.nodes)) > 1e-6:

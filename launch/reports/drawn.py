@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 from launch.reports.facts import Facts, in_short, origin_of
 from nas.analysis import front_of, progress
 from nas.analysis.answer import Answer, PlaceEffect
-from nas.analysis.effects import placed
+from nas.analysis.evidence import placements
 from nas.costs import MEASURES, UNITS
 from nas.search import Metric, TrialRecord
 from search_spaces import SearchSpace
@@ -132,7 +132,7 @@ def axis(metric: Metric) -> str:
 def options_of(space: SearchSpace, trials: Iterable[TrialRecord]) -> tuple[str, ...]:
     """`PLAIN`, then the space's options in its order, then those that only baselines have."""
     offered = [offer.option for offers in space.offers.values() for offer in offers]
-    tried = sorted({option for trial in trials if trial.plan is not None for _, _, option in placed(trial)})
+    tried = sorted({option for trial in trials if trial.plan is not None for _, _, option in placements(trial)})
     empty = set(EMPTY.values())
     return tuple(dict.fromkeys([PLAIN, *(option for option in (*offered, *tried) if option not in empty)]))
 
@@ -160,8 +160,8 @@ def dots(facts: Facts, answer: Answer | None) -> list[Dot]:
         if trial.plan is None or trial.origin.is_finalist or value is None:
             continue
         standing = standings.get(trial.number) if trial.status == "complete" else None
-        placements = sorted(placed(trial), key=lambda place: places[place[0], place[1]])
-        options = [option for _, _, option in placements]
+        held = sorted(placements(trial), key=lambda place: places[place[0], place[1]])
+        options = [option for _, _, option in held]
         found.append(
             Dot(
                 trial=trial.number,
@@ -175,7 +175,7 @@ def dots(facts: Facts, answer: Answer | None) -> list[Dot]:
                 high=None if standing is None else factor * standing.mean.high,
                 seeds=1 if standing is None else len(standing.values),
                 costs={name: scaled(figure.value, name) for name, figure in trial.costs.items()},
-                summary=in_short(run.space.blocks, placements),
+                summary=in_short(run.space.blocks, held),
             )
         )
     return found
@@ -264,7 +264,7 @@ def curves(facts: Facts, most: int) -> tuple[list[Curve], int]:
         found.append(
             Curve(
                 trial=trial.number,
-                option=main_option([option for _, _, option in placed(trial)], order),
+                option=main_option([option for _, _, option in placements(trial)], order),
                 front=trial.number in members,
                 epochs=tuple(epoch for epoch, _ in told),
                 values=tuple(factor * value for _, value in told),

@@ -6,12 +6,13 @@ from typing import Any
 
 from launch.reports.failures import failures
 from launch.rundir.run import Run
-from nas.analysis import account, early_ranks, finalists, front_of, silent_rungs, still_gaining
-from nas.analysis.answer import Answer
+from nas.analysis import Answer, account, answer, early_ranks, front_by_means, front_of, silent_rungs, still_gaining
 from nas.search import Figure, TrialRecord
 from nas.search.rungs import below_the_end
 from search_spaces import Architecture
 from search_spaces.sites import Block, Slot
+
+_MOST_STANDINGS = 16
 
 
 @dataclass(frozen=True)
@@ -19,42 +20,50 @@ class Facts:
     """The summary of one run.
 
     ``front``: its members, cheapest first. ``rows``: the front and the baselines, one row each.
-    ``finalists``: one row each. ``spent``: numbers of proposals and epochs. ``failures``: one row per reason.
+    ``answer``: of all trainings together; None before three networks were trained in full. ``standings``: one row for
+    each network that may matter. ``spent``: numbers of proposals and epochs. ``failures``: one row per reason.
     ``gaining``: one row for each option that still gains on the plain network when training ends.
-    ``answer``: what all trainings say together; None if too few can say anything.
     """
 
     run: Run
     trials: Sequence[TrialRecord]
     front: Sequence[TrialRecord]
     rows: Sequence[Mapping[str, Any]]
-    finalists: Sequence[Mapping[str, Any]]
+    answer: Answer | None
+    standings: Sequence[Mapping[str, Any]]
     spent: Mapping[str, Any]
     failures: Sequence[Mapping[str, Any]]
     gaining: Sequence[Mapping[str, Any]]
-    answer: Answer | None = None
 
 
 def facts_of(run: Run, trials: Sequence[TrialRecord]) -> Facts:
     """Summarizes a run."""
-    front = front_of(trials, run.objectives)
+    found = answer(trials, run.objectives, run.config.trainer.epochs, run.space)
+    front = front_of(trials, run.objectives) if found is None else front_by_means(found, run.objectives)
     return Facts(
         run,
         trials,
         front,
-        _rows(run, trials, front),
-        _finalist_rows(run, trials),
+        _rows(run, trials, front, found),
+        found,
+        _standing_rows(found, front),
         _spent(run, trials),
         failures(trials),
         [asdict(one) for one in still_gaining(trials, run.metric.objective, run.config.trainer.epochs)],
     )
 
 
-def _rows(run: Run, trials: Sequence[TrialRecord], front: Sequence[TrialRecord]) -> list[dict[str, Any]]:
-    """The front and the baselines, one row each; figures are numbers in base units."""
+def _rows(
+    run: Run, trials: Sequence[TrialRecord], front: Sequence[TrialRecord], found: Answer | None
+) -> list[dict[str, Any]]:
+    """The front and the baselines, one row each; figures are numbers in base units.
+
+    The metric is the answer's mean over seeds with its interval, or without an answer the trial's value.
+    """
+    means = {one.trial.number: one for one in found.standings} if found else {}
     members = {trial.number for trial in front}
     beside = [t for t in trials if t.origin.is_baseline and t.number not in members]
-    found = []
+    rows = []
     baselines = run.space.baselines()
     for trial in [*front, *beside]:
         row: dict[str, Any] = {
@@ -65,6 +74,9 @@ def _rows(run: Run, trials: Sequence[TrialRecord], front: Sequence[TrialRecord])
             run.metric.name: trial.latest(run.metric.name),
             "epochs": trial.last_epoch,
         }
+        if (standing := means.get(trial.number)) is not None:
+            row[run.metric.name] = standing.mean.value
+            row |= {"low": standing.mean.low, "high": standing.mean.high, "seeds": len(standing.values)}
         for measure in run.measures:
             row[measure] = _value(trial.costs.get(measure))
             row[f"{measure}_measured"] = _value(run.measured.get(trial.number, {}).get(measure))
@@ -76,31 +88,33 @@ def _rows(run: Run, trials: Sequence[TrialRecord], front: Sequence[TrialRecord])
             for slot, choice in slots.items()
         }
         row["summary"] = placed(architecture)
-        found.append(row)
-    return found
+        rows.append(row)
+    return rows
 
 
-def _finalist_rows(run: Run, trials: Sequence[TrialRecord]) -> list[dict[str, Any]]:
-    """The finalists, best first, one row each; values are in the metric's own unit, probabilities are shares.
+def _standing_rows(found: Answer | None, front: Sequence[TrialRecord]) -> list[dict[str, Any]]:
+    """The networks that may matter, best mean first: the front, baselines, and those with several seeds.
 
-    ``groups``: letters. Finalists that share a letter cannot be told apart by the metric; each with an ``a`` may be
-    best. ``accuracies``: the metric's values, whatever it is.
+    Values are in the metric's own unit, probabilities are shares. ``level``: the trials from which it cannot be told.
     """
+    members = {trial.number for trial in front}
     return [
         {
-            "trial": finalist.trial.number,
-            "origin": origin_of(finalist.trial),
-            "seeds": len(finalist.values),
-            "mean": finalist.mean,
-            "low": finalist.low,
-            "high": finalist.high,
-            "searched": finalist.trial.latest(run.metric.name),
-            "on_front": finalist.on_front,
-            "groups": "".join(group_letter(group) for group in finalist.groups),
-            "accuracies": list(finalist.values),
+            "trial": one.trial.number,
+            "origin": origin_of(one.trial),
+            "seeds": len(one.values),
+            "mean": one.mean.value,
+            "low": one.mean.low,
+            "high": one.mean.high,
+            "on_front": one.on_front,
+            "best": one.best,
+            "level": list(one.level_with),
+            "unstable": one.unstable,
+            "values": list(one.values),
         }
-        for finalist in finalists(trials, run.objectives)
-    ]
+        for one in (found.standings if found else ())
+        if one.trial.number in members or one.trial.origin.is_baseline or len(one.values) > 1
+    ][:_MOST_STANDINGS]
 
 
 def _spent(run: Run, trials: Sequence[TrialRecord]) -> dict[str, Any]:
@@ -162,8 +176,3 @@ def origin_of(trial: TrialRecord) -> str:
 
 def _value(figure: Figure | None) -> float | None:
     return None if figure is None else figure.value
-
-
-def group_letter(group: int) -> str:
-    """The letter of a group; ``a`` is the group of the best."""
-    return chr(ord("a") + group)

@@ -2,7 +2,6 @@
 
 import html
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from itertools import groupby
@@ -12,15 +11,24 @@ from plotly.offline import get_plotlyjs
 from launch.reports.facts import Facts
 from launch.reports.figures import Picture
 from launch.reports.health import Sign
-from launch.reports.prose import FINALISTS_TITLE, FRONT_TITLE, cells, finalist_cells, header, one_seed, reading
+from launch.reports.prose import (
+    FRONT_TITLE,
+    STANDINGS_TITLE,
+    cells,
+    header,
+    how_to_read,
+    one_seed,
+    standing_cells,
+    verdict,
+)
 from launch.reports.tables import finite
 from search_spaces.errors import named, printable, typed
 
 
-def page(facts: Facts, text: str, pictures: Sequence[Picture], signs: Sequence[Sign], answer: str = "") -> str:
-    """The page. `text`: the report as Markdown. `answer`: its first sentence, shown large."""
+def page(facts: Facts, text: str, pictures: Sequence[Picture], signs: Sequence[Sign]) -> str:
+    """The page. `text`: the report as Markdown."""
     lines = text.splitlines()
-    paragraphs = [line for line in lines[2 : lines.index(f"## {FRONT_TITLE}")] if line]
+    paragraphs = [line for line in lines[2 : lines.index(f"## {FRONT_TITLE}")] if line and line != verdict(facts)]
     shown = "".join(_group(list(group), beside) for beside, group in groupby(pictures, lambda one: one.beside))
     name = facts.run.space.name or named(facts.run.folder.name)
     return f"""<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -29,12 +37,12 @@ def page(facts: Facts, text: str, pictures: Sequence[Picture], signs: Sequence[S
 <style>{_file("page.css")}</style>
 <body data-export="{_text(f"nas export {typed(facts.run.folder)}")}">
 <h1>{_text(lines[0].removeprefix("# "))}</h1>
-{f'<p class="answer">{_text(answer)}</p>' if answer else ""}
+<p class="answer">{_text(verdict(facts))}</p>
 {_signs(signs)}
 {"".join(f"<p>{_text(p)}</p>" for p in paragraphs)}
 {shown}
 <section><h2>{FRONT_TITLE}</h2>{_front(facts)}</section>
-<section>{_finalists(facts)}</section>
+<section>{_standings(facts)}</section>
 <div id="told" role="status" hidden><span></span><input readonly aria-label="command"><button>close</button></div>
 <noscript>The pictures need JavaScript; the PNG files beside this page show the same.</noscript>
 <script type="text/plain" id="plotly">{get_plotlyjs()}</script>
@@ -82,14 +90,13 @@ def _front(facts: Facts) -> str:
     )
 
 
-def _finalists(facts: Facts) -> str:
+def _standings(facts: Facts) -> str:
     metric = facts.run.metric
-    found: list[Mapping[str, str]] = [finalist_cells(row, metric) for row in facts.finalists]
+    found: list[Mapping[str, str]] = [standing_cells(row, metric) for row in facts.standings]
     if not found:
         return f"<p>{_text(one_seed(metric))}</p>"
-    said = re.sub(r"`(.+?)`", r"<code>\1</code>", _text(reading(facts)))
     table = _table(list(found[0]), [list(row.values()) for row in found], [""] * len(found))
-    return f"<h2>{FINALISTS_TITLE}</h2>{table}<p>{said}</p>"
+    return f"<h2>{STANDINGS_TITLE}</h2>{table}<p>{_text(how_to_read())}</p>"
 
 
 def _table(heading: Sequence[str], rows: Iterable[Sequence[str]], classes: Iterable[str]) -> str:

@@ -30,7 +30,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Repeated:
-    """A finalist in the picture: the values of its seeds, their mean, its interval, and a note beside it."""
+    """A network in the picture: the values of its seeds, their mean, its interval, and a note beside it."""
 
     name: str
     values: Sequence[float]
@@ -87,8 +87,8 @@ def front(
     return figure
 
 
-def finalists(rows: Sequence[Repeated], *, label: str) -> Figure:
-    """One line per finalist, the first on top: every seed as a tick, the mean as a dot within its interval."""
+def standings(rows: Sequence[Repeated], *, label: str) -> Figure:
+    """One line per network, the first on top: every seed as a tick, the mean as a dot within its interval."""
     figure = Figure(figsize=(7.2, 1.1 + 0.36 * len(rows)), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     _bare(axes)

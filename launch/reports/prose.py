@@ -3,37 +3,32 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from launch.reports.facts import Facts, group_letter
+from launch.reports.answer import interval, sentences
+from launch.reports.facts import Facts
 from launch.reports.failures import failure_lines
 from launch.reports.tables import measure_amount, metric_amount, metric_figure
 from launch.rundir.run import Run
-from nas.analysis import searched
+from nas.analysis import Answer
 from nas.costs import MEASURES, UNITS
 from nas.export import export
 from nas.search import Metric, TrialRecord
 from search_spaces.errors import named, printable
 
 FRONT_TITLE = "The front and the baselines"
-FINALISTS_TITLE = "Finalists, trained again with other seeds"
+STANDINGS_TITLE = "The networks compared, by all trainings together"
 
 LABELS: Mapping[str, str] = {name: f"{row.label}, {UNITS[row.unit].axis[1]}" for name, row in MEASURES.items()}
-_REPETITIONS_ALONE = (
-    "Means include only the repetitions: the value in the search is the best of many, so on average it is too good."
-)
-_SEARCH_COUNTED = (
-    "With one repetition each, the mean includes the value in the search, which is the best of many and so too good "
-    "on average: set `search.finalist_seeds` to 2 or more to leave it out."
-)
 _HOW_TO_READ = (
-    "Finalists that share a letter cannot be told apart in {label}; each with an `a` may be the best. "
-    "On the front: the probability that none of the other finalists is both as good and as cheap."
+    "Means are over seeds, as the model of all trainings expects them: the best of many values on one seed is too good "
+    "on average, and is drawn towards what its placements explain. Level with: the trials that cannot be told from it "
+    "with 95 %. On the front: the probability that no other network trained in full is both better and no dearer."
 )
 _ONE_SEED = (
     "Each trial's {label} is that of one seed on the validation split: small differences between members can be noise; "
     "test data was not touched."
 )
 _TITLES: Mapping[str, str] = {
-    "finalists": FINALISTS_TITLE,
+    "standings": STANDINGS_TITLE,
     "progress": "Hypervolume and size of the front",
     "effects": "Where which attention pays",
 }
@@ -48,7 +43,7 @@ def title(name: str, metric: Metric) -> str:
 
 
 def one_seed(metric: Metric) -> str:
-    """The remark on results without finalists."""
+    """The remark on results without an answer."""
     return _ONE_SEED.format(label=metric.label)
 
 
@@ -72,35 +67,21 @@ def markdown(facts: Facts, plots: Iterable[str]) -> str:
         *_table(facts.run, facts.rows),
         "",
     ]
-    again = [finalist_cells(row, run.metric) for row in facts.finalists]
-    if again:
-        lines += [f"## {FINALISTS_TITLE}", "", *_plain_table(again), "", reading(facts), ""]
+    standings = [standing_cells(row, run.metric) for row in facts.standings]
+    if standings:
+        lines += [f"## {STANDINGS_TITLE}", "", *_plain_table(standings), "", how_to_read(), ""]
     for name in plots:
         lines += [f"![{title(name, run.metric)}]({name}.png)", ""]
-    if not again:
+    if not standings:
         lines += [one_seed(run.metric), ""]
     return "\n".join(lines)
 
 
 def verdict(facts: Facts) -> str:
-    """A few sentences: whether the search beat the baselines, and whether other seeds confirm it."""
-    metric = facts.run.metric
-    complete = [(t, value) for t in searched(facts.trials) if (value := t.latest(metric.name)) is not None]
-    baselines = [pair for pair in complete if pair[0].origin.is_baseline]
-    found = [pair for pair in complete if not pair[0].origin.is_baseline]
-    if not baselines or not found:
-        return "There is nothing to compare yet."
-    best_baseline, baseline = max(baselines, key=lambda pair: metric.objective.merit(pair[1]))
-    best_found, value = max(found, key=lambda pair: metric.objective.merit(pair[1]))
-    members = facts.front
-    share = sum(not t.origin.is_baseline for t in members)
-    compared = (
-        f"On one seed each, the best placement of the search (trial {best_found.number}, {metric.label} "
-        f"{metric_amount(value, metric)}) is {_standing(value - baseline, metric)} the best baseline "
-        f"({best_baseline.origin.name}, {metric_amount(baseline, metric)})."
-    )
-    front = f"The front has {len(members)} members: the search found {share}; the others are baselines."
-    return " ".join(filter(None, [compared, front, _borne_out(facts), _too_short(facts)]))
+    """What the run says, in a few sentences."""
+    if facts.answer is None:
+        return " ".join(filter(None, ["Fewer than three networks were trained in full, so there is no answer yet."]))
+    return " ".join(filter(None, [*sentences(facts.run, facts.answer), _too_short(facts)]))
 
 
 def _too_short(facts: Facts) -> str:
@@ -120,31 +101,6 @@ def _too_short(facts: Facts) -> str:
     )
 
 
-def _standing(difference: float, metric: Metric) -> str:
-    """`0.3 points above`, or `level with` where the difference is too small to be shown."""
-    figure = metric_figure(abs(difference), metric)
-    if float(figure) == 0:
-        return "level with"
-    return " ".join(filter(None, [figure, metric.shown.difference, "above" if difference > 0 else "below"]))
-
-
-def _borne_out(facts: Facts) -> str:
-    """A sentence on the best finalist over its repetitions; empty without finalists."""
-    again, metric = facts.finalists, facts.run.metric
-    if not again:
-        return ""
-    first = again[0]
-    stated = (
-        f"Trained again, trial {first['trial']} ({first['origin']}) has the best mean, "
-        f"{metric_amount(first['mean'], metric)} "
-        f"({metric_figure(first['low'], metric)} to {metric_figure(first['high'], metric)} with 95 %)"
-    )
-    level = [f"{row['trial']} ({row['origin']})" for row in again[1:] if group_letter(0) in row["groups"]]
-    if not level:
-        return f"{stated}" + (", and no other finalist is level with it." if len(again) > 1 else ".")
-    return f"{stated}; it cannot be told apart from {', '.join(level)}."
-
-
 def spent_text(facts: Facts) -> str:
     """`Facts.spent` in sentences."""
     row = facts.spent
@@ -159,7 +115,7 @@ def spent_text(facts: Facts) -> str:
         "stopped there; nas proxy measures which epoch says enough."
         for epoch, value in row["silent_rungs"].items()
     )
-    again = f" Repetitions of finalists took {row['finalist_epochs']} more." if row["finalist_epochs"] else ""
+    again = f" Trainings with new seeds took {row['finalist_epochs']} more." if row["finalist_epochs"] else ""
     return (
         f"{row['proposals']} architectures proposed: {row['launched']} trained ({row['complete']} in full, "
         f"{row['stopped']} stopped early, {row['failed']} failed), {sum(over.values())} over the budget{stages}, "
@@ -168,25 +124,23 @@ def spent_text(facts: Facts) -> str:
     )
 
 
-def finalist_cells(row: Mapping[str, Any], metric: Metric) -> dict[str, str]:
-    """A finalist's row as text."""
+def standing_cells(row: Mapping[str, Any], metric: Metric) -> dict[str, str]:
+    """A row of `Facts.standings` as text."""
     return {
         "trial": str(row["trial"]),
-        "from": row["origin"],
+        "from": row["origin"] + (" (unstable)" if row["unstable"] else ""),
         "seeds": str(row["seeds"]),
         f"mean {metric.label}": metric_amount(row["mean"], metric),
         "95 % interval": f"{metric_figure(row['low'], metric)} to {metric_figure(row['high'], metric)}",
-        "in the search": metric_amount(row["searched"], metric),
+        "best": probability(row["best"]),
         "on the front": probability(row["on_front"]),
-        "group": row["groups"],
+        "level with": ", ".join(map(str, row["level"])),
     }
 
 
-def reading(facts: Facts) -> str:
-    """How to read the finalists' table."""
-    repeated = [t.origin for t in facts.trials if t.origin.is_finalist and t.status == "complete"]
-    counted = _SEARCH_COUNTED if len(repeated) == len(set(repeated)) else _REPETITIONS_ALONE
-    return f"{counted} {_HOW_TO_READ.format(label=facts.run.metric.label)}"
+def how_to_read() -> str:
+    """How to read the table of standings."""
+    return _HOW_TO_READ
 
 
 def probability(value: float) -> str:
@@ -194,22 +148,27 @@ def probability(value: float) -> str:
     return "> 99 %" if value > 0.99 else "< 1 %" if value < 0.01 else f"{100 * value:.0f} %"
 
 
-def exported(run: Run, trial: TrialRecord) -> str:
-    """A trial's config with its figures as comments."""
+def exported(run: Run, trial: TrialRecord, found: Answer | None) -> str:
+    """A trial's config with its figures as comments: the answer's mean with its interval, where it has one."""
     figures_of = {
         measure: f"{measure_amount(figure.value, measure)} ({figure.source})"
         for measure, figure in {**trial.costs, **run.measured.get(trial.number, {})}.items()
     }
+    standing = next((one for one in found.standings if one.trial.number == trial.number), None) if found else None
     value = trial.latest(run.metric.name)
-    if value is not None:
-        figure = metric_amount(value, run.metric, more=1)
-        figures_of = {
-            run.metric.name: f"{figure} on validation after {trial.last_epoch} epochs of proxy training",
-            **figures_of,
-        }
+    if standing is not None:
+        seeds = len(standing.values)
+        told = f"{interval(run, standing.mean, difference=False)}, with {seeds} seed{'s' if seeds > 1 else ''},"
+        figures_of = {run.metric.name: f"{told} {_after(trial)}", **figures_of}
+    elif value is not None:
+        figures_of = {run.metric.name: f"{metric_amount(value, run.metric, more=1)} {_after(trial)}", **figures_of}
     failed = f" (failed: {printable(trial.reason)[:200]})" if trial.status == "failed" else ""
     name = f"{trial.number}{failed}"
     return export(trial.architecture, {"run": named(run.folder.name), "trial": name, **figures_of})
+
+
+def _after(trial: TrialRecord) -> str:
+    return f"on validation after {trial.last_epoch} epochs of proxy training"
 
 
 def metric_cell(run: Run, row: Mapping[str, Any]) -> str:

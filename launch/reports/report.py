@@ -15,25 +15,25 @@ from rich.console import Console
 
 from launch.files import naming
 from launch.reports import drawn, html, plots
+from launch.reports.answer import as_dict
 from launch.reports.facts import Facts
 from launch.reports.failures import failure_lines
 from launch.reports.figures import pictures
 from launch.reports.health import health
 from launch.reports.prose import (
-    FINALISTS_TITLE,
     LABELS,
+    STANDINGS_TITLE,
     exported,
-    finalist_cells,
     markdown,
     metric_cell,
     probability,
     spent_text,
+    standing_cells,
     verdict,
 )
 from launch.reports.tables import json_text, measure_amount, print_json, print_table
 from launch.rundir import names
-from nas.analysis import effects, progress
-from nas.analysis.effects import as_table
+from nas.analysis import progress
 from search_spaces.errors import named, typed
 
 
@@ -53,7 +53,7 @@ def _write(facts: Facts, folder: Path) -> Path:
         (folder / f"{name}.png").write_bytes(data)
     (folder / "front.json").write_text(json_text([row for row in facts.rows if row["front"]]))
     for trial in facts.front:
-        (folder / f"front-{trial.number}.yaml").write_text(exported(facts.run, trial))
+        (folder / f"front-{trial.number}.yaml").write_text(exported(facts.run, trial, facts.answer))
     text = markdown(facts, images)
     (folder / "report.md").write_text(text)
     page = folder / "report.html"
@@ -85,19 +85,18 @@ def figures(facts: Facts) -> dict[str, Figure]:
     """The pictures by name: one front for each cost, progress, and where which attention pays."""
     metric, shown = facts.run.metric, facts.run.metric.shown
     made = fronts(facts)
-    again = facts.finalists
-    if again:
-        made["finalists"] = plots.finalists(
+    if facts.standings:
+        made["standings"] = plots.standings(
             [
                 plots.Repeated(
                     name=f"{row['trial']} {row['origin']}",
-                    values=[shown.factor * value for value in row["accuracies"]],
+                    values=[shown.factor * value for value in row["values"]],
                     mean=shown.factor * row["mean"],
                     low=shown.factor * row["low"],
                     high=shown.factor * row["high"],
-                    note=f"on the front: {probability(row['on_front'])}   {row['groups']}",
+                    note=f"on the front: {probability(row['on_front'])}",
                 )
-                for row in again
+                for row in facts.standings
             ],
             label=drawn.axis(metric),
         )
@@ -105,9 +104,7 @@ def figures(facts: Facts) -> dict[str, Figure]:
     if series:
         made["progress"] = plots.progress([p.hypervolume for p in series], [p.front for p in series])
     table: Mapping[str, Mapping[str, float]] = (
-        as_table(effects(facts.trials, metric.objective, facts.run.config.trainer.epochs), shown.factor)
-        if facts.answer is None
-        else drawn.placement_map(facts.answer, facts.run.space).as_table(shown.factor)
+        {} if facts.answer is None else drawn.placement_map(facts.answer, facts.run.space).as_table(shown.factor)
     )
     if table:
         unit = " of ".join(filter(None, [shown.difference, metric.label]))
@@ -117,7 +114,7 @@ def figures(facts: Facts) -> dict[str, Figure]:
 
 
 def print_report(console: Console, facts: Facts, shown: Path, *, json: bool, written: bool = True) -> None:
-    """Prints the front, the finalists and the verdict, as tables or as JSON.
+    """Prints the front, the standings and the answer, as tables or as JSON.
 
     `shown`: the run's folder as the user named it. `written`: whether the report's files were written.
     """
@@ -132,7 +129,8 @@ def print_report(console: Console, facts: Facts, shown: Path, *, json: bool, wri
                 "statuses": dict(Counter(trial.status for trial in facts.trials)),
                 "verdict": verdict(facts),
                 "rows": facts.rows,
-                "finalists": facts.finalists,
+                "standings": facts.standings,
+                "answer": None if facts.answer is None else as_dict(facts.answer),
                 "account": facts.spent,
                 "failures": facts.failures,
             }
@@ -149,8 +147,8 @@ def print_report(console: Console, facts: Facts, shown: Path, *, json: bool, wri
         line["placements"] = row["summary"]
         lines.append(line)
     print_table(console, lines)
-    if facts.finalists:
-        print_table(console, [finalist_cells(row, run.metric) for row in facts.finalists], title=f"\n{FINALISTS_TITLE}")
+    if facts.standings:
+        print_table(console, [standing_cells(row, run.metric) for row in facts.standings], title=f"\n{STANDINGS_TITLE}")
     console.print(f"\n{spent_text(facts)}\n\n{verdict(facts)}")
     for why in failure_lines(facts.failures):
         console.print(why, soft_wrap=True)

@@ -50,7 +50,7 @@ def status(run: Run, trials: Sequence[TrialRecord], now: float | None = None) ->
     driver = _driver(run.folder)
     search, epochs = run.config.search, run.config.trainer.epochs
     searched = [trial for trial in trials if trial.plan is not None and not trial.origin.is_finalist]
-    finalists = [trial for trial in trials if trial.plan is not None and trial.origin.is_finalist]
+    repeated = [trial for trial in trials if trial.plan is not None and trial.origin.is_finalist]
     counts = Counter(trial.status for trial in searched)
     under_way = [trial for trial in trials if trial.status == "active" and trial.last_epoch < trial.stop_epoch]
     waiting = [trial for trial in trials if trial.status == "active" and trial.last_epoch >= trial.stop_epoch]
@@ -86,8 +86,8 @@ def status(run: Run, trials: Sequence[TrialRecord], now: float | None = None) ->
             "failed": counts["failed"],
             "training": len(under_way),
             "waiting": len(waiting),
-            "finalists": len(finalists),
-            "finalists_complete": sum(trial.status == "complete" for trial in finalists),
+            "repetitions": len(repeated),
+            "repetitions_complete": sum(trial.status == "complete" for trial in repeated),
             "known_already": sum(trial.status == "duplicate" for trial in trials),
         },
         "rejected": dict(Counter(trial.rejected_by for trial in trials if trial.rejected_by is not None)),
@@ -129,7 +129,10 @@ def show(console: Console, found: Mapping[str, Any]) -> None:
         ),
         ("over budget", printable(rejected)),
         ("epochs", f"{found['epochs']}" + (f", {found['pace']:.3g} a minute" if found["pace"] else "")),
-        ("finalists", f"{trials['finalists_complete']} of {trials['finalists']} trained" * bool(trials["finalists"])),
+        (
+            "new seeds",
+            f"{trials['repetitions_complete']} of {trials['repetitions']} trained" if trials["repetitions"] else "",
+        ),
         ("left", f"about {duration(found['left_s'])}" if found["left_s"] is not None else ""),
     ]
     for name, value in lines:

@@ -18,8 +18,7 @@ CHANGEABLE = (
     "search.stopping",
     "search.min_epochs",
     "search.eta",
-    "search.finalists",
-    "search.finalist_seeds",
+    "search.decide",
     "resources.workers",
 )
 """Everything else would make earlier trials incomparable with later ones."""

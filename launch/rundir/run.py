@@ -135,6 +135,15 @@ _UNSAID: Mapping[str, Mapping[str, Any]] = MappingProxyType({"trainer": {"ema_ep
 """Section -> key -> value in runs that were begun before there was such a key; they go on as they began."""
 
 
+def _without_finalists(search: object) -> object:
+    """The search's settings of an older version, which trained finalists a fixed number of times."""
+    if not isinstance(search, dict):
+        return search
+    kept = {key: value for key, value in search.items() if key not in ("finalists", "finalist_seeds")}
+    never = search.get("finalists") == 0 or search.get("finalist_seeds") == 0
+    return {"decide": 0.0, **kept} if never else kept
+
+
 def _config(study: StudyRecord, settings: _Settings) -> RunConfig:
     """The run's configuration, with downloads switched off.
 
@@ -145,6 +154,8 @@ def _config(study: StudyRecord, settings: _Settings) -> RunConfig:
     for section, unsaid in _UNSAID.items():
         given = written.get(section, {})
         written[section] = {**unsaid, **given} if isinstance(given, dict) else given
+    if "search" in written:
+        written["search"] = _without_finalists(written["search"])
     try:
         config = RunConfig.model_validate_json(json.dumps(written))
     except ValidationError as error:

@@ -1,24 +1,25 @@
 """Analyses the trials of a run: the Pareto front, its growth, the effect of each placement, and the noise."""
 
 from nas.analysis.account import Account, account
-from nas.analysis.effects import Effect, effects
-from nas.analysis.finalists import Finalist, finalists
-from nas.analysis.front import FrontGrowth, GrowingFront, front_of, progress, searched, select
+from nas.analysis.answer import Answer, answer
+from nas.analysis.decide import most_telling
+from nas.analysis.front import FrontGrowth, GrowingFront, front_of, progress, searched
 from nas.analysis.pace import Gaining, still_gaining
 from nas.analysis.ranks import early_ranks, silent_rungs
+from nas.analysis.selection import front_by_means, select
 
 __all__ = [
     "Account",
-    "Effect",
-    "Finalist",
+    "Answer",
     "FrontGrowth",
     "Gaining",
     "GrowingFront",
     "account",
+    "answer",
     "early_ranks",
-    "effects",
-    "finalists",
+    "front_by_means",
     "front_of",
+    "most_telling",
     "progress",
     "searched",
     "select",

@@ -8,7 +8,7 @@ import numpy as np
 from nas.analysis.evidence import Array, Place, Reading, read, to_value
 from nas.analysis.intervals import Interval
 from nas.analysis.model import Posterior, posterior
-from nas.search.metrics import Objective, metric_among
+from nas.search.metrics import Objective
 from nas.search.pareto import minimised
 from nas.search.records import TrialRecord
 from search_spaces import SearchSpace
@@ -115,11 +115,8 @@ def answer(
     Returns:
         None if no objective is a metric of training, or if fewer than three networks were trained in full.
     """
-    at = metric_among([objective.metric for objective in objectives])
-    found = None if at is None else read(trials, objectives[at], epochs, space)
-    if found is None:
-        return None
-    return stated(found, posterior(found.evidence), objectives)
+    found = read(trials, objectives, epochs, space)
+    return None if found is None else stated(found, posterior(found.evidence), objectives)
 
 
 def stated(reading: Reading, draws: Posterior, objectives: Sequence[Objective]) -> Answer:
@@ -128,7 +125,7 @@ def stated(reading: Reading, draws: Posterior, objectives: Sequence[Objective]) 
     gains = gains_of(reading, draws)
     names = sorted({place.option for place in reading.places})
     by_option = [gains[:, [place.option == name for place in reading.places]].mean(axis=1) for name in names]
-    compared = _Networks(reading, draws, objectives)
+    compared = Compared(reading, draws, objectives)
     take = compared.order[0]
     rival = compared.rival(take)
     baseline = compared.baseline(take)
@@ -243,8 +240,8 @@ def _interval(draws: Array) -> Interval:
     return Interval(float(draws.mean()), float(low), float(high))
 
 
-class _Networks:
-    """The networks that were trained in full, compared by their mean over seeds."""
+class Compared:
+    """The networks of a run that were trained in full, compared by their mean over seeds; by indices."""
 
     def __init__(self, reading: Reading, draws: Posterior, objectives: Sequence[Objective]) -> None:
         self._reading, metric = reading, reading.metric
@@ -265,6 +262,9 @@ class _Networks:
         self._best = np.bincount(self._merits.argmax(axis=1), minlength=len(full)) / len(f)
         self.order = np.argsort(-self._merits.mean(axis=0), kind="stable").tolist()
 
+    def __len__(self) -> int:
+        return len(self._trials)
+
     def number(self, index: int) -> int:
         """The trial's number."""
         return self._trials[index].number
@@ -282,6 +282,30 @@ class _Networks:
         mean, variance = float(difference.mean()), max(float(difference.var()), 1e-12)
         needed = noise * (1.96**2 / mean**2 - 1 / variance) if mean else np.inf
         return 2 * max(int(np.ceil(needed)), 1) if needed <= _MOST_MORE else None
+
+    def undecided(self) -> list[tuple[float, int, int]]:
+        """The claims that are not certain: what it costs to be wrong, in the metric's unit, and the two networks.
+
+        Claims: which network is best, and for every network, whether a network that is no dearer is better.
+        """
+        merits, best = self._merits, self.order[0]
+        found = []
+        for i in range(len(self)):
+            no_dearer = self._no_dearer[:, i] | (i == best)
+            no_dearer[i] = False
+            above = np.where(no_dearer, (merits > merits[:, [i]]).mean(axis=0), 0.0)
+            j = int(above.argmax())
+            if _ERROR / 2 < above[j] < 1 - _ERROR / 2:
+                difference = merits[:, j] - merits[:, i]
+                wrong = difference if above[j] < 0.5 else -difference
+                found.append((float(np.maximum(wrong, 0).mean()), i, j))
+        return found
+
+    def certainty_gained(self, index: int, started: int) -> float:
+        """By how much one more training would lower the variance of a network's mean, after `started` others."""
+        variance = float(self._merits[:, index].var())
+        noise = float(np.median(self._noise[:, index] ** 2))
+        return variance / (1 + started * variance / noise) - variance / (1 + (started + 1) * variance / noise)
 
     def baseline(self, index: int) -> int | None:
         """The best baseline that costs no more than a network; None if there is none, or if the network is one."""

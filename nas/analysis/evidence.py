@@ -1,21 +1,23 @@
 """The trainings of a run as the model reads them: which network has which placement, and what each training gave."""
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.analysis.front import front_of
 from nas.analysis.model import Evidence
-from nas.search.metrics import Objective
+from nas.search.metrics import Objective, metric_among
 from nas.search.records import TrialRecord
 from search_spaces import SearchSpace
 from search_spaces.sites import EMPTY, SLOTS, Slot
 
 Array = NDArray[np.float64]
 
-_MOST_NETWORKS = 400
-"""With more networks, a random sample of those with one training is used; the model's time grows with their cube."""
+_MOST_NETWORKS = 250
+"""With more networks, a random sample of them is used, because the model's time grows with their cube."""
 _NEAREST = 1e-3
 """Smallest distance of a metric's share from 0 and 1."""
 
@@ -45,15 +47,22 @@ class Reading:
     ends: tuple[tuple[float, ...], ...]
 
 
-def read(trials: Sequence[TrialRecord], metric: Objective, epochs: int, space: SearchSpace) -> Reading | None:
-    """The trainings of a run as arrays; None if fewer than three networks were trained in full.
+def read(
+    trials: Sequence[TrialRecord], objectives: Sequence[Objective], epochs: int, space: SearchSpace
+) -> Reading | None:
+    """The trainings of a run as arrays; None without a metric of training, or if fewer than three networks were
+    trained in full.
 
     Args:
         trials: Of a run. Failed ones are left out. A trial that still trains counts up to the last rung it passed.
-        metric: The objective that is a metric of training.
+        objectives: Of the run.
         epochs: The full length of a trial.
         space: Whose groups are the places. What a placement by hand has outside of them becomes places of its own.
     """
+    at = metric_among([objective.metric for objective in objectives])
+    if at is None:
+        return None
+    metric = objectives[at]
     told = metric.metric
     trained = [t for t in trials if t.plan is not None and t.status in ("complete", "stopped", "active")]
     stops = sorted({t.last_epoch for t in trained if t.status == "stopped"})
@@ -73,7 +82,7 @@ def read(trials: Sequence[TrialRecord], metric: Objective, epochs: int, space: S
             ends.setdefault(trial.fingerprint, []).append(values[-1])
     if len(ends) < 3:
         return None
-    names = _sampled([*first], ends)
+    names = _sampled(first, {trial.fingerprint for trial in front_of(trials, objectives)}, ends)
     index = {name: i for i, name in enumerate(names)}
     rows = [(trial, values) for trial, values in rows if trial.fingerprint in index]
     networks = tuple(first[name] for name in names)
@@ -90,15 +99,23 @@ def read(trials: Sequence[TrialRecord], metric: Objective, epochs: int, space: S
     return Reading(metric, places, networks, evidence, tuple(tuple(ends.get(name, ())) for name in names))
 
 
-def _sampled(names: Sequence[str], ends: Mapping[str, Sequence[float]]) -> list[str]:
-    """The networks that the model reads: those with several trainings, and as many others, by chance, as it can."""
-    if len(names) <= _MOST_NETWORKS:
-        return list(names)
-    several = {name for name in names if len(ends.get(name, ())) > 1}
-    others = [name for name in names if name not in several]
-    drawn = np.random.default_rng(0).permutation(len(others))[: max(_MOST_NETWORKS - len(several), 0)]
-    kept = several | {others[i] for i in drawn}
-    return [name for name in names if name in kept]
+def _sampled(
+    networks: Mapping[str, TrialRecord], front: AbstractSet[str], ends: Mapping[str, Sequence[float]]
+) -> list[str]:
+    """The networks that the model reads: the front, the baselines, those with several trainings, and as many others, by
+    chance, as it can.
+    """
+    if len(networks) <= _MOST_NETWORKS:
+        return list(networks)
+    kept = {
+        name
+        for name, trial in networks.items()
+        if name in front or trial.origin.is_baseline or len(ends.get(name, ())) > 1
+    }
+    others = [name for name in networks if name not in kept]
+    drawn = np.random.default_rng(0).permutation(len(others))[: max(_MOST_NETWORKS - len(kept), 0)]
+    kept |= {others[i] for i in drawn}
+    return [name for name in networks if name in kept]
 
 
 def _places(

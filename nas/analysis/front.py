@@ -1,14 +1,12 @@
-"""The Pareto front of a run's trials, its growth, and the selection of one trial."""
+"""The Pareto front of a run's trials, and its growth."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from numpy.typing import ArrayLike
 
-from nas.analysis.finalists import finalists, values_of
 from nas.search.metrics import Objective, metric_among
-from nas.search.pareto import Front, Points, is_front, knee, minimised, relative_hypervolume
+from nas.search.pareto import Front, Points, is_front, minimised, relative_hypervolume
 from nas.search.records import TrialRecord
 
 
@@ -79,35 +77,10 @@ class GrowingFront:
         self.series.append(FrontGrowth(trial.number, self._hypervolume, len(self._front.members), self._best))
 
 
-def select(trials: Sequence[TrialRecord], objectives: Sequence[Objective], which: str) -> TrialRecord:
-    """The trial that `which` names: ``best`` (by the metric), ``knee`` (best compromise), or a trial's number.
-
-    If finalists were trained again, best and knee are chosen among them, by the means of their repetitions, because one
-    seed is not enough for a comparison. Otherwise they are chosen among the members of the front.
-
-    Raises:
-        ValueError: There is no such trial, it was never launched, or no trial has been trained in full yet.
-    """
-    if which in ("best", "knee"):
-        again = finalists(trials, objectives)
-        members = [finalist.trial for finalist in again] or front_of(trials, objectives)
-        if not members:
-            raise ValueError(f"no trial is trained in full yet, so there is no {which}; name a trial by its number")
-        first = metric_among([objective.metric for objective in objectives]) or 0
-        values = np.array([values_of(trial) for trial in members])
-        if again:
-            values[:, first] = [finalist.mean for finalist in again]
-        points = _minimised(values, objectives)
-        if which == "knee":
-            return members[knee(points)]
-        return members[min(range(len(members)), key=lambda index: (points[index, first], members[index].number))]
-    by_number = {str(trial.number): trial for trial in trials}
-    if which not in by_number:
-        raise ValueError(f"there is no trial {which!r}; name best, knee, or a number from 0 to {len(by_number) - 1}")
-    trial = by_number[which]
-    if trial.plan is None:
-        raise ValueError(f"trial {which} was never launched ({trial.reason or trial.status}); choose another")
-    return trial
+def values_of(trial: TrialRecord) -> tuple[float, ...]:
+    """The values of a complete trial, one per objective."""
+    assert trial.values is not None, trial.number
+    return trial.values
 
 
 def _points(trials: Sequence[TrialRecord], objectives: Sequence[Objective]) -> Points:

@@ -33,7 +33,8 @@ from nas.search.threads import one_thread
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-_SWEEPS, _BURN_IN, _KEPT = 2_400, 600, 600
+_SWEEPS, _KEPT = 2_400, 600
+_MANY = 100
 _FREEDOM_NOISE = 4.0
 _FREEDOM_EFFECTS = 3.0
 """Degrees of freedom: of the noise's variance between networks, and of the effects of places."""
@@ -87,15 +88,18 @@ class Posterior:
 
 
 @one_thread
-def posterior(evidence: Evidence, seed: int = 0, sweeps: int = _SWEEPS, kept: int = _KEPT) -> Posterior:
+def posterior(evidence: Evidence, seed: int = 0, sweeps: int | None = None, kept: int | None = None) -> Posterior:
     """Draws from the posterior of a run's model.
 
     Args:
         evidence: With at least two trainings in full.
         seed: Of the draws.
-        sweeps: Of the sampler, after a quarter more that are thrown away.
+        sweeps: Of the sampler, after a quarter more that are thrown away. By default fewer with many networks, where
+            a sweep takes longer and the standard deviations are better known.
         kept: Number of draws, evenly spread over the sweeps.
     """
+    sweeps = sweeps or (_SWEEPS if len(evidence.placed) < _MANY else _SWEEPS // 3)
+    kept = kept or _KEPT
     chain = _Chain(evidence, np.random.default_rng(seed))
     for sweep in range(sweeps // 4):
         chain.sweep(adapt=sweep)

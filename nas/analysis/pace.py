@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nas.analysis.effects import placed
+from nas.analysis.evidence import placements
 from nas.analysis.front import searched
 from nas.search.metrics import Objective
 from nas.search.records import TrialRecord
@@ -58,7 +58,7 @@ def still_gaining(trials: Sequence[TrialRecord], metric: Objective, epochs: int)
         for trial in searched(trials)
         if all(epoch in trial.epochs and told in trial.epochs[epoch].metrics for epoch in (before, epochs))
     ]
-    held = [{option for _, _, option in placed(trial)} for trial in complete]
+    held = [{option for _, _, option in placements(trial)} for trial in complete]
     counts = {option: sum(option in found for found in held) for option in sorted(set().union(*held))}
     options = [option for option, count in counts.items() if _FEWEST <= count <= len(complete) - 1]
     freedom = len(complete) - len(options) - 1

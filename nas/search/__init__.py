@@ -1,4 +1,4 @@
-"""Decides what to train next: samplers, budget, duplicates, early stopping, finalists. Keeps a crash-safe journal."""
+"""Decides what to train next: samplers, budget, duplicates, early stopping, repetitions. Keeps a crash-safe journal."""
 
 from typing import TYPE_CHECKING
 

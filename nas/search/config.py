@@ -27,13 +27,13 @@ class SearchConfig(BaseModel):
     eta: int = Field(default=3, ge=2, le=100, description="At a rung, 1/eta of the trials are promoted.")
     min_epochs: int = Field(default=1, ge=1, le=10_000, description="Smallest number of epochs of the first rung.")
     repeat: bool = Field(default=False, description="Train an architecture again when it is proposed again.")
-    finalists: int = Field(
-        default=8,
+    decide: float = Field(
+        default=0.25,
         ge=0,
-        le=1000,
-        description="Largest number of members of the front to train again, besides the best baseline.",
+        le=100,
+        description="Epochs after the search for trainings with new seeds, as a share of the search's epochs. They go "
+        "where they make the answer more certain, and end when it is decided; 0: none.",
     )
-    finalist_seeds: int = Field(default=2, ge=0, le=1000, description="New seeds for each finalist; 0: no repetitions.")
 
     def brackets(self, epochs: int) -> tuple[tuple[int, ...], ...]:
         """For each bracket the rungs of its trials, whose full length is `epochs` (`nas.search.rungs.ladders`)."""

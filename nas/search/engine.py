@@ -16,9 +16,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Protocol
 
-import numpy as np
 import optuna
 
 from nas.search.config import SearchConfig
@@ -30,7 +30,7 @@ from nas.search.ledger import BudgetVerdict, Entry, Estimate, TrialLedger
 from nas.search.lines import JournalError
 from nas.search.metrics import Objective, metric_among
 from nas.search.parameters import Axes
-from nas.search.pareto import Front, Points, is_front, minimised, relative_hypervolume, spread_order
+from nas.search.pareto import Front, Points, is_front, minimised, relative_hypervolume
 from nas.search.records import (
     BY_ESTIMATE,
     FALLBACK,
@@ -40,7 +40,9 @@ from nas.search.records import (
     Job,
     Origin,
     Outcome,
+    TrialRecord,
     objectives_in,
+    read_trials,
 )
 from nas.search.rungs import FEWEST_TO_DOUBT, below_the_end, choose_bracket, in_better_half, promotable, tells
 from nas.search.samplers import learns_from_complete_only, make_sampler
@@ -92,6 +94,16 @@ class Limits(Protocol):
         """Whether an architecture is within every limit."""
 
 
+class Decider(Protocol):
+    """Chooses what is trained again after the search; see `nas.analysis.most_telling`."""
+
+    def __call__(self, trials: Sequence[TrialRecord], *, left: int, running: Mapping[int, int]) -> int | None:
+        """The trial whose network is trained next with a new seed; None: no training would tell more.
+
+        ``left``: trainings that may still be started. ``running``: trial -> its trainings that are under way.
+        """
+
+
 @dataclass(frozen=True)
 class _NoEstimate:
     """The verdict on a proposal whose costs cannot be estimated: it is rejected, and the search continues."""
@@ -108,9 +120,10 @@ class Summary:
     """The state of a run.
 
     ``target``: number of trials requested; ``waiting``: trials at a rung or queued; ``stopped``: trials stopped early;
-    ``rejected``: proposals by the stage that rejected them; ``finalists``: repetitions, launched and planned;
-    ``epochs``: all epochs trained; ``best``: the best training metric of the complete trials; ``hypervolume``: of the
-    front, as a share of the box below `Engine.reference`; ``exhausted``: why proposals ended before the target.
+    ``rejected``: proposals by the stage that rejected them; ``repetitions``: trainings with new seeds, launched and
+    allowed; ``epochs``: all epochs trained; ``best``: the best training metric of the complete trials;
+    ``hypervolume``: of the front, as a share of the box below `Engine.reference`; ``exhausted``: why proposals ended
+    before the target.
     ``rejected_in_a_row``: proposals rejected since the last launch; ``nearest``: the one least over budget among them,
     as measure -> (limit, value) for each exceeded limit; empty for fewer than 24 rejections. ``silent``: the rungs
     whose values say nothing about the end, so that no trial is stopped there.
@@ -125,8 +138,8 @@ class Summary:
     failed: int
     rejected: Mapping[str, int]
     duplicates: int
-    finalists: int
-    finalists_complete: int
+    repetitions: int
+    repetitions_complete: int
     epochs: int
     best: float | None
     front: int
@@ -150,7 +163,8 @@ class Engine:
         costs: Source of the costs among the objectives.
         budget: Architectures over it are never trained. None: no limits.
         baselines: Trained first and to full length, also outside the space. None: the space's own.
-        survey: Train so many of the first complete trials again, instead of the front's members (`nas proxy`).
+        survey: Train so many of the first complete trials again, each with so many new seeds (`nas proxy`).
+        decide: Chooses what is trained again after the search. None: nothing.
 
     Raises:
         ValueError: The objectives do not fit the journal's directions, or `config.min_epochs` exceeds `epochs`.
@@ -167,9 +181,11 @@ class Engine:
         costs: Costs,
         budget: Limits | None = None,
         baselines: Mapping[str, Architecture] | None = None,
-        survey: int | None = None,
+        survey: tuple[int, int] | None = None,
+        decide: Decider | None = None,
     ) -> None:
         self._survey = survey
+        self._decide = decide
         self._objectives = tuple(objectives)
         self._directions = [objective.direction for objective in objectives]
         found = objectives_in(journal.study)
@@ -207,7 +223,8 @@ class Engine:
         self._rejections = 0
         self._nearest: dict[str, float] = {}
         self._exhausted: str | None = None
-        self._finalists: list[tuple[Entry, int]] | None = None
+        self._again: tuple[int, Entry | None] | None = None
+        """`_changes` at the last choice of a network to train again, and the choice."""
         self._unexplored = space.architectures()
         self._history = StudyHistory(self._study, Axes.of_space(space))
         self._waiting: dict[tuple[int, int], set[int]] = {}
@@ -218,7 +235,7 @@ class Engine:
         self._telling: dict[int, tuple[int, bool]] = {}
         """Rung -> the number of complete trials, and whether they show that its values say something about the end."""
         self._front = Front(len(self._objectives))
-        """Of the complete trials, without the finalists' repetitions."""
+        """Of the complete trials, without repetitions."""
         self._in_full = Counter(
             e.origin.kind for e in self._ledger.entries.values() if e.bracket == len(self._brackets)
         )
@@ -271,9 +288,7 @@ class Engine:
         """Whether the run is complete: no job is active, and none will come."""
         if self._ledger.active or self._proposing:
             return False
-        if self._finalists is None:  # nothing can change the choice any more
-            self._finalists = self._choose_finalists()
-        return not self._finalists
+        return self._to_repeat() is None
 
     def report(self, job: Job, record: EpochRecord) -> None:
         """Records an epoch's result. A second report of an epoch replaces the first; reports of ended trials are
@@ -340,6 +355,7 @@ class Engine:
         ledger = self._ledger
         states = {state: len(entries) for state, entries in ledger.by_state.items()}
         members = self._front.members
+        decided = self._again == (self._changes, None)
         return Summary(
             target=self._config.target(ledger.searched, len(self._baselines_left())),
             launched=ledger.searched,
@@ -350,8 +366,8 @@ class Engine:
             failed=states["failed"],
             rejected=dict(ledger.rejected),
             duplicates=ledger.duplicates,
-            finalists=len(ledger.entries) - ledger.searched + len(self._finalists or ()),
-            finalists_complete=states["complete"] - self._searched_complete,
+            repetitions=len(ledger.repetitions) + (0 if decided else self._repetitions_left()),
+            repetitions_complete=states["complete"] - self._searched_complete,
             epochs=ledger.epochs,
             best=self._best,
             front=len(members),
@@ -396,7 +412,7 @@ class Engine:
         if waiting := by_state["waiting"]:
             self._ledger.stop([waiting[number] for number in sorted(waiting)])
             self._waiting.clear()
-        return self._next_finalist()
+        return self._repeat()
 
     def _promote(self) -> Entry | None:
         """The best waiting trial that can be promoted, from the highest rung first."""
@@ -527,48 +543,62 @@ class Engine:
                 [*self._told([entry]), *([] if self._best is None else [self._best])], key=self._metric.merit
             )
 
-    # --- finalists
+    # --- repetitions
 
-    def _next_finalist(self) -> Entry | None:
-        if self._finalists is None:
-            self._finalists = self._choose_finalists()
-        if not self._finalists:
+    def _repeat(self) -> Entry | None:
+        """Launches a network again with its next seed."""
+        entry = self._to_repeat()
+        if entry is None:
             return None
-        entry, seed = self._finalists.pop(0)
         with self._journal.group():
             estimates = self._estimates(entry.architecture, None)
             origin = Origin("finalist", trial=entry.number)
+            known = {other.seed for other in self._ledger.entries.values() if other.fingerprint == entry.fingerprint}
+            seed = next(seed for seed in count(self._config.seed + 1) if seed not in known)
             return self._launch(self._ledger.ask(), entry.architecture, origin, seed, estimates, None)
 
-    def _choose_finalists(self) -> list[tuple[Entry, int]]:
-        """The trials to train again, each with every new seed."""
-        complete = self._complete()
-        if not complete or not self._config.finalists:
-            return []
-        chosen = self._front_and_baseline(complete) if self._survey is None else complete[: self._survey]
-        launched = {(entry.origin.trial, entry.seed) for entry in self._ledger.entries.values()}
-        return [
-            (entry, self._config.seed + offset)
-            for offset in range(1, self._config.finalist_seeds + 1)
-            for entry in sorted(chosen, key=lambda entry: entry.number)
-            if (entry.number, self._config.seed + offset) not in launched
-        ]
-
-    def _front_and_baseline(self, complete: list[Entry]) -> list[Entry]:
-        """The members of the front, or those that cover it best, and the best baseline.
-
-        The best baseline is included even off the front, because a lucky seed of another trial may have dominated it.
+    def _to_repeat(self) -> Entry | None:
+        """The trial whose network is trained next with a new seed. It is chosen again when a trial was launched or has
+        ended.
         """
-        points = self._points(complete, self._epochs)
-        members = np.flatnonzero(is_front(points))
-        chosen = [complete[members[index]] for index in spread_order(points[members])[: self._config.finalists]]
-        baselines = [entry for entry in complete if entry.origin.is_baseline]
-        if baselines and self._metric is not None:
-            merits = [self._metric.merit(value) for value in self._told(baselines)]
-            best = baselines[merits.index(max(merits))]
-            if best not in chosen:
-                chosen.append(best)
-        return chosen
+        if self._again is None or self._again[0] != self._changes:
+            self._again = self._changes, self._surveyed() if self._survey else self._most_telling()
+        return self._again[1]
+
+    @property
+    def _changes(self) -> int:
+        """The number of launches and ends of trials."""
+        return 2 * len(self._ledger.entries) - len(self._ledger.active)
+
+    def _surveyed(self) -> Entry | None:
+        """The first of the surveyed trials that lacks a seed, in rounds over all of them."""
+        assert self._survey is not None
+        networks, seeds = self._survey
+        launched = Counter(entry.origin.trial for entry in self._ledger.entries.values())
+        complete = self._complete()[:networks]
+        return min(
+            (entry for entry in complete if launched[entry.number] < seeds),
+            key=lambda entry: (launched[entry.number], entry.number),
+            default=None,
+        )
+
+    def _most_telling(self) -> Entry | None:
+        left = self._repetitions_left()
+        if self._decide is None or not left:
+            return None
+        running = Counter(e.origin.trial for e in self._ledger.active.values() if e.origin.trial is not None)
+        number = self._decide(read_trials(self._study), left=left, running=running)
+        return None if number is None else self._ledger.entries[number]
+
+    def _repetitions_left(self) -> int:
+        """How many trainings with new seeds may still be launched."""
+        launched = len(self._ledger.repetitions)
+        if self._survey:
+            networks, seeds = self._survey
+            return max(networks * seeds - launched, 0)
+        if self._decide is None:
+            return 0
+        return max(int(self._config.decide * self._ledger.searched_epochs / self._epochs) - launched, 0)
 
     # --- proposals
 
@@ -710,7 +740,7 @@ class Engine:
     # --- figures
 
     def _complete(self) -> list[Entry]:
-        """The trials that the search trained to full length, without the finalists' repetitions."""
+        """The trials that the search trained to full length, without repetitions."""
         complete = self._ledger.by_state["complete"]
         return [complete[number] for number in sorted(complete) if not complete[number].origin.is_finalist]
 

@@ -126,7 +126,8 @@ class TrialLedger:
         self.baselines: set[str] = set()
         self.rejected: Counter[str] = Counter()
         self.duplicates = 0
-        self.searched = 0
+        self.repetitions: list[Entry] = []
+        """Trainings of known networks with new seeds."""
         self.epochs = 0
         """Recorded epochs of all trials."""
         self.known_in_space = 0
@@ -301,6 +302,16 @@ class TrialLedger:
 
     # --- memory
 
+    @property
+    def searched(self) -> int:
+        """The number of launched trials, without repetitions."""
+        return len(self.entries) - len(self.repetitions)
+
+    @property
+    def searched_epochs(self) -> int:
+        """Recorded epochs of all trials but repetitions."""
+        return self.epochs - sum(len(entry.epochs) for entry in self.repetitions)
+
     def _remember(self, entry: Entry, *, in_space: bool) -> None:
         self.entries[entry.number] = entry
         self.by_state[entry.state][entry.number] = entry
@@ -311,7 +322,8 @@ class TrialLedger:
         self._count_origin(entry.origin)
         self.launches[entry.fingerprint] += 1
         self.brackets[entry.bracket] += 1
-        self.searched += not entry.origin.is_finalist
+        if entry.origin.is_finalist:
+            self.repetitions.append(entry)
 
     def _know(self, fingerprint: str, number: int, *, in_space: bool) -> None:
         if fingerprint not in self.first:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ CONFIG = {
     "trainer": {"epochs": EPOCHS, "batch_size": 32},
     "objectives": ["top1", "macs"],
     "budget": {"macs": "1.2x", "params": "2x"},
-    "search": {"trials": 12, "eta": 2, "sampler": "random", "finalists": 2, "finalist_seeds": 1},
+    "search": {"trials": 12, "eta": 2, "sampler": "random", "decide": 0.5},
 }
 
 
@@ -69,9 +69,21 @@ def worked_off(folder: Path, config: RunConfig, jobs: int | None = None) -> Run:
     return go_on(folder, jobs)
 
 
+def first_two(trials: Sequence[TrialRecord], *, left: int, running: Mapping[int, int]) -> int | None:  # the protocol
+    """Trains the first two complete trials again, in turn."""
+    complete = [t.number for t in trials if t.status == "complete" and t.plan and not t.origin.is_finalist]
+    times = Counter(t.origin.trial for t in trials if t.origin.is_finalist)
+    return min(complete[:2], key=lambda number: (times[number], number), default=None)
+
+
 def engine_of(journal: Journal, run: Run, **settings: Any) -> Engine:
     """The engine of a run; `settings` are arguments of `Engine`."""
-    settings = {"epochs": run.config.trainer.epochs, "costs": CostModel(Conditions()), **settings}
+    settings = {
+        "epochs": run.config.trainer.epochs,
+        "costs": CostModel(Conditions()),
+        "decide": first_two,
+        **settings,
+    }
     return Engine(journal, run.space, run.config.search, objectives=run.objectives, **settings)
 
 
@@ -245,3 +257,12 @@ def one_machine_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SlurmS
     monkeypatch.chdir(tmp_path)
     assert shutil.which("sbatch") == str(stubs / "sbatch")
     return SlurmStub(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _few_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model of a run draws little: these tests are not about its figures."""
+    monkeypatch.setattr("nas.analysis.model._SWEEPS", 60)
+    monkeypatch.setattr("nas.analysis.model._KEPT", 30)
+    monkeypatch.setattr("nas.analysis.decide._SWEEPS", 60)
+    monkeypatch.setattr("nas.analysis.decide._KEPT", 30)

@@ -18,7 +18,7 @@ space: shapes
 data: {name: shapes, train_size: 64, val_size: 32}
 trainer: {epochs: 4, batch_size: 32, warmup_epochs: 0.5}
 objectives: [top1, params]
-search: {trials: 10, eta: 2, finalists: 1, finalist_seeds: 1}
+search: {trials: 10, eta: 2, decide: 0.2}
 """
 
 

@@ -354,7 +354,7 @@ RUN_FILE = {
     "trainer": {"epochs": 3, "batch_size": 32},
     "objectives": ["top1", "macs"],
     "budget": {"params": "2x"},
-    "search": {"trials": TRIALS, "sampler": "random", "eta": 2, "finalists": 0, "finalist_seeds": 0},
+    "search": {"trials": TRIALS, "sampler": "random", "eta": 2, "decide": 0},
 }
 
 

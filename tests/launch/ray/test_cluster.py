@@ -230,7 +230,7 @@ def searching(
         {
             "space": "shapes",
             "objectives": ("top1", "macs"),
-            "search": {"trials": trials, "sampler": "random", "eta": 2, "finalists": 0},
+            "search": {"trials": trials, "sampler": "random", "eta": 2, "decide": 0},
         }
     )
     run = begin(folder, config, load_space("shapes"))

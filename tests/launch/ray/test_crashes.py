@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200), pytest.mark.xdist_group("killed")]
 
-TRIALS, EPOCHS, FINALISTS = 8, 3, 1
+TRIALS, EPOCHS = 8, 3
 RUN_FILE = {
     "space": "shapes",
     "data": {"name": "shapes", "train_size": 96, "val_size": 48},
@@ -36,8 +36,7 @@ RUN_FILE = {
         "sampler": "random",
         "eta": 2,
         "min_epochs": 1,
-        "finalists": FINALISTS,
-        "finalist_seeds": 1,
+        "decide": 1,
     },
     "resources": {"workers": 2},
 }
@@ -105,11 +104,14 @@ Check = Callable[[int], None]
 
 @pytest.fixture
 def check(folder: Path, check_complete: Callable[[Path, int], list[TrialRecord]]) -> Check:
-    """Checks that a search with the given number of trials is complete, including the baselines and a finalist."""
+    """Checks that a search with the given number of trials is complete, and that no repetition was done twice."""
 
     def check(trials: int) -> None:
-        launched = check_complete(folder / "run", trials + FINALISTS)
-        assert all(trial.ended for trial in open_run(folder / "run")[1])
+        told = open_run(folder / "run")[1]
+        again = [trial for trial in told if trial.origin.is_finalist]
+        assert len({(trial.origin, trial.seed) for trial in again}) == len(again)
+        launched = check_complete(folder / "run", trials + len(again))
+        assert all(trial.ended for trial in told)
         searched = [trial for trial in launched if not trial.origin.is_finalist]
         assert {trial.origin.name for trial in searched} >= {"plain", "se", "cbam", "aa", "aw"}
         assert len({trial.fingerprint for trial in searched}) == len(searched) == trials

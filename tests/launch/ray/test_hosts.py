@@ -37,7 +37,7 @@ RUN_FILE = {
     "data": {"name": "shapes", "train_size": 160, "val_size": 80},
     "trainer": {"epochs": EPOCHS, "batch_size": 32},
     "objectives": ["top1", "macs"],
-    "search": {"trials": TRIALS, "sampler": "random", "stopping": "none", "finalists": 0, "finalist_seeds": 0},
+    "search": {"trials": TRIALS, "sampler": "random", "stopping": "none", "decide": 0},
 }
 
 # `nas search`. Until a file `over` exists, epochs take at least three seconds, so that hosts fail during the search.

@@ -108,7 +108,7 @@ TINY = {
     "data": {"name": "shapes", "train_size": 16, "val_size": 16},
     "trainer": {"epochs": 1, "batch_size": 16, "warmup_epochs": 0},
     "objectives": ["top1", "macs"],
-    "search": {"trials": 1, "sampler": "random", "finalists": 0},
+    "search": {"trials": 1, "sampler": "random", "decide": 0},
     "resources": {"workers": 1},
 }
 USERS_OWN = ("trainers.py", "nas/__init__.py")

@@ -6,7 +6,7 @@ import pytest
 
 from launch.rundir.run import Run
 from nas.analysis.answer import Answer, Place, PlaceEffect, Standing
-from nas.analysis.effects import placed
+from nas.analysis.evidence import placements
 from nas.analysis.intervals import Interval
 from nas.search import TrialRecord
 from search_spaces.sites import EMPTY
@@ -25,7 +25,7 @@ def answer_of(run: Run, trials: Sequence[TrialRecord]) -> Answer:
             place,
             _about(0.01 * (n % 7 - 2), 0.015),
             trainings=sum(
-                any(block in place.blocks and option == place.option for block, _, option in placed(trial))
+                any(block in place.blocks and option == place.option for block, _, option in placements(trial))
                 for trial in trials
                 if trial.plan is not None
             ),

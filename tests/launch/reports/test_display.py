@@ -9,7 +9,7 @@ TOP1 = Metric(name="top1", label="top-1")
 def test_the_binding_limit_is_shown_after_many_rejections() -> None:
     summary = Summary(
         target=20, launched=0, complete=0, running=0, waiting=0, stopped=0, failed=0, rejected={"static": 30},
-        duplicates=0, finalists=0, finalists_complete=0, epochs=0, best=None, front=0, hypervolume=0.0,
+        duplicates=0, repetitions=0, repetitions_complete=0, epochs=0, best=None, front=0, hypervolume=0.0,
         exhausted=None, rejected_in_a_row=30, nearest={"params": (20_000.0, 22_000.0)},
     )  # fmt: skip
     shown = line(summary, TOP1, left=None)
@@ -19,7 +19,7 @@ def test_the_binding_limit_is_shown_after_many_rejections() -> None:
 def test_waiting_trials_are_not_shown_as_stopped() -> None:
     summary = Summary(
         target=20, launched=12, complete=3, running=2, waiting=4, stopped=1, failed=0, rejected={"macs": 5},
-        duplicates=0, finalists=0, finalists_complete=0, epochs=40, best=0.812, front=2, hypervolume=0.3,
+        duplicates=0, repetitions=0, repetitions_complete=0, epochs=40, best=0.812, front=2, hypervolume=0.3,
         exhausted=None,
     )  # fmt: skip
     shown = line(summary, TOP1, left=75.0)

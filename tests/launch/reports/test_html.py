@@ -64,8 +64,9 @@ def answer(facts: Facts, make_answer: MakeAnswer) -> Answer:
     return make_answer(facts.run, facts.trials)
 
 
-def page_of(facts: Facts, answer: Answer | None, first: str = "") -> Parsed:
-    return Parsed(html.page(facts, markdown(facts, []), figures.pictures(facts, answer), health(facts, answer), first))
+def page_of(facts: Facts, answer: Answer | None) -> Parsed:
+    facts = replace(facts, answer=answer)
+    return Parsed(html.page(facts, markdown(facts, []), figures.pictures(facts, answer), health(facts, answer)))
 
 
 def traces(spec: figures.Spec, kind: str) -> list[Any]:
@@ -73,7 +74,7 @@ def traces(spec: figures.Spec, kind: str) -> list[Any]:
 
 
 def test_every_figure_of_the_page_is_one_that_plotly_reads(facts: Facts, answer: Answer) -> None:
-    page = page_of(facts, answer, "aa & se pay")
+    page = page_of(facts, answer)
     found = page.figures()
     assert {
         "figure-map",
@@ -86,7 +87,7 @@ def test_every_figure_of_the_page_is_one_that_plotly_reads(facts: Facts, answer:
         plotly.graph_objects.Figure(spec)  # raises a ValueError for what plotly does not know
     drawn_there = {attrs["data-figure"] for tag, attrs in page.tags if "data-figure" in attrs}
     assert drawn_there == found.keys()
-    assert "aa & se pay" in page.text
+    assert f"Take trial {answer.take} " in page.text
 
 
 def test_the_page_needs_no_other_file(facts: Facts, answer: Answer) -> None:
@@ -232,9 +233,9 @@ def test_no_name_of_a_stranger_becomes_markup(facts: Facts, make_answer: MakeAns
         replace(effect, place=Place(EVIL, effect.place.blocks, effect.place.slot, EVIL)) for effect in answer.effects
     )
     rows = [{**row, "origin": EVIL, "summary": EVIL} for row in facts.rows]
-    finalists = [{**row, "origin": EVIL} for row in facts.finalists]
-    hostile = replace(facts, run=strange, trials=trials, rows=rows, finalists=finalists)
-    harmless, page = page_of(facts, answer, "x"), page_of(hostile, replace(answer, effects=effects), EVIL)
+    standings = [{**row, "origin": EVIL} for row in facts.standings]
+    hostile = replace(facts, run=strange, trials=trials, rows=rows, standings=standings)
+    harmless, page = page_of(facts, answer), page_of(hostile, replace(answer, effects=effects))
     assert [tag for tag, _ in page.tags] == [tag for tag, _ in harmless.tags]
     assert "alert(1)" in page.text
     assert "\x1b" not in page.text + "".join(map(str, page.tags))

@@ -7,10 +7,9 @@ import pytest
 
 from launch.reports import plots, prose, report
 from launch.reports.facts import facts_of, placed
-from launch.reports.prose import FINALISTS_TITLE, finalist_cells, spent_text, verdict
-from launch.rundir.config import RunConfig
+from launch.reports.prose import STANDINGS_TITLE, spent_text, standing_cells, verdict
 from launch.rundir.run import Run, open_run
-from nas.analysis import front_of, select
+from nas.analysis import front_by_means, select
 from search_spaces import load_architecture, parse_architecture
 
 
@@ -27,15 +26,18 @@ def test_the_report_holds_front_baselines_and_pictures(make_run: Callable[..., R
         name for name in names if name.endswith(".png")
     }
     front = json.loads((page.parent / "front.json").read_text())
-    assert [row["trial"] for row in front] == [trial.number for trial in front_of(trials, run.objectives)]
-    baselines = {row["origin"] for row in facts_of(run, trials).rows} - {"searched"}
+    facts = facts_of(run, trials)
+    assert facts.answer is not None
+    assert [row["trial"] for row in front] == [t.number for t in front_by_means(facts.answer, run.objectives)]
+    baselines = {row["origin"] for row in facts.rows} - {"searched"}
     assert baselines == {f"{name} (baseline)" for name in ("plain", "se", "cbam", "aa", "aw")}
 
 
 def test_an_export_is_the_architecture_with_its_figures_above(make_run: Callable[..., Run]) -> None:
     run, trials = open_run(make_run().folder)
-    best = select(trials, run.objectives, "best")
-    text = prose.exported(run, best)
+    told = facts_of(run, trials).answer
+    best = select(trials, run.objectives, "best", told)
+    text = prose.exported(run, best, told)
     assert parse_architecture(text) == best.architecture
     comments = [line for line in text.splitlines() if line.startswith("#")]
     assert any(line.startswith("# top1: ") and "after 4 epochs" in line for line in comments)
@@ -45,44 +47,48 @@ def test_an_export_is_the_architecture_with_its_figures_above(make_run: Callable
 def test_a_run_without_results_has_a_report(make_run: Callable[..., Run]) -> None:
     run, trials = open_run(make_run(jobs=1).folder)
     text = report.write(facts_of(run, trials)).read_text()
-    assert "There is nothing to compare yet." in text
+    assert "there is no answer yet" in text
 
 
-def test_the_verdict_compares_search_and_baselines(make_run: Callable[..., Run], config: RunConfig) -> None:
-    longer = config.model_copy(update={"search": config.search.model_copy(update={"trials": 24})})
-    run, trials = open_run(make_run(settings=longer).folder)
-    sentence = verdict(facts_of(run, trials))
-    complete = [t for t in trials if t.status == "complete" and not t.origin.is_finalist]
-    baseline = max(t.epochs[4].metrics["top1"] for t in complete if t.origin.is_baseline)
-    searched = max(t.epochs[4].metrics["top1"] for t in complete if not t.origin.is_baseline)
-    assert f"{100 * abs(searched - baseline):.1f} points {'above' if searched > baseline else 'below'}" in sentence
-
-
-def test_the_report_shows_finalists_with_interval_probability_and_group(make_run: Callable[..., Run]) -> None:
+def test_the_report_compares_networks_with_interval_and_probability(make_run: Callable[..., Run]) -> None:
     run, trials = open_run(make_run().folder)
-    rows = facts_of(run, trials).finalists
+    facts = facts_of(run, trials)
+    rows = facts.standings
     again = {trial.origin.trial for trial in trials if trial.origin.is_finalist}
-    assert {row["trial"] for row in rows} == again
+    assert again
+    assert {row["trial"] for row in rows} >= again
     assert all(row["low"] <= row["mean"] <= row["high"] and 0 <= row["on_front"] <= 1 for row in rows)
-    assert rows[0]["groups"].startswith("a")
-    page = report.write(facts_of(run, trials))
-    assert (page.parent / "finalists.png").read_bytes().startswith(b"\x89PNG")
+    page = report.write(facts)
+    assert (page.parent / "standings.png").read_bytes().startswith(b"\x89PNG")
     for text in (page.read_text(), (page.parent / "report.md").read_text()):
-        assert FINALISTS_TITLE in text
-        assert all(cell in html.unescape(text) for row in rows for cell in finalist_cells(row, run.metric).values())
+        assert STANDINGS_TITLE in text
+        assert all(cell in html.unescape(text) for row in rows for cell in standing_cells(row, run.metric).values())
         assert "of one seed on the validation split" not in text
-    sentence = verdict(facts_of(run, trials))
-    assert sentence.startswith("On one seed each")
-    assert f"Trained again, trial {rows[0]['trial']} " in sentence
+    assert facts.answer is not None
+    assert f"Take trial {facts.answer.take} " in verdict(facts)
 
 
-def test_before_finalists_the_report_says_that_it_is_one_seed(make_run: Callable[..., Run]) -> None:
-    run, trials = open_run(make_run(jobs=9).folder)
-    assert facts_of(run, trials).finalists == []
-    page = report.write(facts_of(run, trials))
+def test_exports_and_json_carry_the_mean_and_the_interval(make_run: Callable[..., Run]) -> None:
+    run, trials = open_run(make_run().folder)
+    facts = facts_of(run, trials)
+    page = report.write(facts)
+    assert facts.answer is not None
+    for row in json.loads((page.parent / "front.json").read_text()):
+        standing = next(one for one in facts.answer.standings if one.trial.number == row["trial"])
+        mean = standing.mean
+        assert (row["top1"], row["low"], row["high"]) == (mean.value, mean.low, mean.high)
+        assert row["seeds"] == len(standing.values)
+        assert f"{100 * mean.value:.1f} % (" in (page.parent / f"front-{row['trial']}.yaml").read_text()
+
+
+def test_before_there_is_an_answer_the_report_says_that_it_is_one_seed(make_run: Callable[..., Run]) -> None:
+    run, trials = open_run(make_run(jobs=2).folder)
+    facts = facts_of(run, trials)
+    assert facts.answer is None
+    page = report.write(facts)
     assert "of one seed on the validation split" in page.read_text()
     assert "of one seed on the validation split" in (page.parent / "report.md").read_text()
-    assert "Trained again" not in verdict(facts_of(run, trials))
+    assert "no answer yet" in verdict(facts)
 
 
 def test_proposals_and_epochs_are_accounted_for(make_run: Callable[..., Run]) -> None:

@@ -171,7 +171,7 @@ def test_baselines_that_are_more_than_the_trials_raise_the_target(
     config: RunConfig, make_run: Callable[..., Run], finish_run: Callable[[Path], Run]
 ) -> None:
     """They are trained all the same, so a run that lacks some is not done."""
-    search = config.search.model_copy(update={"trials": 2, "finalists": 0})
+    search = config.search.model_copy(update={"trials": 2, "decide": 0.0})
     folder = make_run(jobs=3, settings=config.model_copy(update={"search": search})).folder
     found = status(*open_run(folder))
     assert (found["trials"]["launched"], found["state"]) == (3, "stopped")

@@ -4,7 +4,8 @@ import hashlib
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,18 @@ from typing import Any
 import optuna
 import pytest
 
-from nas.search import Engine, EpochRecord, Job, Journal, JournalError, Objective, Outcome, SearchConfig
+from nas.search import (
+    Engine,
+    EpochRecord,
+    Job,
+    Journal,
+    JournalError,
+    Objective,
+    Outcome,
+    SearchConfig,
+    TrialRecord,
+)
+from nas.search.engine import Decider
 from search_spaces import Architecture, SearchSpace, parse_space
 
 OBJECTIVES = (Objective("top1", "maximize"), Objective("params", "minimize"))
@@ -84,6 +96,15 @@ class Limits:
         return Verdict(over <= 0, "static", {"params": Estimate(value)}, {"params": over})
 
 
+def in_turn(trials: Sequence[TrialRecord], *, left: int, running: Mapping[int, int]) -> int | None:
+    """Trains the first two complete trials again, the one with fewer repetitions first."""
+    assert left > 0
+    complete = [t.number for t in trials if t.status == "complete" and t.plan and not t.origin.is_finalist]
+    times = Counter(t.origin.trial for t in trials if t.origin.is_finalist)
+    assert set(running) <= set(times)
+    return min(complete[:2], key=lambda number: (times[number], number), default=None)
+
+
 @dataclass
 class Lab:
     """Creates engines for one run and trains their jobs."""
@@ -94,9 +115,10 @@ class Lab:
     trained: list[tuple[int, int]] = field(default_factory=list)
     costs: Costs = field(default_factory=Costs)
     objectives: tuple[Objective, ...] = OBJECTIVES
+    decider: Decider = in_turn
 
     def config(self, **settings: object) -> SearchConfig:
-        return SearchConfig.model_validate({"trials": 20, "sampler": "random", "finalist_seeds": 0, **settings})
+        return SearchConfig.model_validate({"trials": 20, "sampler": "random", "decide": 0, **settings})
 
     def journal(self) -> Journal:
         try:
@@ -122,6 +144,7 @@ class Lab:
             costs=self.costs,
             budget=None if limit is None else Limits(limit),
             baselines=baselines,
+            decide=self.decider,
         )
 
     def accuracy(self, architecture: Architecture, epoch: int, seed: int) -> float:
@@ -206,3 +229,12 @@ class Child:
 @pytest.fixture
 def fork() -> type[Child]:
     return Child
+
+
+@pytest.fixture(autouse=True)
+def _few_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model of a run draws little: these tests are not about its figures."""
+    monkeypatch.setattr("nas.analysis.model._SWEEPS", 60)
+    monkeypatch.setattr("nas.analysis.model._KEPT", 30)
+    monkeypatch.setattr("nas.analysis.decide._SWEEPS", 60)
+    monkeypatch.setattr("nas.analysis.decide._KEPT", 30)

@@ -275,10 +275,10 @@ def test_a_rung_that_says_nothing_stops_nobody(lab: Lab, monkeypatch: pytest.Mon
 
 def test_a_finished_run_is_known_to_be_done_when_it_is_opened(lab: Lab) -> None:
     with lab.journal() as journal:
-        lab.work(lab.engine(journal, trials=12, finalist_seeds=1))
+        lab.work(lab.engine(journal, trials=12, decide=0.3))
     with lab.journal() as journal:
-        assert lab.engine(journal, trials=12, finalist_seeds=1).done
-        assert not lab.engine(journal, trials=12, finalist_seeds=2).done
+        assert lab.engine(journal, trials=12, decide=0.3).done
+        assert not lab.engine(journal, trials=12, decide=0.9).done
 
 
 @pytest.mark.parametrize(("trials", "in_full"), [(5, 0), (12, 2), (60, 8), (600, 8)])
@@ -358,54 +358,46 @@ def test_every_scheme_ends_and_spends_no_epoch_twice(lab: Lab, stopping: str) ->
     assert not engine.live()
 
 
-def test_finalists_are_trained_at_the_same_time(lab: Lab) -> None:
+def test_repetitions_are_trained_at_the_same_time(lab: Lab) -> None:
     with lab.journal() as journal:
-        engine = lab.engine(journal, finalist_seeds=2, finalists=2)
-        while engine.summary().finalists == 0:
+        engine = lab.engine(journal, trials=6, stopping="none", decide=0.5)
+        for _ in range(6):
             job = engine.next()
             assert job is not None
-            for epoch in range(job.start_epoch + 1, job.stop_epoch + 1):
-                lab.report(engine, job, epoch)
-            last, summary = job, engine.summary()
-            if summary.finalists == 0:
-                engine.finish(job, Outcome("reached"))
-        others = [engine.next() for _ in range(3)]
-    jobs = [last, *(job for job in others if job is not None)]
-    assert len(jobs) >= 2, "finalists must not wait for each other"
-    assert len({job.number for job in jobs}) == len(jobs)
+            lab.train(engine, job)
+            engine.finish(job, Outcome("reached"))
+        jobs = list(iter(engine.next, None))
+    assert len({job.number for job in jobs}) == len(jobs) == 3
+    assert len({job.architecture.fingerprint for job in jobs}) == 2
 
 
-def test_finalists_are_trained_again_with_other_seeds(lab: Lab) -> None:
+@pytest.mark.parametrize(("decide", "again"), [(0, 0), (0.1, 0), (0.2, 1), (0.5, 3), (2, 12)])
+def test_networks_are_trained_again_with_other_seeds_up_to_a_share_of_the_epochs(
+    lab: Lab, decide: float, again: int
+) -> None:
     with lab.journal() as journal:
-        engine = lab.engine(journal, finalist_seeds=2, finalists=3)
+        engine = lab.engine(journal, trials=6, stopping="none", decide=decide)
         lab.work(engine, workers=2)
         summary = engine.summary()
     trials = read_trials(read_study(lab.run))
-    again = [t for t in trials if t.origin.is_finalist]
-    chosen = {t.origin.trial for t in again}
-    assert summary.finalists == summary.finalists_complete == len(again) == 2 * len(chosen)
-    assert sum(not trials[number].origin.is_baseline for number in chosen) <= 3
-    assert len(chosen) <= 4, "three of the front, and the best baseline"
-    for number in chosen:
-        same = [t for t in again if t.origin.trial == number]
+    repeated = [t for t in trials if t.origin.is_finalist]
+    assert summary.repetitions == summary.repetitions_complete == len(repeated) == again
+    for number in {t.origin.trial for t in repeated if t.origin.trial is not None}:
+        same = [t for t in repeated if t.origin.trial == number]
         assert {t.fingerprint for t in same} == {trials[number].fingerprint}
-        assert sorted(t.seed for t in same) == [1, 2]
+        assert sorted(t.seed for t in same) == list(range(1, len(same) + 1))
         assert trials[number].seed == 0
         assert all(max(t.epochs) == lab.epochs for t in same)
 
 
-@pytest.mark.parametrize("finalists", [0, 1])
-def test_the_best_baseline_is_a_finalist_off_the_front(lab: Lab, finalists: int) -> None:
+def test_an_answer_that_is_decided_needs_no_repetition(lab: Lab) -> None:
     with lab.journal() as journal:
-        only = {"aw": lab.space.baselines()["aw"]}
-        lab.work(lab.engine(journal, finalist_seeds=1, finalists=finalists, stopping="none", baselines=only))
-    trials = [trial for trial in read_trials(read_study(lab.run)) if lab.epochs in trial.epochs]
-    again = {trial.origin for trial in trials if trial.origin.is_finalist}
-    accuracy = {t.number: t.epochs[lab.epochs].metrics["top1"] for t in trials if t.origin not in again}
-    best = max(accuracy, key=lambda number: accuracy[number])
-    [baseline] = [trial.number for trial in trials if trial.origin.name == "aw"]
-    assert best != baseline, "the baseline must not be the best trial"
-    assert {origin.trial for origin in again} == ({best, baseline} if finalists else set())
+        lab.decider = lambda trials, *, left, running: None  # the protocol's names
+        engine = lab.engine(journal, trials=6, decide=2)
+        assert engine.summary().repetitions == 0
+        lab.work(engine)
+        assert engine.summary().repetitions == 0
+    assert not [t for t in read_trials(read_study(lab.run)) if t.origin.is_finalist]
 
 
 def test_failures_and_out_of_memory_do_not_end_the_run(lab: Lab) -> None:

@@ -29,7 +29,7 @@ SEEDS = [0, *(pytest.param(seed, marks=[pytest.mark.slow, pytest.mark.repeated])
 def drive(lab: Lab, say: Callable[[object], None]) -> None:
     """A driver with two jobs at once. It reports every action before the next one."""
     with lab.journal() as journal:
-        engine = lab.engine(journal, trials=TRIALS, sampler="default", finalist_seeds=1, finalists=3, limit=131.0)
+        engine = lab.engine(journal, trials=TRIALS, sampler="default", decide=0.3, limit=131.0)
         running = []
         while not engine.done:
             while len(running) < 2 and (job := engine.next()) is not None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize("sampler", ["default", "nsga2"])
 def test_both_ways_of_reading_agree(lab: Lab, sampler: str) -> None:
     with lab.journal() as journal:
-        lab.work(lab.engine(journal, trials=14, sampler=sampler, finalist_seeds=1, limit=131.0), workers=3)
+        lab.work(lab.engine(journal, trials=14, sampler=sampler, decide=0.3, limit=131.0), workers=3)
     study, found = read_study(lab.run), read_run(lab.run)
     assert list(found.trials) == read_trials(study)
     assert dict(found.attributes) == study.user_attrs
