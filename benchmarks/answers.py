@@ -24,10 +24,11 @@ false        share of runs with an effect whose interval excludes 0 on the wrong
 signs        share of the effects larger than three of their standard errors whose sign is right
 half width   median of half the width of an interval (together), in points
 means        share of the networks whose true mean is within its interval
-told         share of runs that tell the best network from the plain one where it is a point better; beside it the share
-             under Student's intervals over the repetitions alone, with one variance for all networks
-more         where a sign is not known: median of the trainings foretold over those that it took, and the share of runs
-             in which both differ by less than a factor of 2
+told         share of runs that tell the network to take from the plain one, where it is truly a point better; "before" is
+             the share under the former rule: two new seeds for the four best members of the front and for the best
+             baseline, Student's intervals over these alone, one variance for all networks, Tukey's correction
+decided      share of runs whose answer is decided at its end
+regret       mean points by which the network to take is worse than the best of the run's networks
 """
 
 import argparse
@@ -36,7 +37,7 @@ import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from itertools import combinations
 from multiprocessing import get_context
 from pathlib import Path
@@ -46,8 +47,10 @@ from typing import TypeAlias
 import numpy as np
 import optuna
 from numpy.typing import NDArray
+from scipy.stats import studentized_range
 
-from nas.analysis.answer import gains_of, stated
+from nas.analysis import most_telling
+from nas.analysis.answer import Answer, gains_of, stated
 from nas.analysis.evidence import Place, Reading, read
 from nas.analysis.model import posterior
 from nas.costs import CostEstimate
@@ -168,10 +171,12 @@ def search(truth: Truth, space: SearchSpace, trials: int, seed: int) -> list[Tri
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         with Journal.create(run, [o.direction for o in objectives], [o.metric for o in objectives], {}) as journal:
-            engine = Engine(journal, space, config, objectives=objectives, epochs=EPOCHS, costs=truth)
+            decider = partial(most_telling, objectives=objectives, epochs=EPOCHS, space=space)
+            engine = Engine(journal, space, config, objectives=objectives, epochs=EPOCHS, costs=truth, decide=decider)
             while not engine.done:
                 job = engine.next()
-                assert job is not None
+                if job is None:
+                    continue
                 for epoch in range(job.start_epoch + 1, job.stop_epoch + 1):
                     top1 = truth.curve(job.architecture, epoch, job.seed)
                     engine.report(job, EpochRecord(epoch, {"top1": top1}, 0.1, 1.0))
@@ -190,6 +195,8 @@ class Held:
     widths: Array
     means: Array
     told: tuple[bool, bool] | None
+    decided: bool
+    regret: float
 
 
 def true_gains(truth: Truth, reading: Reading) -> Array:
@@ -237,8 +244,40 @@ def held(kind: str, space_name: str, trials: int, number: int) -> Held:
         signs=np.asarray(np.sign(gains.mean(axis=0)) == np.sign(true), dtype=float)[large],
         widths=50 * (stated_high - stated_low),
         means=np.asarray(means, dtype=float),
-        told=None,
+        told=told(truth, space, answer),
+        decided=answer.rival is None,
+        regret=regret(truth, answer),
     )
+
+
+def told(truth: Truth, space: SearchSpace, answer: Answer) -> tuple[bool, bool] | None:
+    """Whether the network to take is told from the plain one, by the answer and by the former rule; None if it is not
+    truly a point better.
+    """
+    plain = space.plain()
+    standings = {one.trial.architecture.fingerprint: one for one in answer.standings}
+    taken = next(one for one in answer.standings if one.trial.number == answer.take)
+    better = truth.mean(taken.trial.architecture) - truth.mean(plain)
+    if plain.fingerprint not in standings or better < 0.01:
+        return None
+    now = (
+        plain.fingerprint != taken.trial.fingerprint
+        and standings[plain.fingerprint].trial.number not in taken.level_with
+    )
+    chosen = [one.trial.architecture for one in answer.standings[:4]]
+    chosen += [plain] * (plain.fingerprint not in {one.fingerprint for one in chosen})
+    values = np.array([[truth.end(one, seed) for seed in (-1, -2)] for one in chosen])
+    variance = float(values.var(axis=1, ddof=1).mean())
+    reach = float(studentized_range.ppf(0.95, len(chosen), len(chosen))) * math.sqrt(variance / 2)
+    means = values.mean(axis=1)
+    at = [one.fingerprint for one in chosen].index(plain.fingerprint)
+    return now, bool(means.max() - means[at] > reach)
+
+
+def regret(truth: Truth, answer: Answer) -> float:
+    """In points."""
+    true = {one.trial.number: truth.mean(one.trial.architecture) for one in answer.standings}
+    return 100 * (max(true.values()) - true[answer.take])
 
 
 def main() -> None:
@@ -250,6 +289,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
     heads = ["kind", "space", "trials", "each", "together", "false", "signs", "half width", "means"]
+    heads += ["told", "before", "decided", "regret"]
     print("| " + " | ".join(heads) + " |\n" + "|---" * len(heads) + "|")
     with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
         for kind in arguments.kinds:
@@ -261,7 +301,7 @@ def main() -> None:
 
 def row(kind: str, space: str, trials: int, found: Sequence[Held]) -> str:
     def share(values: Sequence[Array]) -> str:
-        joined = np.concatenate(values)
+        joined = np.concatenate([np.zeros(0), *values])
         return f"{100 * joined.mean():.1f}" if len(joined) else "-"
 
     cells = [
@@ -274,6 +314,10 @@ def row(kind: str, space: str, trials: int, found: Sequence[Held]) -> str:
         share([one.signs for one in found]),
         f"{np.median(np.concatenate([one.widths for one in found])):.2f}",
         share([one.means for one in found]),
+        share([np.array([one.told[0]], dtype=float) for one in found if one.told]),
+        share([np.array([one.told[1]], dtype=float) for one in found if one.told]),
+        f"{100 * np.mean([one.decided for one in found]):.0f}",
+        f"{np.mean([one.regret for one in found]):.2f}",
     ]
     return "| " + " | ".join(cells) + " |"
 

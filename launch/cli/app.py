@@ -44,6 +44,7 @@ COMMANDS: Mapping[str, Command] = {
     "zoo": Command("launch.cli.zoo", "zoo", "Lists the papers' networks; compares a paper's figures with ours."),
     "search": Command("launch.cli.search", "search", "Searches for placements under the budget."),
     "resume": Command("launch.cli.search", "resume", "Continues a run after Ctrl-C, a crash or a power failure."),
+    "decide": Command("launch.cli.search", "decide", "Trains networks again where it makes the answer more certain."),
     "status": Command("launch.cli.status", "status", "Shows the state of a run, also from another machine."),
     "report": Command("launch.cli.report", "report", "Writes a run's report from its journal and prints the front."),
     "export": Command("launch.cli.status", "export", "Writes a trial's config, with its figures as comments."),

@@ -1,4 +1,4 @@
-"""`nas search`, `nas resume`."""
+"""`nas search`, `nas resume`, `nas decide`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +18,8 @@ from launch.rundir.beginning import begin, foreign
 from launch.rundir.changing import change
 from launch.rundir.run import Run, open_run
 from launch.session import check_machine, load_fitting
+from nas.analysis import account
+from nas.search.config import MOST_TO_DECIDE
 from search_spaces.errors import named, typed
 from trainers import Dataset
 from trainers.datasets import SOURCES
@@ -61,6 +63,35 @@ def resume(
 
     if overrides:
         change(run, overrides)
+    _go_on(run, address, json=json)
+
+
+def decide(
+    run: RunDir,
+    *,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs for it, besides those spent on it so far.")],
+    address: Annotated[
+        str | None, typer.Option(help="A Ray cluster: auto, or host:port; local: only this machine.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Trains networks of a finished search again, with new seeds, where it makes the answer more certain.
+
+    It ends when the answer is decided, or when no training that is left could decide more.
+    """
+
+    opened, trials = open_run(run)
+    length = opened.config.trainer.epochs
+    if epochs < length:
+        raise UserError(f"--epochs {epochs}: a training of this run takes {length}; allow at least as many")
+    found = account(trials, length)
+    if not found.epochs:
+        raise UserError(f"{named(run)}: nothing was trained yet; search first: nas resume {typed(run)}")
+    change(run, [f"search.decide={min((found.finalist_epochs + epochs) / found.epochs, MOST_TO_DECIDE)}"])
+    _go_on(run, address, json=json)
+
+
+def _go_on(run: Path, address: str | None, *, json: bool) -> None:
     opened, _ = open_run(run)
     address = address_of(opened.config.resources.address, address)
     check_machine(opened.config, address)

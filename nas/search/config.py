@@ -9,6 +9,8 @@ from search_spaces.yamlfile import MAX_SEED
 
 SamplerName: TypeAlias = Literal["default", "tpe", "nsga2", "gp", "random", "regularized_evolution"]
 
+MOST_TO_DECIDE = 100.0
+
 
 class SearchConfig(BaseModel):
     """The run file's ``search``."""
@@ -30,7 +32,7 @@ class SearchConfig(BaseModel):
     decide: float = Field(
         default=0.25,
         ge=0,
-        le=100,
+        le=MOST_TO_DECIDE,
         description="Epochs after the search for trainings with new seeds, as a share of the search's epochs. They go "
         "where they make the answer more certain, and end when it is decided; 0: none.",
     )

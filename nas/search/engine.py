@@ -61,6 +61,7 @@ _LOSSES_IN_A_ROW = {"machine": 10, "lost": 3, "node_lost": 10}
 """A trial fails after so many losses of a kind without an epoch in between. Preemptible nodes are lost often, so ten
 losses in a row are allowed; a trial that lost ten nodes in a row probably causes the losses."""
 _NEAR_MISS_AFTER = 24
+_ROUNDING = 1e-6
 _SHARE_TO_COMPARE = 6
 _TOLD_AGAIN_AFTER = 16
 """A rung is compared with the end again when the complete trials have grown by more than a sixteenth."""
@@ -598,7 +599,8 @@ class Engine:
             return max(networks * seeds - launched, 0)
         if self._decide is None:
             return 0
-        return max(int(self._config.decide * self._ledger.searched_epochs / self._epochs) - launched, 0)
+        allowed = self._config.decide * self._ledger.searched_epochs / self._epochs
+        return max(int(allowed + _ROUNDING) - launched, 0)
 
     # --- proposals
 

@@ -172,3 +172,24 @@ def test_settings_that_would_not_fit_the_trials_cannot_change(
     assert nas(["resume", str(run.folder), "--set", assignment]) == 2
     assert message in capsys.readouterr().err
     assert open_run(run.folder)[0].config == before
+
+
+def test_deciding_goes_on_where_it_was_not_decided(
+    here: Path, trained: Trained, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert nas(["search", "run.yaml", "--set", "search.decide=0"]) == 0
+    searched = list(trained)
+    told: list[int] = []
+
+    def decider(_trials: object, *, left: int, **_others: object) -> int:
+        told.append(left)
+        return 0
+
+    monkeypatch.setattr(session, "most_telling", decider)
+    for _ in range(2):
+        assert nas(["decide", "runs/run", "--epochs", "9"]) == 0
+    again = trained[len(searched) :]
+    assert [seed for _, _, seed, epoch in again if epoch == 1] == [1, 2, 3, 4], "9 epochs are two trainings of 4"
+    assert told[:2] == [2, 1]
+    assert nas(["decide", "runs/run", "--epochs", "3"]) == 2
+    assert "a training of this run takes 4" in capsys.readouterr().err

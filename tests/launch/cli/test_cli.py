@@ -328,7 +328,7 @@ def test_export_writes_a_config_that_reads_back(name: str, make_run: Callable[..
 def test_export_of_a_failed_trial_says_so(make_run: Callable[..., Run]) -> None:
     run, trials = open_run(make_run(jobs=2).folder)
     failed = replace(trials[1], status="failed", reason="out of\nluck")
-    assert "# trial: 1 (failed: out of luck)\n" in exported(run, failed)
+    assert "# trial: 1 (failed: out of luck)\n" in exported(run, failed, None)
 
 
 @pytest.mark.parametrize("which", ["99", "worst"])
@@ -343,7 +343,7 @@ def test_export_of_what_is_not_there(
 def test_report_prints_a_table_or_json(make_run: Callable[..., Run], capsys: pytest.CaptureFixture[str]) -> None:
     run = make_run()
     assert cli.run(["report", str(run.folder)]) == cli.SUCCESS
-    assert "best baseline" in capsys.readouterr().out
+    assert "Take trial" in capsys.readouterr().out
     assert cli.run(["report", str(run.folder), "--json"]) == cli.SUCCESS
     told = json.loads(capsys.readouterr().out)
     assert told["objectives"] == ["top1", "macs"]
