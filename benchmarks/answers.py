@@ -24,9 +24,9 @@ false        share of runs with an effect whose interval excludes 0 on the wrong
 signs        share of the effects larger than three of their standard errors whose sign is right
 half width   median of half the width of an interval (together), in points
 means        share of the networks whose true mean is within its interval
-told         share of runs that tell the network to take from the plain one, where it is truly a point better; "before" is
-             the share under the former rule: two new seeds for the four best members of the front and for the best
-             baseline, Student's intervals over these alone, one variance for all networks, Tukey's correction
+told         share of runs that tell the network to take from the plain one, where it is truly a point better
+before       the same share under the former rule: two new seeds for the four best networks and for the plain one,
+             Student's intervals over these alone, one variance for all networks, Tukey's correction
 decided      share of runs whose answer is decided at its end
 regret       mean points by which the network to take is worse than the best of the run's networks
 """
