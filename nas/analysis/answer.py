@@ -286,20 +286,31 @@ class Compared:
     def undecided(self) -> list[tuple[float, int, int]]:
         """The claims that are not certain: what it costs to be wrong, in the metric's unit, and the two networks.
 
-        Claims: which network is best, and for every network, whether a network that is no dearer is better.
+        Claims: which network is best; that it is better than the best baseline that is no dearer; and for every
+        network, whether one that is no dearer is better.
         """
-        merits, best = self._merits, self.order[0]
-        found = []
+        best = self.order[0]
+        baseline = self.baseline(best)
+        claims = {(best, baseline)} if baseline is not None else set()
         for i in range(len(self)):
             no_dearer = self._no_dearer[:, i] | (i == best)
             no_dearer[i] = False
-            above = np.where(no_dearer, (merits > merits[:, [i]]).mean(axis=0), 0.0)
-            j = int(above.argmax())
-            if _ERROR / 2 < above[j] < 1 - _ERROR / 2:
-                difference = merits[:, j] - merits[:, i]
-                wrong = difference if above[j] < 0.5 else -difference
-                found.append((float(np.maximum(wrong, 0).mean()), i, j))
-        return found
+            above = np.where(no_dearer, (self._merits > self._merits[:, [i]]).mean(axis=0), 0.0)
+            claims.add((i, int(above.argmax())))
+        return [(cost, i, j) for i, j in claims if (cost := self._cost_of_error(i, j)) > 0]
+
+    def _cost_of_error(self, first: int, second: int) -> float:
+        """The expected difference of two networks on the side that is less probable; 0 if the side is known."""
+        difference = self._merits[:, first] - self._merits[:, second]
+        above = float((difference > 0).mean())
+        if not _ERROR / 2 < above < 1 - _ERROR / 2:
+            return 0.0
+        wrong = -difference if above >= 0.5 else difference
+        return float(np.maximum(wrong, 0).mean())
+
+    def seeds(self, index: int) -> int:
+        """How many trainings in full a network has."""
+        return len(self._ends[index])
 
     def certainty_gained(self, index: int, started: int) -> float:
         """By how much one more training would lower the variance of a network's mean, after `started` others."""

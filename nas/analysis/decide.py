@@ -5,7 +5,7 @@ networks, and it is wrong if the sign of their difference is. What it costs to b
 the wrong side (the opportunity cost of Chick and Inoue, New two-stage and sequential procedures for selecting the best
 simulated system, Operations Research 49, 2001). The claim that costs most is decided first. Of its two networks, the
 one is trained whose mean a further seed makes more certain, as in top-two sampling (Russo, Simple Bayesian algorithms
-for best arm identification, 2016, arXiv:1602.08448).
+for best arm identification, 2016, arXiv:1602.08448). A network with one seed comes first: its noise is not known.
 """
 
 from collections.abc import Mapping, Sequence
@@ -54,6 +54,9 @@ def most_telling(
     started = np.array([running.get(compared.number(i), 0) for i in range(len(compared))])
     for _, first, second in sorted(compared.undecided(), reverse=True):
         needed = compared.more(first, second)
+        once = [i for i in (first, second) if compared.seeds(i) + started[i] == 1]
+        if once:  # its noise is not known yet, so nor is what a further seed would tell
+            return compared.number(once[0])
         if needed is not None and needed <= left + started[first] + started[second]:
             gains = [compared.certainty_gained(i, int(started[i])) for i in (first, second)]
             return compared.number(first if gains[0] >= gains[1] else second)
