@@ -22,7 +22,9 @@ signal      standard deviation between placements, without the part that the see
 per minute  the square of the signal over the core-minutes up to this epoch, since n trainings have sqrt(n) times the
             signal of one
 
-The second table has the placements by their mean accuracy after the last epoch.
+The second table has the placements by their mean accuracy after the last epoch. The third one has the effect of each
+option in each place, as the answer of a run would state it (`nas.analysis.model`): against the empty slot, in points, with
+95 % intervals that hold together.
 """
 
 import argparse
@@ -45,8 +47,12 @@ from averaging import Accuracies, by_epoch
 
 from launch.rundir.config import RunConfig, load_run
 from launch.session import cost_model
+from nas.analysis.answer import gains_of, together
+from nas.analysis.evidence import Reading, held_by, places_of, to_scale
+from nas.analysis.model import Evidence, posterior
 from nas.costs import Budget
 from nas.costs.timing import thread_clock
+from nas.search import Objective
 from search_spaces import Architecture, SearchSpace, load_space
 from search_spaces.grammar import Choice
 from search_spaces.sites import EMPTY
@@ -54,6 +60,7 @@ from search_spaces.space import Group
 from trainers import Training, load_data
 
 _FOLDER = Path(__file__).parent / "reference"
+_TOP1 = Objective("top1", "maximize")
 _TRIES = 50
 """Samples for each wanted placement, before the space is taken to have no more."""
 
@@ -301,6 +308,33 @@ def by_placement(table: Table) -> str:
     return "\n".join(lines)
 
 
+def by_effect(table: Table, space: SearchSpace) -> str:
+    """The third printed table."""
+    held = [held_by(one.architecture.to_dict()) for one in table.placements]
+    places, placed, options, groups = places_of(held, space)
+    rows = {number: i for i, number in enumerate(sorted({one.placement for one in table.trainings}))}
+    accuracies = np.array([one.accuracy[-1] for one in table.trainings])
+    evidence = Evidence(
+        placed=placed[list(rows)],
+        options=options,
+        groups=groups,
+        network=np.array([rows[one.placement] for one in table.trainings]),
+        seed=np.array([one.seed for one in table.trainings]),
+        values=to_scale(accuracies[:, None], _TOP1),
+    )
+    reading = Reading(_TOP1, places, (), evidence, ())
+    draws = posterior(evidence)
+    gains = together(list(gains_of(reading, draws).T))
+    counts = (evidence.placed[evidence.network] > 0).sum(axis=0)
+    lines = ["| placement | gain | 95 % interval | trainings |", "|---|---:|---|---:|"]
+    for place, gain, count in sorted(zip(places, gains, counts, strict=True), key=lambda row: -row[1].value):
+        low, high = 100 * gain.low, 100 * gain.high
+        lines.append(
+            f"| {place.option} in {place.label} | {100 * gain.value:+.2f} | {low:+.2f} to {high:+.2f} | {count} |"
+        )
+    return "\n".join(lines)
+
+
 def named(placement: Placement) -> str:
     """A placement in words: `baseline aa, over the budget`, or the options of each block."""
     if placement.kind not in ("single", "uniform", "mixed"):
@@ -312,8 +346,8 @@ def named(placement: Placement) -> str:
     return ", ".join(f"{options} in {block}" for block, options in held.items() if options) or "plain"
 
 
-def summary(table: Table) -> str:
-    """Both tables, and the best placement against the best baseline."""
+def summary(table: Table, space: SearchSpace) -> str:
+    """The tables, and the best placement against the best baseline."""
     _, places, found = table.accuracies()
     seconds = statistics.fmean(one.seconds for one in table.trainings)
     means = dict(zip(places, 100 * found[:, :, -1].mean(axis=0), strict=True))
@@ -324,7 +358,7 @@ def summary(table: Table) -> str:
         uniform = max(baselines, key=means.__getitem__)
         lines.append(f"best baseline: {named(table.placements[uniform])}: {means[uniform]:.1f} %")
     lines.append(f"core-seconds of a training: {seconds:.1f}")
-    return "\n\n".join([epochs_table(found, seconds), by_placement(table), "\n".join(lines)])
+    return "\n\n".join([epochs_table(found, seconds), by_placement(table), by_effect(table, space), "\n".join(lines)])
 
 
 def main() -> None:
@@ -347,7 +381,7 @@ def main() -> None:
         sys.exit(f"{path} has other settings ({', '.join(other)}): restore them, or begin a table with --table")
     complete(table, config, arguments.seeds, arguments.workers, path)
     if table.trainings:
-        print(summary(table))
+        print(summary(table, space))
 
 
 if __name__ == "__main__":

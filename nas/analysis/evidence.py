@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,7 +87,7 @@ def read(
     index = {name: i for i, name in enumerate(names)}
     rows = [(trial, values) for trial, values in rows if trial.fingerprint in index]
     networks = tuple(first[name] for name in names)
-    places, placed, options, groups = _places(networks, space)
+    places, placed, options, groups = places_of([placements(trial) for trial in networks], space)
     seeds = {seed: i for i, seed in enumerate(dict.fromkeys(trial.seed for trial, _ in rows))}
     evidence = Evidence(
         placed=placed,
@@ -94,7 +95,7 @@ def read(
         groups=groups,
         network=np.array([index[trial.fingerprint] for trial, _ in rows]),
         seed=np.array([seeds[trial.seed] for trial, _ in rows]),
-        values=_to_scale(np.array([values for _, values in rows]), metric),
+        values=to_scale(np.array([values for _, values in rows]), metric),
     )
     return Reading(metric, places, networks, evidence, tuple(tuple(ends.get(name, ())) for name in names))
 
@@ -118,13 +119,17 @@ def _sampled(
     return [name for name in networks if name in kept]
 
 
-def _places(
-    networks: Sequence[TrialRecord], space: SearchSpace
+def places_of(
+    held: Sequence[AbstractSet[tuple[str, Slot, str]]], space: SearchSpace
 ) -> tuple[tuple[Place, ...], Array, NDArray[np.int64], NDArray[np.int64]]:
-    """The places in the order of the network, and for `Evidence`: placed, options, groups."""
-    order = {block.name: i for i, block in enumerate(networks[0].architecture.blocks)}
+    """The places in the order of the network, and for `Evidence`: placed, options, groups.
+
+    Args:
+        held: (Block, slot, option) of every placement of each network.
+        space: Whose groups are the places.
+    """
+    order = {block.name: i for i, block in enumerate(space.blocks)}
     grouped = {(block, group.slot): (group.label, group.blocks) for group in space.groups for block in group.blocks}
-    held = [placements(trial) for trial in networks]
     columns: dict[Place, None] = {}
     rows: list[dict[Place, float]] = []
     for found in held:
@@ -152,16 +157,21 @@ def placements(trial: TrialRecord) -> set[tuple[str, Slot, str]]:
     Read off the plan: an architecture checks all its parameters, which takes seconds for thousands of trials.
     """
     assert trial.plan is not None, trial.number
+    return held_by(trial.plan)
+
+
+def held_by(plan: Mapping[str, Any]) -> set[tuple[str, Slot, str]]:
+    """(Block, slot, option) of every placement of an architecture in the form of `Architecture.to_dict`."""
     return {
         (block, slot, option)
-        for block, slots in trial.plan["placements"].items()
+        for block, slots in plan["placements"].items()
         for slot, choice in slots.items()
         for option in choice
         if option != EMPTY[slot]
     }
 
 
-def _to_scale(values: Array, metric: Objective) -> Array:
+def to_scale(values: Array, metric: Objective) -> Array:
     """Log-odds of the metric's share of its range; higher is better."""
     share = np.clip((values - metric.worst) / (metric.best - metric.worst), _NEAREST, 1 - _NEAREST)
     return np.asarray(np.log(share / (1 - share)))
