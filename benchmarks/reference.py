@@ -23,8 +23,8 @@ per minute  the square of the signal over the core-minutes up to this epoch, sin
             signal of one
 
 The second table has the placements by their mean accuracy after the last epoch. The third one has the effect of each
-option in each place, as the answer of a run would state it (`nas.analysis.model`): against the empty slot, in points, with
-95 % intervals that hold together.
+option in each place, as the answer of a run would state it (`nas.analysis.model`): against the empty slot, in points,
+with 95 % intervals that hold together.
 """
 
 import argparse
