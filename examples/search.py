@@ -14,7 +14,7 @@ space, data = load_space("shapes"), load_data(DataConfig(name="shapes", train_si
 trainer, costs = TrainerConfig(epochs=2, batch_size=32), CostModel(Conditions())
 objectives = (Objective("top1", "maximize"), Objective("macs", "minimize"))
 budget = Budget.parse({"macs": "1.5x"}, plain=space.plain(), costs=costs)
-config = SearchConfig(trials=6, finalists=0)
+config = SearchConfig(trials=6)
 
 with Journal.create(run, [o.direction for o in objectives], [o.metric for o in objectives], {}) as journal:
     engine = Engine(journal, space, config, objectives=objectives, epochs=trainer.epochs, costs=costs, budget=budget)
