@@ -15,10 +15,10 @@ _MOST_NAMED = 3
 
 
 def sentences(run: Run, answer: Answer) -> list[str]:
-    """The answer, the most important first; the first sentence says what pays and which network to take."""
+    """The answer, the most important first: what pays and which network to take, or if nothing pays the other way."""
+    first = [_pays(run, answer), _take(run, answer)]
     return [
-        _pays(run, answer),
-        _take(run, answer),
+        *(first if any(effect.gain.sign > 0 for effect in answer.effects) else reversed(first)),
         *_hurts(run, answer),
         *_undecided(run, answer),
         *_unstable(run, answer),

@@ -18,6 +18,7 @@ from launch.reports.prose import (
     header,
     how_to_read,
     one_seed,
+    said,
     standing_cells,
     verdict,
 )
@@ -28,6 +29,7 @@ from search_spaces.errors import named, printable, typed
 def page(facts: Facts, text: str, pictures: Sequence[Picture], signs: Sequence[Sign]) -> str:
     """The page. `text`: the report as Markdown."""
     lines = text.splitlines()
+    first, *others = said(facts)
     paragraphs = [line for line in lines[2 : lines.index(f"## {FRONT_TITLE}")] if line and line != verdict(facts)]
     shown = "".join(_group(list(group), beside) for beside, group in groupby(pictures, lambda one: one.beside))
     name = facts.run.space.name or named(facts.run.folder.name)
@@ -37,7 +39,8 @@ def page(facts: Facts, text: str, pictures: Sequence[Picture], signs: Sequence[S
 <style>{_file("page.css")}</style>
 <body data-export="{_text(f"nas export {typed(facts.run.folder)}")}">
 <h1>{_text(lines[0].removeprefix("# "))}</h1>
-<p class="answer">{_text(verdict(facts))}</p>
+<p class="answer">{_text(first)}</p>
+<p>{_text(" ".join(others))}</p>
 {_signs(signs)}
 {"".join(f"<p>{_text(p)}</p>" for p in paragraphs)}
 {shown}

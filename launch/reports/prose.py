@@ -79,9 +79,14 @@ def markdown(facts: Facts, plots: Iterable[str]) -> str:
 
 def verdict(facts: Facts) -> str:
     """What the run says, in a few sentences."""
+    return " ".join(said(facts))
+
+
+def said(facts: Facts) -> list[str]:
+    """The sentences of `verdict`, the most important first."""
     if facts.answer is None:
-        return " ".join(filter(None, ["Fewer than three networks were trained in full, so there is no answer yet."]))
-    return " ".join(filter(None, [*sentences(facts.run, facts.answer), _too_short(facts)]))
+        return ["Fewer than three networks were trained in full, so there is no answer yet."]
+    return list(filter(None, [*sentences(facts.run, facts.answer), _too_short(facts)]))
 
 
 def _too_short(facts: Facts) -> str:
