@@ -45,3 +45,12 @@ def bounded() -> Callable[[object], AbstractContextManager[None]]:
         assert spent < _MOST_S, f"{spent:.0f} s of processor time for {case!r:.300}"
 
     return check
+
+
+@pytest.fixture
+def few_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model of a run draws little, for tests that are not about its figures."""
+    monkeypatch.setattr("nas.analysis.model._SWEEPS", 60)
+    monkeypatch.setattr("nas.analysis.model._KEPT", 30)
+    monkeypatch.setattr("nas.analysis.decide._SWEEPS", 60)
+    monkeypatch.setattr("nas.analysis.decide._KEPT", 30)

@@ -143,12 +143,12 @@ def main_option(options: Sequence[str], order: Sequence[str]) -> str:
     return max(order, key=lambda option: counts[option]) if counts else PLAIN
 
 
-def dots(facts: Facts, answer: Answer | None) -> list[Dot]:
+def dots(facts: Facts) -> list[Dot]:
     """The trained trials, without the repetitions of finalists; those without a value are left out.
 
     With an answer, a trial's value is the mean of its network's seeds.
     """
-    run = facts.run
+    run, answer = facts.run, facts.answer
     members = {trial.number for trial in facts.front}
     standings = {standing.trial.number: standing for standing in answer.standings} if answer is not None else {}
     order = options_of(run.space, facts.trials)

@@ -15,7 +15,7 @@ from launch.reports.drawn import PLAIN, Curve, Dot, Grown, PlacementMap, Refused
 from launch.reports.facts import Facts
 from launch.reports.prose import LABELS
 from launch.reports.tables import measure_amount, metric_figure
-from nas.analysis.answer import Answer, PlaceEffect
+from nas.analysis.answer import PlaceEffect
 from nas.costs import MEASURES, UNITS
 from nas.search import Metric
 from search_spaces.errors import printable
@@ -62,9 +62,9 @@ class Picture:
     beside: bool = False
 
 
-def pictures(facts: Facts, answer: Answer | None) -> list[Picture]:
+def pictures(facts: Facts) -> list[Picture]:
     """All pictures of a run, the most important first; those without data are left out."""
-    metric, run = facts.run.metric, facts.run
+    metric, run, answer = facts.run.metric, facts.run, facts.answer
     found: list[Picture] = []
     if answer is not None and answer.effects:
         table = drawn.placement_map(answer, run.space)
@@ -91,7 +91,7 @@ def pictures(facts: Facts, answer: Answer | None) -> list[Picture]:
                     beside=True,
                 )
             )
-    dots = drawn.dots(facts, answer)
+    dots = drawn.dots(facts)
     order = drawn.options_of(run.space, facts.trials)
     for measure in run.measures:
         if any(measure in dot.costs for dot in dots):

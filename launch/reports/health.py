@@ -20,9 +20,9 @@ class Sign:
     text: str
 
 
-def health(facts: Facts, answer: Answer | None) -> list[Sign]:
+def health(facts: Facts) -> list[Sign]:
     """The signs that a reader looks at before the answer."""
-    found = []
+    found, answer = [], facts.answer
     if answer is not None and answer.over_baseline is not None:
         found.append(_baseline(answer, answer.over_baseline, facts.run.metric))
     if facts.gaining:

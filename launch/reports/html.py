@@ -20,7 +20,6 @@ from launch.reports.prose import (
     one_seed,
     said,
     standing_cells,
-    verdict,
 )
 from launch.reports.tables import finite
 from search_spaces.errors import named, printable, typed
@@ -29,8 +28,8 @@ from search_spaces.errors import named, printable, typed
 def page(facts: Facts, text: str, pictures: Sequence[Picture], signs: Sequence[Sign]) -> str:
     """The page. `text`: the report as Markdown."""
     lines = text.splitlines()
-    first, *others = said(facts)
-    paragraphs = [line for line in lines[2 : lines.index(f"## {FRONT_TITLE}")] if line and line != verdict(facts)]
+    first, *others = told = said(facts)
+    paragraphs = [line for line in lines[2 : lines.index(f"## {FRONT_TITLE}")] if line not in ("", " ".join(told))]
     shown = "".join(_group(list(group), beside) for beside, group in groupby(pictures, lambda one: one.beside))
     name = facts.run.space.name or named(facts.run.folder.name)
     return f"""<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">

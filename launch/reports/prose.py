@@ -159,7 +159,7 @@ def exported(run: Run, trial: TrialRecord, found: Answer | None) -> str:
         measure: f"{measure_amount(figure.value, measure)} ({figure.source})"
         for measure, figure in {**trial.costs, **run.measured.get(trial.number, {})}.items()
     }
-    standing = next((one for one in found.standings if one.trial.number == trial.number), None) if found else None
+    standing = found.standing(trial.number) if found else None
     value = trial.latest(run.metric.name)
     if standing is not None:
         seeds = len(standing.values)

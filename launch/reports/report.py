@@ -57,14 +57,14 @@ def _write(facts: Facts, folder: Path) -> Path:
     text = markdown(facts, images)
     (folder / "report.md").write_text(text)
     page = folder / "report.html"
-    page.write_text(html.page(facts, text, pictures(facts, facts.answer), health(facts, facts.answer)))
+    page.write_text(html.page(facts, text, pictures(facts), health(facts)))
     return page
 
 
 def fronts(facts: Facts) -> dict[str, Figure]:
     """The pictures of the front by name, one for each cost."""
     run, metric = facts.run, facts.run.metric
-    dots = drawn.dots(facts, facts.answer)
+    dots = drawn.dots(facts)
     return {
         f"front-{measure}": plots.front(
             [

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nas.analysis.evidence import Array, Place, Reading, read, to_value
+from nas.analysis.evidence import Array, Place, Reading, read, share, to_value
 from nas.analysis.intervals import Interval
 from nas.analysis.model import Posterior, posterior
 from nas.search.metrics import Objective
@@ -100,6 +100,10 @@ class Answer:
     noise: Interval
     unexplained: Interval
 
+    def standing(self, trial: int) -> Standing | None:
+        """The standing of the network whose first trial has this number."""
+        return next((one for one in self.standings if one.trial.number == trial), None)
+
 
 def answer(
     trials: Sequence[TrialRecord], objectives: Sequence[Objective], epochs: int, space: SearchSpace
@@ -125,6 +129,7 @@ def stated(reading: Reading, draws: Posterior, objectives: Sequence[Objective]) 
     gains = gains_of(reading, draws)
     names = sorted({place.option for place in reading.places})
     by_option = [gains[:, [place.option == name for place in reading.places]].mean(axis=1) for name in names]
+    slope = _slope(reading, draws)
     compared = Compared(reading, draws, objectives)
     take = compared.order[0]
     rival = compared.rival(take)
@@ -134,7 +139,7 @@ def stated(reading: Reading, draws: Posterior, objectives: Sequence[Objective]) 
         networks=len(reading.networks),
         effects=_effects(reading, gains),
         options=dict(zip(names, together(by_option), strict=True)),
-        pairs=_pairs(reading, draws),
+        pairs=_pairs(reading, draws, slope),
         standings=compared.standings(),
         take=compared.number(take),
         rival=None if rival is None else compared.number(rival),
@@ -142,8 +147,8 @@ def stated(reading: Reading, draws: Posterior, objectives: Sequence[Objective]) 
         baseline=None if baseline is None else compared.number(baseline),
         over_baseline=None if baseline is None else compared.difference(take, baseline),
         baseline_best=compared.baseline_best(),
-        noise=_interval(draws.usual * _slope(reading, draws)),
-        unexplained=_interval(draws.unexplained * _slope(reading, draws)),
+        noise=_interval(draws.usual * slope),
+        unexplained=_interval(draws.unexplained * slope),
     )
 
 
@@ -160,7 +165,7 @@ def gains_of(reading: Reading, draws: Posterior) -> Array:
     for i, (f, mains, pairs) in enumerate(zip(draws.networks, draws.mains, draws.pairs, strict=True)):
         alone = mains + x @ pairs  # what each placement adds to each network
         empty = f[:, None] - (x * alone) @ same_group
-        found[i] = range_ * (_share(empty + alone) - _share(empty)).mean(axis=0)
+        found[i] = range_ * (share(empty + alone) - share(empty)).mean(axis=0)
     return found
 
 
@@ -209,14 +214,13 @@ def _added_costs(reading: Reading) -> dict[str, Array]:
     }
 
 
-def _pairs(reading: Reading, draws: Posterior) -> tuple[PairEffect, ...]:
+def _pairs(reading: Reading, draws: Posterior, slope: Array) -> tuple[PairEffect, ...]:
     """The pairs of placements whose interval excludes 0."""
     x = (reading.evidence.placed > 0).astype(np.float64)
     first, second = np.nonzero(np.triu(x.T @ x >= _TOGETHER, 1))
     groups = reading.evidence.groups
     apart = groups[first] != groups[second]
     first, second = first[apart], second[apart]
-    slope = _slope(reading, draws)
     found = together(list((draws.pairs[:, first, second] * slope[:, None]).T))
     return tuple(
         PairEffect(reading.places[i], reading.places[j], gain)
@@ -225,14 +229,10 @@ def _pairs(reading: Reading, draws: Posterior) -> tuple[PairEffect, ...]:
     )
 
 
-def _share(log_odds: Array) -> Array:
-    return np.asarray(1 / (1 + np.exp(-log_odds)))
-
-
 def _slope(reading: Reading, draws: Posterior) -> Array:
     """[draws] how many of the metric's units one unit of the model's scale is, on average over the networks."""
-    share = _share(draws.networks)
-    return np.asarray((reading.metric.high - reading.metric.low) * (share * (1 - share)).mean(axis=1))
+    shares = share(draws.networks)
+    return np.asarray((reading.metric.high - reading.metric.low) * (shares * (1 - shares)).mean(axis=1))
 
 
 def _interval(draws: Array) -> Interval:
@@ -244,7 +244,7 @@ class Compared:
     """The networks of a run that were trained in full, compared by their mean over seeds; by indices."""
 
     def __init__(self, reading: Reading, draws: Posterior, objectives: Sequence[Objective]) -> None:
-        self._reading, metric = reading, reading.metric
+        metric = reading.metric
         full = [i for i, ends in enumerate(reading.ends) if ends]
         self._trials = [reading.networks[i] for i in full]
         self._ends = [reading.ends[i] for i in full]
@@ -252,7 +252,7 @@ class Compared:
         at = f[..., None] + noise[..., None] * _NODES
         self._values = to_value(at, metric) @ (_WEIGHTS / _WEIGHTS.sum())
         self._merits = self._values * (1 if metric.direction == "maximize" else -1)
-        self._noise = noise * (metric.high - metric.low) * _share(f) * (1 - _share(f))
+        self._noise = noise * (metric.high - metric.low) * share(f) * (1 - share(f))
         self._loud = (noise > _UNSTABLE * draws.usual[:, None]).mean(axis=0) > 0.9
         costs = [objective.metric for objective in objectives if objective.metric != metric.metric]
         table = minimised(
@@ -331,7 +331,7 @@ class Compared:
 
     def baseline_best(self) -> float:
         """The probability that a baseline has the best metric."""
-        return float(sum(share for one, share in zip(self._trials, self._best, strict=True) if one.origin.is_baseline))
+        return float(sum(best for one, best in zip(self._trials, self._best, strict=True) if one.origin.is_baseline))
 
     def standings(self) -> tuple[Standing, ...]:
         """Best mean first."""

@@ -53,10 +53,10 @@ def most_telling(
     compared = Compared(reading, draws, objectives)
     started = np.array([running.get(compared.number(i), 0) for i in range(len(compared))])
     for _, first, second in sorted(compared.undecided(), reverse=True):
-        needed = compared.more(first, second)
         once = [i for i in (first, second) if compared.seeds(i) + started[i] == 1]
         if once:  # its noise is not known yet, so nor is what a further seed would tell
             return compared.number(once[0])
+        needed = compared.more(first, second)
         if needed is not None and needed <= left + started[first] + started[second]:
             gains = [compared.certainty_gained(i, int(started[i])) for i in (first, second)]
             return compared.number(first if gains[0] >= gains[1] else second)

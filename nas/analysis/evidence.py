@@ -179,4 +179,9 @@ def to_scale(values: Array, metric: Objective) -> Array:
 
 def to_value(log_odds: Array, metric: Objective) -> Array:
     """The metric, in its unit, for log-odds on the model's scale."""
-    return np.asarray(metric.worst + (metric.best - metric.worst) / (1 + np.exp(-log_odds)))
+    return np.asarray(metric.worst + (metric.best - metric.worst) * share(log_odds))
+
+
+def share(log_odds: Array) -> Array:
+    """The share of the metric's range that log-odds stand for; 1 is best."""
+    return np.asarray(1 / (1 + np.exp(-log_odds)))

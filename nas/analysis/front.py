@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from numpy.typing import ArrayLike
-
 from nas.search.metrics import Objective, metric_among
 from nas.search.pareto import Front, Points, is_front, minimised, relative_hypervolume
 from nas.search.records import TrialRecord
@@ -34,7 +32,7 @@ def front_of(trials: Sequence[TrialRecord], objectives: Sequence[Objective]) -> 
     complete = searched(trials)
     if not complete:
         return []
-    members = is_front(_points(complete, objectives))
+    members = is_front(points_of(complete, objectives))
     found = [trial for trial, member in zip(complete, members, strict=True) if member]
     return sorted(found, key=lambda trial: (values_of(trial)[-1], trial.number))
 
@@ -69,7 +67,7 @@ class GrowingFront:
 
     def add(self, trial: TrialRecord) -> None:
         """Adds a trial that the search trained in full."""
-        if self._front.add(_points([trial], self._objectives)[0]):
+        if self._front.add(points_of([trial], self._objectives)[0]):
             self._hypervolume = relative_hypervolume(self._front.members, self._reference, self._objectives)
         if self._place is not None:
             merit, value = self._objectives[self._place].merit, values_of(trial)[self._place]
@@ -83,9 +81,6 @@ def values_of(trial: TrialRecord) -> tuple[float, ...]:
     return trial.values
 
 
-def _points(trials: Sequence[TrialRecord], objectives: Sequence[Objective]) -> Points:
-    return _minimised([values_of(trial) for trial in trials], objectives)
-
-
-def _minimised(values: ArrayLike, objectives: Sequence[Objective]) -> Points:
-    return minimised(values, [objective.direction for objective in objectives])
+def points_of(trials: Sequence[TrialRecord], objectives: Sequence[Objective]) -> Points:
+    """The values of complete trials, all minimised, [trials, objectives]."""
+    return minimised([values_of(trial) for trial in trials], [objective.direction for objective in objectives])

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from nas.analysis.answer import Answer
-from nas.analysis.front import front_of, values_of
+from nas.analysis.front import front_of, points_of
 from nas.search.metrics import Objective, metric_among
 from nas.search.pareto import Points, is_front, knee, minimised
 from nas.search.records import TrialRecord
@@ -35,7 +35,7 @@ def select(
             raise ValueError(f"no trial is trained in full yet, so there is no {which}; name a trial by its number")
         if which == "best" and answer:
             return answer.standings[0].trial
-        points = _points_by_means(answer, members, objectives) if answer else _points(members, objectives)
+        points = _points_by_means(answer, members, objectives) if answer else points_of(members, objectives)
         if which == "knee":
             return members[knee(points)]
         first = metric_among([objective.metric for objective in objectives]) or 0
@@ -56,7 +56,3 @@ def _points_by_means(answer: Answer, trials: Sequence[TrialRecord], objectives: 
         for trial in trials
     ]
     return minimised(values, [objective.direction for objective in objectives])
-
-
-def _points(trials: Sequence[TrialRecord], objectives: Sequence[Objective]) -> Points:
-    return minimised([values_of(trial) for trial in trials], [objective.direction for objective in objectives])

@@ -260,9 +260,5 @@ def one_machine_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SlurmS
 
 
 @pytest.fixture(autouse=True)
-def _few_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The model of a run draws little: these tests are not about its figures."""
-    monkeypatch.setattr("nas.analysis.model._SWEEPS", 60)
-    monkeypatch.setattr("nas.analysis.model._KEPT", 30)
-    monkeypatch.setattr("nas.analysis.decide._SWEEPS", 60)
-    monkeypatch.setattr("nas.analysis.decide._KEPT", 30)
+def _draws_little(few_sweeps: None) -> None:
+    """These tests are not about the figures of a run's model."""

@@ -66,7 +66,7 @@ def answer(facts: Facts, make_answer: MakeAnswer) -> Answer:
 
 def page_of(facts: Facts, answer: Answer | None) -> Parsed:
     facts = replace(facts, answer=answer)
-    return Parsed(html.page(facts, markdown(facts, []), figures.pictures(facts, answer), health(facts, answer)))
+    return Parsed(html.page(facts, markdown(facts, []), figures.pictures(facts), health(facts)))
 
 
 def traces(spec: figures.Spec, kind: str) -> list[Any]:
@@ -100,8 +100,10 @@ def test_the_page_needs_no_other_file(facts: Facts, answer: Answer) -> None:
 
 
 def test_a_run_without_answer_has_its_fronts_and_curves(facts: Facts) -> None:
-    assert {"front-macs", "front-params", "curves"} <= {one.name for one in figures.pictures(facts, None)}
-    assert not {"map", "per-cost"} & {one.name for one in figures.pictures(facts, None)}
+    assert {"front-macs", "front-params", "curves"} <= {
+        one.name for one in figures.pictures(replace(facts, answer=None))
+    }
+    assert not {"map", "per-cost"} & {one.name for one in figures.pictures(replace(facts, answer=None))}
 
 
 def test_the_png_files_show_the_answer_too(facts: Facts, answer: Answer) -> None:
@@ -139,7 +141,7 @@ def test_gains_per_cost_are_sorted_by_their_lower_bound(facts: Facts, answer: An
 
 
 def test_the_front_shows_every_trained_trial_with_its_mean_and_costs(facts: Facts, answer: Answer) -> None:
-    dots = drawn.dots(facts, answer)
+    dots = drawn.dots(replace(facts, answer=answer))
     order = drawn.options_of(facts.run.space, facts.trials)
     spec = figures.front(dots, order, "macs", facts.run.metric, facts.run.limits["macs"])
     shown = {
@@ -207,16 +209,16 @@ def test_a_relaxed_limit_admits_what_is_over_it_alone_and_by_little(facts: Facts
 
 
 def test_health_says_baseline_length_and_stability(facts: Facts, answer: Answer) -> None:
-    signs = health(facts, answer)
+    signs = health(replace(facts, answer=answer))
     assert [sign.good for sign in signs] == [True, True, None]
     seeds = [replace(standing, values=(0.5, 0.6)) for standing in answer.standings]
     level = replace(answer, standings=tuple(seeds), over_baseline=Interval(0.0, -0.1, 0.1))
     short = replace(facts, gaining=[{"option": "aa", "gain": 0.1, "low": 0.05, "high": 0.15, "trials": 4}])
-    signs = health(short, level)
+    signs = health(replace(short, answer=level))
     assert [sign.good for sign in signs] == [None, False, False]
     assert "aa" in signs[1].text
     assert str(answer.standings[1].trial.number) in signs[2].text
-    assert health(short, None) == [signs[1]]
+    assert health(replace(short, answer=None)) == [signs[1]]
 
 
 def test_no_name_of_a_stranger_becomes_markup(facts: Facts, make_answer: MakeAnswer) -> None:

@@ -232,9 +232,5 @@ def fork() -> type[Child]:
 
 
 @pytest.fixture(autouse=True)
-def _few_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The model of a run draws little: these tests are not about its figures."""
-    monkeypatch.setattr("nas.analysis.model._SWEEPS", 60)
-    monkeypatch.setattr("nas.analysis.model._KEPT", 30)
-    monkeypatch.setattr("nas.analysis.decide._SWEEPS", 60)
-    monkeypatch.setattr("nas.analysis.decide._KEPT", 30)
+def _draws_little(few_sweeps: None) -> None:
+    """These tests are not about the figures of a run's model."""
