@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from launch.reports.tables import measure_amount, metric_amount, metric_figure
+from launch.reports.tables import measure_amount, metric_amount, metric_figure, metric_range
 from launch.rundir.run import Run
 from nas.analysis.answer import Answer, PlaceEffect, Standing
 from nas.analysis.evidence import Place
@@ -30,10 +30,7 @@ def interval(run: Run, found: Interval, *, difference: bool = True) -> str:
     metric = run.metric
     unit = metric.shown.difference if difference else metric.shown.symbol
     low, high = sorted((found.low, found.high))
-    return (
-        " ".join(filter(None, [metric_figure(found.value, metric), unit]))
-        + f" ({metric_figure(low, metric)} to {metric_figure(high, metric)})"
-    )
+    return " ".join(filter(None, [metric_figure(found.value, metric), unit])) + f" ({metric_range(low, high, metric)})"
 
 
 def place_name(place: Place, among: Iterable[Place]) -> str:
@@ -132,7 +129,9 @@ def _name(effect: PlaceEffect, answer: Answer) -> str:
 
 
 def _standing(answer: Answer, number: int) -> Standing:
-    return next(one for one in answer.standings if one.trial.number == number)
+    found = answer.standing(number)
+    assert found is not None, number
+    return found
 
 
 def _from(standing: Standing) -> str:

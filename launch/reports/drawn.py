@@ -40,7 +40,6 @@ class Dot:
     origin: str
     baseline: str
     option: str
-    options: frozenset[str]
     mean: float
     low: float | None
     high: float | None
@@ -169,7 +168,6 @@ def dots(facts: Facts) -> list[Dot]:
                 origin=origin_of(trial),
                 baseline=trial.origin.name,
                 option=main_option(options, order),
-                options=frozenset(options),
                 mean=factor * (value if standing is None else standing.mean.value),
                 low=None if standing is None else factor * standing.mean.low,
                 high=None if standing is None else factor * standing.mean.high,

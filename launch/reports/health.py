@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from launch.reports.facts import Facts
 from launch.reports.prose import probability
-from launch.reports.tables import metric_figure
+from launch.reports.tables import metric_figure, metric_range
 from nas.analysis.answer import Answer
 from nas.analysis.intervals import Interval
 from nas.search import Metric
@@ -42,10 +42,8 @@ def health(facts: Facts) -> list[Sign]:
 
 
 def _baseline(answer: Answer, over: Interval, metric: Metric) -> Sign:
-    interval = (
-        f"{metric_figure(over.value, metric)} ({metric_figure(over.low, metric)} to "
-        f"{metric_figure(over.high, metric)}) {metric.shown.difference}".rstrip()
-    )
+    reach = metric_range(over.low, over.high, metric)
+    interval = f"{metric_figure(over.value, metric)} ({reach}) {metric.shown.difference}".rstrip()
     standing = {1: "is better than", 0: "cannot be told from", -1: "is worse than"}[over.sign]
     return Sign(
         over.sign > 0 or (None if over.sign == 0 else False),

@@ -6,7 +6,7 @@ from typing import Any
 from launch.reports.answer import interval, sentences
 from launch.reports.facts import Facts
 from launch.reports.failures import failure_lines
-from launch.reports.tables import measure_amount, metric_amount, metric_figure
+from launch.reports.tables import measure_amount, metric_amount, metric_figure, metric_range
 from launch.rundir.run import Run
 from nas.analysis import Answer
 from nas.costs import MEASURES, UNITS
@@ -95,8 +95,7 @@ def _too_short(facts: Facts) -> str:
         return ""
     metric = facts.run.metric
     gains = ", ".join(
-        f"{row['option']} {metric_figure(row['gain'], metric)} "
-        f"({metric_figure(row['low'], metric)} to {metric_figure(row['high'], metric)})"
+        f"{row['option']} {metric_figure(row['gain'], metric)} ({metric_range(row['low'], row['high'], metric)})"
         for row in facts.gaining
     )
     unit = f" {metric.shown.difference}" if metric.shown.difference else ""
@@ -136,7 +135,7 @@ def standing_cells(row: Mapping[str, Any], metric: Metric) -> dict[str, str]:
         "from": row["origin"] + (" (unstable)" if row["unstable"] else ""),
         "seeds": str(row["seeds"]),
         f"mean {metric.label}": metric_amount(row["mean"], metric),
-        "95 % interval": f"{metric_figure(row['low'], metric)} to {metric_figure(row['high'], metric)}",
+        "95 % interval": metric_range(row["low"], row["high"], metric),
         "best": probability(row["best"]),
         "on the front": probability(row["on_front"]),
         "level with": ", ".join(map(str, row["level"])),

@@ -113,6 +113,11 @@ def metric_figure(value: float, metric: Metric, more: int = 0) -> str:
     return f"{scaled:.4g}" if shown.decimals is None else f"{scaled:.{shown.decimals + more}f}"
 
 
+def metric_range(low: float, high: float, metric: Metric) -> str:
+    """`80.1 to 85.4`: two values of a metric without their unit."""
+    return f"{metric_figure(low, metric)} to {metric_figure(high, metric)}"
+
+
 def metric_amount(value: float, metric: Metric, more: int = 0) -> str:
     """A metric with its unit: `83.1 %`."""
     return f"{metric_figure(value, metric, more)} {metric.shown.symbol}".rstrip()

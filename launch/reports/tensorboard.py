@@ -21,7 +21,7 @@ from torch.utils.tensorboard import summary
 
 from launch.reports.drawn import scaled
 from launch.reports.plots import pixels
-from launch.reports.tables import metric_figure, text
+from launch.reports.tables import metric_figure, metric_range, text
 from nas.analysis import FrontGrowth
 from nas.analysis.answer import Answer
 from nas.costs import MEASURES, UNITS
@@ -123,14 +123,14 @@ class Board:
         lines = [f"| option | place | slot | gain{unit} | 95 % | trainings |", "|---|---|---|---:|---|---:|"]
         lines += [
             f"| {effect.place.option} | {effect.place.label} | {effect.place.slot} "
-            f"| {metric_figure(effect.gain.value, metric)} | {metric_figure(effect.gain.low, metric)} to "
-            f"{metric_figure(effect.gain.high, metric)} | {effect.trainings} |"
+            f"| {metric_figure(effect.gain.value, metric)} | {metric_range(effect.gain.low, effect.gain.high, metric)} "
+            f"| {effect.trainings} |"
             for effect in sorted(answer.effects, key=lambda effect: -effect.gain.low)
         ]
         top = [f"| trial | mean {metric.label} | 95 % | on the front |", "|---:|---:|---|---:|"]
         top += [
             f"| {standing.trial.number} | {metric_figure(standing.mean.value, metric)} "
-            f"| {metric_figure(standing.mean.low, metric)} to {metric_figure(standing.mean.high, metric)} "
+            f"| {metric_range(standing.mean.low, standing.mean.high, metric)} "
             f"| {standing.on_front:.0%} |"
             for standing in answer.standings[:_TOP]
         ]
