@@ -47,6 +47,7 @@ COMMANDS: Mapping[str, Command] = {
     "decide": Command("launch.cli.search", "decide", "Trains networks again where it makes the answer more certain."),
     "status": Command("launch.cli.status", "status", "Shows the state of a run, also from another machine."),
     "report": Command("launch.cli.report", "report", "Writes a run's report from its journal and prints the front."),
+    "compare": Command("launch.cli.compare", "compare", "Compares runs: their settings, fronts and effects."),
     "export": Command("launch.cli.status", "export", "Writes a trial's config, with its figures as comments."),
     "train": Command("launch.cli.train", "train", "Trains exactly one network in full."),
     "explain": Command("launch.cli.explain", "explain", "Draws what the attention of a trained network looks at."),

@@ -40,6 +40,11 @@ def place_name(place: Place, among: Iterable[Place]) -> str:
     return f"{place.option} {where}" + (f" ({place.slot})" if len(slots) > 1 else "")
 
 
+def listed(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
 def as_dict(answer: Answer) -> dict[str, Any]:
     """The answer for programs, in base units; trials by their numbers."""
     return {
@@ -57,14 +62,14 @@ def as_dict(answer: Answer) -> dict[str, Any]:
 def _pays(run: Run, answer: Answer) -> str:
     paying = sorted((e for e in answer.effects if e.gain.sign > 0), key=lambda e: -e.gain.value)
     if not paying:
-        tried = _listed(sorted(answer.options))
+        tried = listed(sorted(answer.options))
         return f"No placement of {tried} has a gain that {answer.trainings} trainings can show." if tried else ""
     named = [f"{_name(e, answer)} adds {interval(run, e.gain)}{_for(run, e)}" for e in paying[:_MOST_NAMED]]
     more = f", and {len(paying) - _MOST_NAMED} more placements gain" if len(paying) > _MOST_NAMED else ""
     options = {e.place.option for e in paying}
     rest = sorted(set(answer.options) - options)
-    nothing = f"; {_listed(rest)} {_verb(rest)} no gain that {answer.trainings} trainings can show" if rest else ""
-    text = f"{_listed(named)}{more}{nothing}."
+    nothing = f"; {listed(rest)} {_verb(rest)} no gain that {answer.trainings} trainings can show" if rest else ""
+    text = f"{listed(named)}{more}{nothing}."
     return text[0].upper() + text[1:]
 
 
@@ -95,7 +100,7 @@ def _hurts(run: Run, answer: Answer) -> Iterable[str]:
     bad = sorted((e for e in answer.effects if e.gain.sign < 0), key=lambda e: e.gain.value)
     if bad:
         named = [f"{_name(e, answer)} ({interval(run, e.gain)})" for e in bad[:_MOST_NAMED]]
-        yield f"Worse than the empty slot: {_listed(named)}."
+        yield f"Worse than the empty slot: {listed(named)}."
 
 
 def _undecided(run: Run, answer: Answer) -> Iterable[str]:
@@ -112,7 +117,7 @@ def _undecided(run: Run, answer: Answer) -> Iterable[str]:
 def _unstable(run: Run, answer: Answer) -> Iterable[str]:
     for one in answer.standings:
         if one.unstable:
-            values = _listed([metric_amount(value, run.metric) for value in sorted(one.values)])
+            values = listed([metric_amount(value, run.metric) for value in sorted(one.values)])
             yield f"Trial {one.trial.number} is unstable: its seeds give {values}."
 
 
@@ -140,8 +145,3 @@ def _from(standing: Standing) -> str:
 
 def _verb(names: Sequence[str]) -> str:
     return "has" if len(names) == 1 else "have"
-
-
-def _listed(names: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))

@@ -7,14 +7,16 @@ has a symbol of its own besides. Colours of text, axes and background are the pa
 import html
 import itertools
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, TypeAlias
 
 from launch.reports import drawn
+from launch.reports.comparison import Comparison, gap_text, verdict
 from launch.reports.drawn import PLAIN, Curve, Dot, Grown, PlacementMap, Refused, scaled
 from launch.reports.facts import Facts
 from launch.reports.prose import LABELS
 from launch.reports.tables import measure_amount, metric_figure
+from nas.analysis import EffectBeside
 from nas.analysis.answer import PlaceEffect
 from nas.costs import MEASURES, UNITS
 from nas.search import Metric
@@ -27,6 +29,7 @@ MOST_CURVES = 300
 _MOST_SVG = 3_000
 """Points that a browser draws quickly as SVG; more are drawn by WebGL, which starts slowly."""
 _MOST_RATES = 24
+_MOST_ROWS = 40
 _PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#8c6d31")
 _SYMBOLS = ("circle", "square", "triangle-up", "cross", "pentagon", "star", "hexagon", "triangle-down")
 _GREY, _LIMIT = "#8a94a0", "#d55e00"
@@ -40,6 +43,10 @@ _FRONT_NOTE = (
     "all objectives; faint: other trials in full; fainter: stopped early, with their last value. The line is the best "
     "mean at most that dear. Shaded: over the budget."
 )
+_FRONTS_NOTE = (
+    "Each run's networks trained in full. Strong, with intervals: no network of the run that is as cheap has a better "
+    "mean. Click a network to copy the command that exports it; click a run to hide or show it. Dashed: a run's budget."
+)
 _FEW = 60
 _LEGEND: Mapping[str, Any] = {
     "orientation": "h",
@@ -48,6 +55,15 @@ _LEGEND: Mapping[str, Any] = {
     "yanchor": "bottom",
     "groupclick": "togglegroup",
 }
+
+
+class _Look(NamedTuple):
+    """How points that belong together look; a click on ``name`` hides the ``group``."""
+
+    name: str
+    group: str
+    colour: str
+    symbol: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +176,49 @@ def _of_the_search(facts: Facts) -> list[Picture]:
             )
         )
     return found
+
+
+def comparison_pictures(found: Comparison) -> list[Picture]:
+    """All pictures of several runs side by side; those without data are left out."""
+    metric = found.sides[0].facts.run.metric
+    names = [side.name for side in found.sides]
+    pictures = []
+    shown = sorted(found.effects, key=lambda one: -len(one.told))[:_MOST_ROWS]
+    kept = [one for one in found.effects if one in shown]
+    if kept:
+        left = f" The {_MOST_ROWS} of {len(found.effects)} placements of which most is known." * (
+            len(kept) < len(found.effects)
+        )
+        rows = [(one.effects, f"{verdict(one, found)}. {_gaps(one, found)}") for one in kept]
+        pictures.append(
+            Picture(
+                "effects",
+                "Where attention pays, in each run",
+                f"By how much each option in each place improves {metric.label}, against the empty slot, with 95 % "
+                "intervals that hold together within a run. Hollow: the interval contains 0, so the sign is not known. "
+                f"Point at a dot to see what the runs say together.{left}",
+                effects_beside(rows, names, metric),
+            )
+        )
+    dots = [drawn.dots(side.facts) for side in found.sides]
+    for measure in found.measures:
+        if any(measure in dot.costs and dot.state != "stopped" for one in dots for dot in one):
+            limits = [side.facts.run.limits.get(measure) for side in found.sides]
+            pictures.append(
+                Picture(
+                    f"front-{measure}",
+                    f"{_first_upper(metric.label)} against {MEASURES[measure].label}",
+                    _FRONTS_NOTE if measure == found.measures[0] else "As above.",
+                    fronts(list(zip(names, dots, limits, strict=True)), measure, metric),
+                    exports=True,
+                )
+            )
+    return pictures
+
+
+def _gaps(one: EffectBeside, found: Comparison) -> str:
+    told = "; ".join(gap_text(gap, found) for gap in one.gaps)
+    return f"{told}, intervals that hold together over all placements" if told else ""
 
 
 def placement_map(table: PlacementMap, metric: Metric) -> Spec:
@@ -333,21 +392,12 @@ def front(dots: Sequence[Dot], order: Sequence[str], measure: str, metric: Metri
     traces: list[Spec] = []
     steps = drawn.staircase(drawn_here, measure, higher_is_better=metric.direction == "maximize")
     if steps:
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "name": "best mean",
-                "x": [dot.costs[measure] for dot in steps],
-                "y": [dot.mean for dot in steps],
-                "line": {"shape": "hv", "color": _GREY, "width": 1.5},
-                "hoverinfo": "skip",
-            }
-        )
+        traces.append(_staircase(steps, measure, "best mean", _GREY))
     for option, state in itertools.product(order, ("stopped", "complete", "front")):
         found = [dot for dot in drawn_here if dot.option == option and dot.state == state]
         if found:
-            traces.append(_dots(found, option, order, state, measure, metric, heavy))
+            look = _Look(_safe(option), option, _colour(option, order), _symbol(option, order))
+            traces.append(_dots(found, look, state, measure, metric, heavy))
     baselines = [dot for dot in drawn_here if dot.baseline and dot.state != "stopped"]
     if baselines:
         traces.append(
@@ -367,14 +417,7 @@ def front(dots: Sequence[Dot], order: Sequence[str], measure: str, metric: Metri
     for option in order:  # each option once in the legend
         for index, trace in enumerate([trace for trace in reversed(seen) if trace["legendgroup"] == option]):
             trace["showlegend"] = index == 0
-    layout: Spec = {
-        "height": 480,
-        "margin": {"l": 10, "r": 10, "t": 30, "b": 10},
-        "xaxis": {"title": {"text": LABELS[measure]}, "automargin": True},
-        "yaxis": {"title": {"text": _safe(drawn.axis(metric))}, "automargin": True, **_range(drawn_here, metric)},
-        "hovermode": "closest",
-        "legend": _LEGEND,
-    }
+    layout = _front_layout(drawn_here, measure, metric)
     if limit is not None:
         at = scaled(limit, measure)
         far = max([at, *(dot.costs[measure] for dot in drawn_here)])
@@ -395,30 +438,111 @@ def front(dots: Sequence[Dot], order: Sequence[str], measure: str, metric: Metri
                 "line": {"width": 0},
                 "layer": "below",
             },
-            {
-                "type": "line",
-                "xref": "x",
-                "yref": "paper",
-                "x0": at,
-                "x1": at,
-                "y0": 0,
-                "y1": 1,
-                "line": {"color": _LIMIT, "width": 1.5, "dash": "dash"},
-            },
+            _limit_line(at, _LIMIT),
         ]
-        layout["annotations"] = [
-            {
-                "x": at,
-                "xref": "x",
-                "y": 1,
-                "yref": "paper",
-                "yanchor": "bottom",
-                "xanchor": "right",
-                "text": f"budget {measure_amount(limit, measure)}",
-                "showarrow": False,
-            }
-        ]
+        layout["annotations"] = [_limit_name(at, f"budget {measure_amount(limit, measure)}")]
     return {"data": traces, "layout": layout}
+
+
+def fronts(runs: Sequence[tuple[str, Sequence[Dot], float | None]], measure: str, metric: Metric) -> Spec:
+    """Several runs' trials against a cost: name, trials and limit (in base units) of each run.
+
+    Each run has its colour and its own line of best means; the trials on the line have their intervals in view. Each
+    point's customdata is its trial, and its trace's ``meta`` the index of its run.
+    """
+    traces: list[Spec] = []
+    layout = _front_layout([], measure, metric)
+    seen: list[Dot] = []
+    for index, (name, dots, limit) in enumerate(runs):
+        here = [dot for dot in dots if measure in dot.costs and dot.state != "stopped"]
+        steps = drawn.staircase(here, measure, higher_is_better=metric.direction == "maximize")
+        on_line = {dot.trial for dot in steps}
+        here = [replace(dot, state="front" if dot.trial in on_line else "complete") for dot in here]
+        seen += here
+        colour = _run_colour(index)
+        if steps:
+            traces.append(_staircase(steps, measure, _safe(name), colour) | {"legendgroup": name, "showlegend": False})
+        for state in ("complete", "front"):
+            found = [dot for dot in here if dot.state == state]
+            if found:
+                look = _Look(_safe(name), name, colour, _SYMBOLS[index % len(_SYMBOLS)])
+                told = _dots(found, look, state, measure, metric, "scatter")
+                told["hovertext"] = [f"<b>{_safe(name)}</b>, {text}" for text in told["hovertext"]]
+                traces.append(told | {"meta": index, "showlegend": state == "front"})
+        if limit is not None:
+            at = scaled(limit, measure)
+            layout.setdefault("shapes", []).append(_limit_line(at, colour))
+            text = f"{_safe(name.partition(' ')[0])}: budget {measure_amount(limit, measure)}"
+            layout.setdefault("annotations", []).append(_limit_name(at, text) | {"yshift": 14 * index})
+    layout["yaxis"] |= _range(seen, metric)
+    layout["margin"]["t"] = 30 + 14 * len(runs)
+    return {"data": traces, "layout": layout}
+
+
+def effects_beside(rows: Sequence[tuple[Mapping[int, PlaceEffect], str]], names: Sequence[str], metric: Metric) -> Spec:
+    """Each placement's gain in each run, as a dot with its interval, the first row on top.
+
+    Args:
+        rows: The effects of one placement by the run's index, and what its text adds.
+        names: Of the runs.
+        metric: Of the runs.
+    """
+    factor = metric.shown.factor
+    traces: list[Spec] = []
+    for index, name in enumerate(names):
+        here = [(row, effects[index], more) for row, (effects, more) in enumerate(rows) if index in effects]
+        shift = 0.5 * ((index + 0.5) / len(names) - 0.5)
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": _safe(name),
+                "x": [factor * effect.gain.value for _, effect, _ in here],
+                "y": [row + shift for row, _, _ in here],
+                "error_x": {
+                    "type": "data",
+                    "symmetric": False,
+                    "array": [factor * (effect.gain.high - effect.gain.value) for _, effect, _ in here],
+                    "arrayminus": [factor * (effect.gain.value - effect.gain.low) for _, effect, _ in here],
+                    "thickness": 1.4,
+                    "width": 0,
+                },
+                "marker": {
+                    "size": 9,
+                    "color": _run_colour(index),
+                    "symbol": [
+                        _SYMBOLS[index % len(_SYMBOLS)] + ("" if effect.gain.sign else "-open") for _, effect, _ in here
+                    ],
+                },
+                "hovertext": [
+                    f"<b>{_safe(name)}</b>: {_effect_text(effect, metric)}<br>{_folded(more)}"
+                    for _, effect, more in here
+                ],
+                "hoverinfo": "text",
+            }
+        )
+    labels = [_label(next(iter(effects.values()))) for effects, _ in rows]
+    return {
+        "data": traces,
+        "layout": {
+            "height": 130 + (14 + 12 * len(names)) * len(rows),
+            "margin": {"l": 10, "r": 10, "t": 10, "b": 10},
+            "xaxis": {
+                "title": {"text": _safe(f"gain in {metric.label}") + _unit(metric.shown.difference)},
+                "zeroline": True,
+                "automargin": True,
+            },
+            "yaxis": {
+                "tickvals": list(range(len(rows))),
+                "ticktext": labels,
+                "automargin": True,
+                "zeroline": False,
+                "range": [len(rows) - 0.4, -0.6],
+            },
+            "hovermode": "closest",
+            "legend": _LEGEND,
+        },
+    }
 
 
 def learning_curves(found: Sequence[Curve], order: Sequence[str], metric: Metric) -> Spec:
@@ -560,16 +684,63 @@ def rung_agreement(ranks: Mapping[int, float], silent: Set[int]) -> Spec:
     }
 
 
-def _dots(
-    found: Sequence[Dot], option: str, order: Sequence[str], state: str, measure: str, metric: Metric, kind: str
-) -> Spec:
+def _front_layout(dots: Sequence[Dot], measure: str, metric: Metric) -> Spec:
+    return {
+        "height": 480,
+        "margin": {"l": 10, "r": 10, "t": 30, "b": 10},
+        "xaxis": {"title": {"text": LABELS[measure]}, "automargin": True},
+        "yaxis": {"title": {"text": _safe(drawn.axis(metric))}, "automargin": True, **_range(dots, metric)},
+        "hovermode": "closest",
+        "legend": _LEGEND,
+    }
+
+
+def _staircase(steps: Sequence[Dot], measure: str, name: str, colour: str) -> Spec:
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": name,
+        "x": [dot.costs[measure] for dot in steps],
+        "y": [dot.mean for dot in steps],
+        "line": {"shape": "hv", "color": colour, "width": 1.5},
+        "hoverinfo": "skip",
+    }
+
+
+def _limit_line(at: float, colour: str) -> Spec:
+    return {
+        "type": "line",
+        "xref": "x",
+        "yref": "paper",
+        "x0": at,
+        "x1": at,
+        "y0": 0,
+        "y1": 1,
+        "line": {"color": colour, "width": 1.5, "dash": "dash"},
+    }
+
+
+def _limit_name(at: float, text: str) -> Spec:
+    return {
+        "x": at,
+        "xref": "x",
+        "y": 1,
+        "yref": "paper",
+        "yanchor": "bottom",
+        "xanchor": "right",
+        "text": text,
+        "showarrow": False,
+    }
+
+
+def _dots(found: Sequence[Dot], look: "_Look", state: str, measure: str, metric: Metric, kind: str) -> Spec:
     opacity = {"stopped": _FAINTER, "complete": _FAINT, "front": 1.0}[state]
     trace: Spec = {
         # Only the front has intervals in view; the others have theirs in the text.
         "type": "scatter" if state == "front" else kind,
         "mode": "markers",
-        "name": _safe(option),
-        "legendgroup": option,
+        "name": look.name,
+        "legendgroup": look.group,
         "x": [dot.costs[measure] for dot in found],
         "y": [dot.mean for dot in found],
         "customdata": [dot.trial for dot in found],
@@ -577,8 +748,8 @@ def _dots(
         "hoverinfo": "text",
         "marker": {
             "size": 10 if state == "front" else 7,
-            "color": _colour(option, order),
-            "symbol": _symbol(option, order),
+            "color": look.colour,
+            "symbol": look.symbol,
             "opacity": opacity,
         },
     }
@@ -673,6 +844,10 @@ def _ticks(count: int) -> int:
 
 def _colour(option: str, order: Sequence[str]) -> str:
     return _GREY if option == PLAIN else _PALETTE[(order.index(option) - 1) % len(_PALETTE)]
+
+
+def _run_colour(index: int) -> str:
+    return _PALETTE[index % len(_PALETTE)]
 
 
 def _symbol(option: str, order: Sequence[str]) -> str:

@@ -5,9 +5,22 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from itertools import groupby
+from pathlib import Path
 
 from plotly.offline import get_plotlyjs
 
+from launch.reports.answer import listed
+from launch.reports.comparison import (
+    EFFECTS_TITLE,
+    RUNS_TITLE,
+    SETTINGS_TITLE,
+    Comparison,
+    effect_rows,
+    run_rows,
+    same_text,
+    sentences,
+    settings_rows,
+)
 from launch.reports.facts import Facts
 from launch.reports.figures import Picture
 from launch.reports.health import Sign
@@ -28,25 +41,53 @@ from search_spaces.errors import named, printable, typed
 def page(facts: Facts, text: str, pictures: Sequence[Picture], signs: Sequence[Sign]) -> str:
     """The page. `text`: the report as Markdown."""
     lines = text.splitlines()
-    first, *others = told = said(facts)
+    told = said(facts)
     paragraphs = [line for line in lines[2 : lines.index(f"## {FRONT_TITLE}")] if line not in ("", " ".join(told))]
-    shown = "".join(_group(list(group), beside) for beside, group in groupby(pictures, lambda one: one.beside))
-    name = facts.run.space.name or named(facts.run.folder.name)
-    return f"""<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{_text(name)}</title>
-<link rel="icon" href="data:,">
-<style>{_file("page.css")}</style>
-<body data-export="{_text(f"nas export {typed(facts.run.folder)}")}">
-<h1>{_text(lines[0].removeprefix("# "))}</h1>
-<p class="answer">{_text(first)}</p>
-<p>{_text(" ".join(others))}</p>
-{_signs(signs)}
-{"".join(f"<p>{_text(p)}</p>" for p in paragraphs)}
-{shown}
+    return _document(
+        facts.run.space.name or named(facts.run.folder.name),
+        lines[0].removeprefix("# "),
+        told,
+        f"""{_signs(signs)}
+{_paragraphs(paragraphs)}
+{_pictures(pictures)}
 <section><h2>{FRONT_TITLE}</h2>{_front(facts)}</section>
 <section>{_standings(facts)}</section>
+<noscript>The pictures need JavaScript; the PNG files beside this page show the same.</noscript>""",
+        [facts.run.folder],
+    )
+
+
+def comparison_page(found: Comparison, pictures: Sequence[Picture]) -> str:
+    """The page of several runs side by side."""
+    effects = effect_rows(found, found.effects)
+    return _document(
+        f"{listed([side.name for side in found.sides])} compared",
+        listed([side.name for side in found.sides]),
+        sentences(found),
+        f"""{_paragraphs(found.notes)}
+<section><h2>{RUNS_TITLE}</h2>{_rows(run_rows(found))}</section>
+<section><h2>{SETTINGS_TITLE}</h2>{_rows(settings_rows(found))}<p>{_text(same_text(found))}</p></section>
+{_pictures(pictures)}
+<section><h2>{EFFECTS_TITLE}</h2>{_rows(effects)}</section>
+<noscript>The pictures need JavaScript.</noscript>""",
+        [side.facts.run.folder for side in found.sides],
+    )
+
+
+def _document(title: str, heading: str, told: Sequence[str], body: str, folders: Sequence[Path]) -> str:
+    """A page that begins with its sentences, the first one large. ``folders``: of the runs whose trials it draws."""
+    first, *others = told
+    commands = json.dumps([f"nas export {typed(folder)}" for folder in folders])
+    return f"""<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{_text(title)}</title>
+<link rel="icon" href="data:,">
+<style>{_file("page.css")}</style>
+<body data-commands="{_text(commands)}">
+<h1>{_text(heading)}</h1>
+<p class="answer">{_text(first)}</p>
+<p>{_text(" ".join(others))}</p>
+{body}
 <div id="told" role="status" hidden><span></span><input readonly aria-label="command"><button>close</button></div>
-<noscript>The pictures need JavaScript; the PNG files beside this page show the same.</noscript>
 <script type="text/plain" id="plotly">{get_plotlyjs()}</script>
 <script>{_file("page.js")}</script>
 </body></html>
@@ -65,6 +106,14 @@ def _signs(signs: Sequence[Sign]) -> str:
         f'<li class="{kinds[sign.good][0]}"><b>{kinds[sign.good][1]}</b> {_text(sign.text)}</li>' for sign in signs
     )
     return f'<ul class="health">{rows}</ul>' if rows else ""
+
+
+def _paragraphs(texts: Iterable[str]) -> str:
+    return "".join(f"<p>{_text(text)}</p>" for text in texts)
+
+
+def _pictures(pictures: Sequence[Picture]) -> str:
+    return "".join(_group(list(group), beside) for beside, group in groupby(pictures, lambda one: one.beside))
 
 
 def _group(pictures: Sequence[Picture], beside: bool) -> str:
@@ -94,11 +143,15 @@ def _front(facts: Facts) -> str:
 
 def _standings(facts: Facts) -> str:
     metric = facts.run.metric
-    found: list[Mapping[str, str]] = [standing_cells(row, metric) for row in facts.standings]
+    found = [standing_cells(row, metric) for row in facts.standings]
     if not found:
         return f"<p>{_text(one_seed(metric))}</p>"
-    table = _table(list(found[0]), [list(row.values()) for row in found], [""] * len(found))
-    return f"<h2>{STANDINGS_TITLE}</h2>{table}<p>{_text(how_to_read())}</p>"
+    return f"<h2>{STANDINGS_TITLE}</h2>{_rows(found)}<p>{_text(how_to_read())}</p>"
+
+
+def _rows(found: Sequence[Mapping[str, str]]) -> str:
+    """A table of rows that have the same keys; nothing without a row."""
+    return _table(list(found[0]), [list(row.values()) for row in found], [""] * len(found)) if found else ""
 
 
 def _table(heading: Sequence[str], rows: Iterable[Sequence[str]], classes: Iterable[str]) -> str:

@@ -34,8 +34,11 @@
     }
   }
 
-  async function give(trial) {
-    command.value = `${document.body.dataset.export} --select ${trial}`;
+  // Each run has its own command; a trace says by its number in "meta" of which run its trials are.
+  const commands = JSON.parse(document.body.dataset.commands);
+
+  async function give(trial, run) {
+    command.value = `${commands[run]} --select ${trial}`;
     told.hidden = false;
     said.textContent = "";
     said.textContent = (await copied(command.value)) ? "Copied:" : "Copy this:";
@@ -52,8 +55,8 @@
     Plotly.newPlot(plot, figure.data, layout, config);
     if (plot.hasAttribute("data-exports")) {
       plot.on("plotly_click", (event) => {
-        const trial = event.points[0].customdata;
-        if (trial !== undefined) give(trial);
+        const { customdata: trial, data } = event.points[0];
+        if (trial !== undefined) give(trial, data.meta ?? 0);
       });
     }
   }

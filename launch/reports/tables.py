@@ -110,7 +110,7 @@ def metric_figure(value: float, metric: Metric, more: int = 0) -> str:
     """A metric as a number without its unit, with `more` decimals than usual: `83.1` for a share of 0.831."""
     shown = metric.shown
     scaled = shown.factor * value
-    return f"{scaled:.4g}" if shown.decimals is None else f"{scaled:.{shown.decimals + more}f}"
+    return f"{scaled:.4g}" if shown.decimals is None else f"{scaled:z.{shown.decimals + more}f}"
 
 
 def metric_range(low: float, high: float, metric: Metric) -> str:

@@ -2,6 +2,7 @@
 
 from nas.analysis.account import Account, account
 from nas.analysis.answer import Answer, answer
+from nas.analysis.compare import EffectBeside, Gap, beside, takes_beside
 from nas.analysis.decide import most_telling
 from nas.analysis.front import FrontGrowth, GrowingFront, front_of, progress, searched
 from nas.analysis.pace import Gaining, still_gaining
@@ -11,11 +12,14 @@ from nas.analysis.selection import front_by_means, select
 __all__ = [
     "Account",
     "Answer",
+    "EffectBeside",
     "FrontGrowth",
     "Gaining",
+    "Gap",
     "GrowingFront",
     "account",
     "answer",
+    "beside",
     "early_ranks",
     "front_by_means",
     "front_of",
@@ -25,4 +29,5 @@ __all__ = [
     "select",
     "silent_rungs",
     "still_gaining",
+    "takes_beside",
 ]

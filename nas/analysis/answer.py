@@ -1,7 +1,7 @@
 """The answer of a run: where attention pays, of which kind, how much, how sure that is, and which network to take."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -83,6 +83,8 @@ class Answer:
     ``take`` is better. ``baseline_best``: the probability that a baseline has the best metric of all.
     ``noise``: the standard deviation between seeds of a usual network; ``unexplained``: the standard deviation between
     networks that effects and pairs do not explain. All in the metric's unit.
+    ``gains`` [draws, effects] and ``merits`` [draws]: the model's draws of ``effects`` and of the metric of ``take``
+    (its negative if the metric is minimised), for differences between runs.
     """
 
     trainings: int
@@ -99,6 +101,8 @@ class Answer:
     baseline_best: float
     noise: Interval
     unexplained: Interval
+    gains: Array = field(repr=False, compare=False)
+    merits: Array = field(repr=False, compare=False)
 
     def standing(self, trial: int) -> Standing | None:
         """The standing of the network whose first trial has this number."""
@@ -149,6 +153,8 @@ def stated(reading: Reading, draws: Posterior, objectives: Sequence[Objective]) 
         baseline_best=compared.baseline_best(),
         noise=_interval(draws.usual * slope),
         unexplained=_interval(draws.unexplained * slope),
+        gains=gains,
+        merits=compared.merits(take),
     )
 
 
@@ -307,6 +313,10 @@ class Compared:
             return 0.0
         wrong = -difference if above >= 0.5 else difference
         return float(np.maximum(wrong, 0).mean())
+
+    def merits(self, index: int) -> Array:
+        """[draws] a network's metric, or its negative if the metric is minimised."""
+        return np.asarray(self._merits[:, index])
 
     def seeds(self, index: int) -> int:
         """How many trainings in full a network has."""

@@ -83,6 +83,8 @@ COMMANDS: dict[str, tuple[int, list[str]]] = {
     "resume": (1, ["--address", "--json"]),
     "status": (1, ["--json"]),
     "report": (1, ["--json"]),
+    "compare": (2, ["-o", "--json"]),
+    "explain": (2, ["--weights", "--pixel", "--cam", "--most", "-o", "--tensorboard", "--json"]),
     "export": (1, ["--select", "-o"]),
     "train": (1, ["--recipe", "--run", "--set", "-o", "--device", "--json"]),
     "launch slurm": (1, ["--set", "--run", "--nodes", "--gpus-per-node", "--time", "--partition", "-o"]),
@@ -90,7 +92,7 @@ COMMANDS: dict[str, tuple[int, list[str]]] = {
     "launch ray-up": (1, ["--provider", "--hosts", "--machine", "--region", "--user", "-o"]),
     "nothing": (0, []),
 }
-FLAGS = {"--json", "--overwrite"}
+FLAGS = {"--json", "--overwrite", "--cam"}
 Bounded = Callable[[object], AbstractContextManager[None]]
 
 

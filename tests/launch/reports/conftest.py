@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from launch.rundir.run import Run
 from nas.analysis.answer import Answer, Place, PlaceEffect, Standing
@@ -56,11 +58,20 @@ def answer_of(run: Run, trials: Sequence[TrialRecord]) -> Answer:
         baseline_best=0.1,
         noise=_about(0.004, 0.001),
         unexplained=_about(0.003, 0.002),
+        gains=_draws([effect.gain for effect in effects]),
+        merits=run.metric.objective.merit(1.0) * _draws([standings[0].mean])[:, 0],
     )
 
 
 def _about(value: float, margin: float) -> Interval:
     return Interval(value, value - margin, value + margin)
+
+
+def _draws(found: Sequence[Interval]) -> NDArray[np.float64]:
+    """[200, intervals] draws with these means, so narrow that the intervals of all hold together."""
+    means = np.array([one.value for one in found])
+    spread = np.array([one.high - one.value for one in found]) / 4
+    return np.asarray(means + spread * np.random.default_rng(1).normal(size=(200, len(found))))
 
 
 @pytest.fixture

@@ -2,12 +2,14 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects
 import pytest
 
 from launch.reports import drawn, figures, html, report
+from launch.reports.comparison import compared
 from launch.reports.facts import Facts, facts_of
 from launch.reports.health import health
 from launch.reports.prose import markdown
@@ -16,6 +18,7 @@ from nas.analysis.answer import Answer, Place
 from nas.analysis.intervals import Interval
 from nas.search import Metric, TrialRecord
 from nas.search.records import Judgement
+from search_spaces.errors import typed
 
 MakeAnswer = Callable[[Run, Sequence[TrialRecord]], Answer]
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>%{y}\x1b[31m"
@@ -221,7 +224,8 @@ def test_health_says_baseline_length_and_stability(facts: Facts, answer: Answer)
     assert health(replace(short, answer=None)) == [signs[1]]
 
 
-def test_no_name_of_a_stranger_becomes_markup(facts: Facts, make_answer: MakeAnswer) -> None:
+def hostile(facts: Facts, make_answer: MakeAnswer) -> Facts:
+    """The run with `EVIL` wherever a name can be a stranger's."""
     run = facts.run
     space = replace(run.space, name=EVIL)
     told = Metric.model_construct(**{**run.metric.model_dump(), "label": EVIL, "unit": EVIL})
@@ -232,12 +236,17 @@ def test_no_name_of_a_stranger_becomes_markup(facts: Facts, make_answer: MakeAns
     ]
     answer = make_answer(run, trials)
     effects = tuple(
-        replace(effect, place=Place(EVIL, effect.place.blocks, effect.place.slot, EVIL)) for effect in answer.effects
+        replace(one, place=Place(EVIL, one.place.blocks, one.place.slot, EVIL + one.place.option))
+        for one in answer.effects
     )
     rows = [{**row, "origin": EVIL, "summary": EVIL} for row in facts.rows]
     standings = [{**row, "origin": EVIL} for row in facts.standings]
-    hostile = replace(facts, run=strange, trials=trials, rows=rows, standings=standings)
-    harmless, page = page_of(facts, answer), page_of(hostile, replace(answer, effects=effects))
+    answer = replace(answer, effects=effects)
+    return replace(facts, run=strange, trials=trials, rows=rows, standings=standings, answer=answer)
+
+
+def check_harmless(page: Parsed, harmless: Parsed) -> None:
+    """A page with `EVIL` has the elements of the one without, and none of its text is markup for plotly."""
     assert [tag for tag, _ in page.tags] == [tag for tag, _ in harmless.tags]
     assert "alert(1)" in page.text
     assert "\x1b" not in page.text + "".join(map(str, page.tags))
@@ -247,6 +256,59 @@ def test_no_name_of_a_stranger_becomes_markup(facts: Facts, make_answer: MakeAns
             assert "<img" not in text
             assert "\x1b" not in text
             assert "%{y}" not in text.replace("%{y:", "")
+
+
+def test_no_name_of_a_stranger_becomes_markup(facts: Facts, make_answer: MakeAnswer) -> None:
+    strange = hostile(facts, make_answer)
+    check_harmless(page_of(strange, strange.answer), page_of(facts, make_answer(facts.run, facts.trials)))
+
+
+def test_a_comparison_of_strangers_runs_has_no_markup_of_theirs(facts: Facts, make_answer: MakeAnswer) -> None:
+    def page(*runs: Facts) -> Parsed:
+        found = compared([(Path(one.run.folder.name), one) for one in runs])
+        return Parsed(html.comparison_page(found, figures.comparison_pictures(found)))
+
+    def other(one: Facts, of: Path) -> Facts:
+        return replace(one, run=replace(one.run, folder=of / one.run.folder.name))
+
+    plain = replace(facts, answer=make_answer(facts.run, facts.trials))
+    strange = hostile(facts, make_answer)
+    there = facts.run.folder / "there"
+    found = page(strange, other(strange, there))
+    check_harmless(found, page(plain, other(plain, there)))
+    (body,) = [attributes for tag, attributes in found.tags if tag == "body"]
+    assert [typed(strange.run.folder) in one for one in json.loads(body["data-commands"] or "")] == [True, False]
+
+
+def test_the_fronts_of_runs_lie_over_one_another(facts: Facts, make_answer: MakeAnswer) -> None:
+    dots = drawn.dots(replace(facts, answer=make_answer(facts.run, facts.trials)))
+    few = [replace(dot, mean=dot.mean + 5) for dot in dots[:3]]
+    spec = figures.fronts([("A a", dots, facts.run.limits["macs"]), ("B b", few, None)], "macs", facts.run.metric)
+    assert len(spec["layout"]["shapes"]) == 1
+    plotly.graph_objects.Figure(spec)
+    for run, found in enumerate((dots, few)):
+        here = [trace for trace in spec["data"] if trace.get("meta") == run]
+        assert len({trace["marker"]["color"] for trace in here}) == 1
+        trials = sorted(number for trace in here for number in trace["customdata"])
+        assert trials == sorted(dot.trial for dot in found if dot.state != "stopped")
+        (strong,) = [trace for trace in here if "error_y" in trace]
+        steps = drawn.staircase(found, "macs", higher_is_better=True)
+        assert sorted(strong["customdata"]) == sorted(dot.trial for dot in steps)
+        assert [trace["showlegend"] for trace in here].count(True) == 1
+
+
+def test_each_effect_has_a_dot_with_its_interval_for_each_run(facts: Facts, make_answer: MakeAnswer) -> None:
+    answer = make_answer(facts.run, facts.trials)
+    rows = [({0: effect, 1: effect}, "both say so") for effect in answer.effects[:-1]]
+    rows.append(({1: answer.effects[-1]}, "only in B"))
+    first, second = figures.effects_beside(rows, ["A a", "B b"], facts.run.metric)["data"]
+    assert (len(first["x"]), len(second["x"])) == (len(rows) - 1, len(rows))
+    assert first["x"] == pytest.approx([100 * effect.gain.value for effect in answer.effects[:-1]])
+    for row, (at, below, text) in enumerate(zip(first["y"], second["y"], first["hovertext"], strict=False)):
+        assert row - 0.5 < at < row < below < row + 0.5
+        assert "both say so" in text
+    known = [effect.gain.sign != 0 for effect in answer.effects]
+    assert ["open" not in symbol for symbol in second["marker"]["symbol"]] == known
 
 
 def strings(data: object) -> list[str]:
