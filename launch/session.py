@@ -198,7 +198,7 @@ class Drawing:
         with self._tried():
             self._board.draw(trials, progress(trials, run.objectives, run.reference))
             if facts.answer is not None:
-                self._board.answer(facts.answer, len(trials))
+                self._board.answer(facts.answer, prose.said(facts), len(trials))
             for then in drawn.earlier(facts):
                 for name, figure in report.fronts(then).items():
                     self._board.picture(name, figure, len(then.trials))

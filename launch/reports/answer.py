@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from launch.reports.tables import measure_amount, metric_amount, metric_figure, metric_range
+from launch.reports.tables import measure_amount, metric_amount, metric_figure, metric_range, probability
 from launch.rundir.run import Run
 from nas.analysis.answer import Answer, PlaceEffect, Standing
 from nas.analysis.evidence import Place
@@ -45,6 +45,14 @@ def listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
+def against_baseline(answer: Answer) -> str:
+    """How the network to take stands to the best baseline that costs no more, which the answer must have."""
+    assert answer.over_baseline is not None
+    assert answer.baseline is not None
+    stands = {1: "is better than", 0: "cannot be told from", -1: "is worse than"}[answer.over_baseline.sign]
+    return f"{stands} {_standing(answer, answer.baseline).trial.origin.name}, the best baseline that costs no more"
+
+
 def as_dict(answer: Answer) -> dict[str, Any]:
     """The answer for programs, in base units; trials by their numbers."""
     return {
@@ -76,13 +84,9 @@ def _pays(run: Run, answer: Answer) -> str:
 def _take(run: Run, answer: Answer) -> str:
     chosen = _standing(answer, answer.take)
     text = f"Take trial {answer.take} ({_from(chosen)}{interval(run, chosen.mean, difference=False)})"
-    if answer.over_baseline is not None and answer.baseline is not None:
-        other = _standing(answer, answer.baseline).trial.origin.name
-        gain = answer.over_baseline
-        if gain.sign > 0:
-            text += f": {interval(run, gain)} better than {other}, the best baseline that costs no more"
-        else:
-            text += f": it cannot be told from {other}, the best baseline that costs no more ({interval(run, gain)})"
+    if answer.over_baseline is not None:
+        by = ", by" if answer.over_baseline.sign > 0 else "; the gain is"
+        text += f": it {against_baseline(answer)}{by} {interval(run, answer.over_baseline)}"
     text += "."
     if answer.rival is not None:
         when = (
@@ -92,7 +96,7 @@ def _take(run: Run, answer: Answer) -> str:
         )
         text += f" Trial {answer.rival} may be better; {when}."
     if answer.baseline_best >= 0.05:
-        text += f" A baseline is best of all with a probability of {100 * answer.baseline_best:.0f} %."
+        text += f" A baseline is best of all with a probability of {probability(answer.baseline_best)}."
     return text
 
 

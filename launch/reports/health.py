@@ -2,12 +2,9 @@
 
 from dataclasses import dataclass
 
+from launch.reports.answer import against_baseline
 from launch.reports.facts import Facts
-from launch.reports.prose import probability
-from launch.reports.tables import metric_figure, metric_range
 from nas.analysis.answer import Answer
-from nas.analysis.intervals import Interval
-from nas.search import Metric
 
 _MOST_NAMED = 8
 
@@ -24,7 +21,8 @@ def health(facts: Facts) -> list[Sign]:
     """The signs that a reader looks at before the answer."""
     found, answer = [], facts.answer
     if answer is not None and answer.over_baseline is not None:
-        found.append(_baseline(answer, answer.over_baseline, facts.run.metric))
+        beaten = {1: True, 0: None, -1: False}[answer.over_baseline.sign]
+        found.append(Sign(beaten, f"Trial {answer.take} {against_baseline(answer)}."))
     if facts.gaining:
         options = ", ".join(row["option"] for row in facts.gaining)
         found.append(
@@ -39,17 +37,6 @@ def health(facts: Facts) -> list[Sign]:
     if answer is not None:
         found.append(_stable(answer))
     return found
-
-
-def _baseline(answer: Answer, over: Interval, metric: Metric) -> Sign:
-    reach = metric_range(over.low, over.high, metric)
-    interval = f"{metric_figure(over.value, metric)} ({reach}) {metric.shown.difference}".rstrip()
-    standing = {1: "is better than", 0: "cannot be told from", -1: "is worse than"}[over.sign]
-    return Sign(
-        over.sign > 0 or (None if over.sign == 0 else False),
-        f"Trial {answer.take} {standing} the best baseline that costs no more, by {interval}. The probability that a "
-        f"baseline is the best of all networks is {probability(answer.baseline_best)}.",
-    )
 
 
 def _stable(answer: Answer) -> Sign:

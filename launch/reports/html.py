@@ -26,11 +26,16 @@ from launch.reports.figures import Picture
 from launch.reports.health import Sign
 from launch.reports.prose import (
     FRONT_TITLE,
+    PAIRS_TITLE,
     STANDINGS_TITLE,
     cells,
     header,
+    heading,
     how_to_read,
     one_seed,
+    pair_cells,
+    pairs_text,
+    paragraphs,
     said,
     standing_cells,
 )
@@ -38,20 +43,18 @@ from launch.reports.tables import finite
 from search_spaces.errors import named, printable, typed
 
 
-def page(facts: Facts, text: str, pictures: Sequence[Picture], signs: Sequence[Sign]) -> str:
-    """The page. `text`: the report as Markdown."""
-    lines = text.splitlines()
-    told = said(facts)
-    paragraphs = [line for line in lines[2 : lines.index(f"## {FRONT_TITLE}")] if line not in ("", " ".join(told))]
+def page(facts: Facts, pictures: Sequence[Picture], signs: Sequence[Sign]) -> str:
+    """The page of a run."""
     return _document(
         facts.run.space.name or named(facts.run.folder.name),
-        lines[0].removeprefix("# "),
-        told,
+        heading(facts),
+        said(facts),
         f"""{_signs(signs)}
-{_paragraphs(paragraphs)}
+{_paragraphs(paragraphs(facts))}
 {_pictures(pictures)}
 <section><h2>{FRONT_TITLE}</h2>{_front(facts)}</section>
 <section>{_standings(facts)}</section>
+{_pairs(facts)}
 <noscript>The pictures need JavaScript; the PNG files beside this page show the same.</noscript>""",
         [facts.run.folder],
     )
@@ -74,7 +77,7 @@ def comparison_page(found: Comparison, pictures: Sequence[Picture]) -> str:
     )
 
 
-def _document(title: str, heading: str, told: Sequence[str], body: str, folders: Sequence[Path]) -> str:
+def _document(title: str, top: str, told: Sequence[str], body: str, folders: Sequence[Path]) -> str:
     """A page that begins with its sentences, the first one large. ``folders``: of the runs whose trials it draws."""
     first, *others = told
     commands = json.dumps([f"nas export {typed(folder)}" for folder in folders])
@@ -83,7 +86,7 @@ def _document(title: str, heading: str, told: Sequence[str], body: str, folders:
 <link rel="icon" href="data:,">
 <style>{_file("page.css")}</style>
 <body data-commands="{_text(commands)}">
-<h1>{_text(heading)}</h1>
+<h1>{_text(top)}</h1>
 <p class="answer">{_text(first)}</p>
 <p>{_text(" ".join(others))}</p>
 {body}
@@ -147,6 +150,12 @@ def _standings(facts: Facts) -> str:
     if not found:
         return f"<p>{_text(one_seed(metric))}</p>"
     return f"<h2>{STANDINGS_TITLE}</h2>{_rows(found)}<p>{_text(how_to_read())}</p>"
+
+
+def _pairs(facts: Facts) -> str:
+    found = pair_cells(facts)
+    table = f"<section><h2>{PAIRS_TITLE}</h2>{_rows(found)}</section>" if found else ""
+    return table + _paragraphs(filter(None, [pairs_text(facts)]))
 
 
 def _rows(found: Sequence[Mapping[str, str]]) -> str:

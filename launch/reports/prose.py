@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from launch.reports.answer import interval, sentences
+from launch.reports.answer import interval, place_name, sentences
 from launch.reports.facts import Facts
 from launch.reports.failures import failure_lines
-from launch.reports.tables import measure_amount, metric_amount, metric_figure, metric_range
+from launch.reports.tables import measure_amount, metric_amount, metric_figure, metric_range, probability
 from launch.rundir.run import Run
 from nas.analysis import Answer
 from nas.costs import MEASURES, UNITS
@@ -16,6 +16,8 @@ from search_spaces.errors import named, printable
 
 FRONT_TITLE = "The front and the baselines"
 STANDINGS_TITLE = "The networks compared, by all trainings together"
+PAIRS_TITLE = "Placements that do more, or less, together"
+_MOST_PAIRS = 12
 
 LABELS: Mapping[str, str] = {name: f"{row.label}, {UNITS[row.unit].axis[1]}" for name, row in MEASURES.items()}
 _HOW_TO_READ = (
@@ -47,19 +49,56 @@ def one_seed(metric: Metric) -> str:
     return _ONE_SEED.format(label=metric.label)
 
 
+def heading(facts: Facts) -> str:
+    """The title of the report."""
+    return f"{facts.run.space.name or named(facts.run.folder.name)}: where attention pays"
+
+
+def paragraphs(facts: Facts) -> list[str]:
+    """What was searched, what was spent, and what failed."""
+    run = facts.run
+    limits = [f"{measure} at most {measure_amount(limit, measure)}" for measure, limit in run.limits.items()]
+    return [
+        f"{run.config.data.name}, {run.space.skeleton.family}, {run.space.size:,} architectures in the space. "
+        f"Budget: {', '.join(limits) or 'none'}.",
+        spent_text(facts),
+        *failure_lines(facts.failures),
+    ]
+
+
+def pair_cells(facts: Facts) -> list[dict[str, str]]:
+    """The pairs of placements that do more or less together than apart, the largest first; at most `_MOST_PAIRS`."""
+    answer = facts.answer
+    if answer is None:
+        return []
+    among = [effect.place for effect in answer.effects]
+    return [
+        {
+            "placement": place_name(pair.first, among),
+            "with": place_name(pair.second, among),
+            f"{facts.run.metric.label} beyond the sum of both": interval(facts.run, pair.gain),
+        }
+        for pair in sorted(answer.pairs, key=lambda pair: -abs(pair.gain.value))[:_MOST_PAIRS]
+    ]
+
+
+def pairs_text(facts: Facts) -> str:
+    """A line on the pairs that `pair_cells` leaves out, or that there are none; empty if there is nothing to say."""
+    if facts.answer is None:
+        return ""
+    if not facts.answer.pairs:
+        return "No two placements are seen to do more, or less, together than the sum of both."
+    left = len(facts.answer.pairs) - _MOST_PAIRS
+    return f"{left} more pairs are in nas report --json." if left > 0 else ""
+
+
 def markdown(facts: Facts, plots: Iterable[str]) -> str:
     """The report as Markdown. `plots`: names of PNG files in the same folder."""
     run = facts.run
-    limits = [f"{measure} at most {measure_amount(limit, measure)}" for measure, limit in run.limits.items()]
     lines = [
-        f"# {run.space.name or named(run.folder.name)}: where attention pays",
+        f"# {heading(facts)}",
         "",
-        f"{run.config.data.name}, {run.space.skeleton.family}, {run.space.size:,} architectures in the space. "
-        f"Budget: {', '.join(limits) or 'none'}.",
-        "",
-        spent_text(facts),
-        "",
-        *(part for line in failure_lines(facts.failures) for part in (line, "")),
+        *(part for text in paragraphs(facts) for part in (text, "")),
         verdict(facts),
         "",
         f"## {FRONT_TITLE}",
@@ -70,6 +109,10 @@ def markdown(facts: Facts, plots: Iterable[str]) -> str:
     standings = [standing_cells(row, run.metric) for row in facts.standings]
     if standings:
         lines += [f"## {STANDINGS_TITLE}", "", *_plain_table(standings), "", how_to_read(), ""]
+    if pairs := pair_cells(facts):
+        lines += [f"## {PAIRS_TITLE}", "", *_plain_table(pairs), ""]
+    if more := pairs_text(facts):
+        lines += [more, ""]
     for name in plots:
         lines += [f"![{title(name, run.metric)}]({name}.png)", ""]
     if not standings:
@@ -145,11 +188,6 @@ def standing_cells(row: Mapping[str, Any], metric: Metric) -> dict[str, str]:
 def how_to_read() -> str:
     """How to read the table of standings."""
     return _HOW_TO_READ
-
-
-def probability(value: float) -> str:
-    """A share in percent, never 0 % or 100 %: a simulation proves no certainty."""
-    return "> 99 %" if value > 0.99 else "< 1 %" if value < 0.01 else f"{100 * value:.0f} %"
 
 
 def exported(run: Run, trial: TrialRecord, found: Answer | None) -> str:

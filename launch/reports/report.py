@@ -22,16 +22,18 @@ from launch.reports.figures import pictures
 from launch.reports.health import health
 from launch.reports.prose import (
     LABELS,
+    PAIRS_TITLE,
     STANDINGS_TITLE,
     exported,
     markdown,
     metric_cell,
-    probability,
+    pair_cells,
+    pairs_text,
     spent_text,
     standing_cells,
     verdict,
 )
-from launch.reports.tables import json_text, measure_amount, print_json, print_table
+from launch.reports.tables import json_text, measure_amount, print_json, print_table, probability
 from launch.rundir import names
 from nas.analysis import progress
 from search_spaces.errors import named, typed
@@ -54,10 +56,9 @@ def _write(facts: Facts, folder: Path) -> Path:
     (folder / "front.json").write_text(json_text([row for row in facts.rows if row["front"]]))
     for trial in facts.front:
         (folder / f"front-{trial.number}.yaml").write_text(exported(facts.run, trial, facts.answer))
-    text = markdown(facts, images)
-    (folder / "report.md").write_text(text)
+    (folder / "report.md").write_text(markdown(facts, images))
     page = folder / "report.html"
-    page.write_text(html.page(facts, text, pictures(facts), health(facts)))
+    page.write_text(html.page(facts, pictures(facts), health(facts)))
     return page
 
 
@@ -149,7 +150,11 @@ def print_report(console: Console, facts: Facts, shown: Path, *, json: bool, wri
     print_table(console, lines)
     if facts.standings:
         print_table(console, [standing_cells(row, run.metric) for row in facts.standings], title=f"\n{STANDINGS_TITLE}")
+    if pairs := pair_cells(facts):
+        print_table(console, pairs, title=f"\n{PAIRS_TITLE}")
     console.print(f"\n{spent_text(facts)}\n\n{verdict(facts)}")
+    if more := pairs_text(facts):
+        console.print(more)
     for why in failure_lines(facts.failures):
         console.print(why, soft_wrap=True)
     page = f"report {named(shown / names.REPORT / 'report.html')}   " if written else ""

@@ -123,6 +123,11 @@ def metric_amount(value: float, metric: Metric, more: int = 0) -> str:
     return f"{metric_figure(value, metric, more)} {metric.shown.symbol}".rstrip()
 
 
+def probability(value: float) -> str:
+    """A share in percent, never 0 % or 100 %: a simulation proves no certainty."""
+    return "> 99 %" if value > 0.99 else "< 1 %" if value < 0.01 else f"{100 * value:.0f} %"
+
+
 def duration(seconds: float) -> str:
     """`45 s`, `3 min 20 s`, `2 h 05 min`."""
     whole = round(seconds)

@@ -21,7 +21,7 @@ from torch.utils.tensorboard import summary
 
 from launch.reports.drawn import scaled
 from launch.reports.plots import pixels
-from launch.reports.tables import metric_figure, metric_range, text
+from launch.reports.tables import metric_figure, metric_range, probability, text
 from nas.analysis import FrontGrowth
 from nas.analysis.answer import Answer
 from nas.costs import MEASURES, UNITS
@@ -113,8 +113,10 @@ class Board:
             self._written[trial.number] = last
         return True
 
-    def answer(self, answer: Answer, step: int) -> None:
-        """Adds the effects as text, and each network's mean over its seeds to its trial, with the lower bound."""
+    def answer(self, answer: Answer, told: Sequence[str], step: int) -> None:
+        """Adds the answer's sentences and effects as text, and each network's mean over its seeds to its trial, with
+        the lower bound.
+        """
         metric, factor = self._metric, self._metric.shown.factor
         for standing in answer.standings:
             found = {_MEAN: factor * standing.mean.value, _LOW: factor * standing.mean.low}
@@ -131,9 +133,10 @@ class Board:
         top += [
             f"| {standing.trial.number} | {metric_figure(standing.mean.value, metric)} "
             f"| {metric_range(standing.mean.low, standing.mean.high, metric)} "
-            f"| {standing.on_front:.0%} |"
+            f"| {probability(standing.on_front)} |"
             for standing in answer.standings[:_TOP]
         ]
+        self.text("answer", "\n\n".join(told), step)
         self.text("answer/where attention pays", "\n".join(lines), step)
         self.text("answer/best networks", "\n".join(top), step)
 

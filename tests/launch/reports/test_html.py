@@ -12,9 +12,9 @@ from launch.reports import drawn, figures, html, report
 from launch.reports.comparison import compared
 from launch.reports.facts import Facts, facts_of
 from launch.reports.health import health
-from launch.reports.prose import markdown
+from launch.reports.prose import PAIRS_TITLE, heading, markdown, paragraphs, said
 from launch.rundir.run import Run, open_run
-from nas.analysis.answer import Answer, Place
+from nas.analysis.answer import Answer, PairEffect, Place
 from nas.analysis.intervals import Interval
 from nas.search import Metric, TrialRecord
 from nas.search.records import Judgement
@@ -69,7 +69,7 @@ def answer(facts: Facts, make_answer: MakeAnswer) -> Answer:
 
 def page_of(facts: Facts, answer: Answer | None) -> Parsed:
     facts = replace(facts, answer=answer)
-    return Parsed(html.page(facts, markdown(facts, []), figures.pictures(facts), health(facts)))
+    return Parsed(html.page(facts, figures.pictures(facts), health(facts)))
 
 
 def traces(spec: figures.Spec, kind: str) -> list[Any]:
@@ -209,6 +209,42 @@ def test_a_relaxed_limit_admits_what_is_over_it_alone_and_by_little(facts: Facts
     rows = {row.measure: row for row in drawn.refused(replace(facts, trials=trials))}
     assert (rows["macs"].over, rows["macs"].relaxed) == (3, 1)
     assert (rows["params"].over, rows["params"].relaxed) == (2, 1)
+
+
+def test_pairs_that_matter_are_shown_and_without_one_a_line_says_so(facts: Facts, answer: Answer) -> None:
+    assert "No two placements are seen" in page_of(facts, answer).text
+    assert "No two placements are seen" in markdown(replace(facts, answer=answer), [])
+    first, second = answer.effects[0].place, answer.effects[-1].place
+    gains = [0.01 * (n + 1) for n in range(14)]
+    pairs = tuple(PairEffect(first, second, Interval(gain, gain - 0.005, gain + 0.005)) for gain in gains)
+    told = replace(facts, answer=replace(answer, pairs=pairs))
+    page = page_of(told, told.answer).text
+    for text in (page, markdown(told, [])):
+        assert PAIRS_TITLE in text
+        assert "14.0 points (13.5 to 14.5)" in text
+        assert text.index("14.0 points") < text.index("13.0 points")
+        assert "2.0 points (1.5" not in text
+        assert "2 more pairs are in nas report --json." in text
+        assert "No two placements are seen" not in text
+
+
+def test_the_page_has_the_paragraphs_of_the_markdown(facts: Facts) -> None:
+    text = page_of(facts, None).text
+    found = [*paragraphs(facts), heading(facts)]
+    assert len(found) > 2
+    assert all(one in text and one in markdown(facts, []) for one in found)
+
+
+def test_the_sign_and_the_answer_word_the_baseline_alike(facts: Facts, answer: Answer) -> None:
+    words = {1: "is better than", 0: "cannot be told from", -1: "is worse than"}
+    for gain, margin in ((0.02, 0.01), (0.0, 0.01), (-0.02, 0.01)):
+        over = Interval(gain, gain - margin, gain + margin)
+        told = replace(answer, over_baseline=over, baseline_best=0.004)
+        sign = health(replace(facts, answer=told))[0]
+        assert sign.good is {1: True, 0: None, -1: False}[over.sign]
+        phrase = sign.text.removeprefix(f"Trial {told.take} ").removesuffix(".")
+        assert phrase.startswith(words[over.sign])
+        assert f": it {phrase}" in " ".join(said(replace(facts, answer=told)))
 
 
 def test_health_says_baseline_length_and_stability(facts: Facts, answer: Answer) -> None:

@@ -33,7 +33,7 @@ def drawn(make_run: Callable[..., Run], make_answer: Callable[..., Answer]) -> t
     for name, figure in report.figures(facts_of(run, trials)).items():
         board.picture(name, figure, 1)
     board.file("front/trial", "schema: 1")
-    board.answer(make_answer(run, trials), len(trials))
+    board.answer(make_answer(run, trials), ["Take it.", "It is good."], len(trials))
     found = {}
     for folder in (run.folder / "tensorboard").iterdir():
         found[folder.name] = EventAccumulator(str(folder)).Reload()
@@ -98,6 +98,12 @@ def test_the_mean_of_the_seeds_stands_beside_the_first_value(
             boards["search"].Tags()["tensors"]
         )
         assert board.Scalars("answer/low")[0].value == pytest.approx(100 * standing.mean.low)
+
+
+def test_the_answers_sentences_stand_alone_as_text(drawn: tuple[Run, dict[str, EventAccumulator]]) -> None:
+    _, boards = drawn
+    (event,) = boards["search"].Tensors("answer/text_summary")
+    assert event.tensor_proto.string_val == [b"Take it.\n\nIt is good."]
 
 
 def test_charts_are_grouped_by_what_they_are_of(drawn: tuple[Run, dict[str, EventAccumulator]]) -> None:
