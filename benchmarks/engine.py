@@ -30,11 +30,12 @@ from rich.console import Console
 
 from launch.reports import prose, report, status
 from launch.reports.facts import facts_of
+from launch.reports.kept import means_of
 from launch.rundir import names
 from launch.rundir.config import RunConfig
 from launch.rundir.run import Run, open_run
 from launch.session import Drawing
-from nas.analysis import answer, select
+from nas.analysis import select
 from nas.costs import Conditions, CostModel
 from nas.search import Engine, EpochRecord, Job, Journal, Objective, Outcome, SearchConfig, TrialRecord
 from nas.search.reading import uncollected
@@ -62,14 +63,14 @@ placements:
 
 
 def _exported(run: Run, trials: Sequence[TrialRecord]) -> str:
-    told = answer(trials, run.objectives, run.config.trainer.epochs, run.space)
+    told = means_of(run, trials)
     return prose.exported(run, select(trials, run.objectives, "knee", told), told)
 
 
 _COMMANDS: Mapping[str, Callable[[Run, Sequence[TrialRecord]], object]] = {
     "status": status.status,
-    "export": _exported,
     "report": lambda run, trials: report.write(facts_of(run, trials)),
+    "export": _exported,  # after the report, which keeps the answer
 }
 
 

@@ -206,7 +206,7 @@ class Drawing:
                 self._board.picture(name, figure, len(trials))
             for trial in facts.front:
                 self._board.file(
-                    f"front/trial-{trial.number:04d}", prose.exported(run, trial, facts.answer), trial.number
+                    f"front/trial-{trial.number:04d}", prose.exported(run, trial, facts.means), trial.number
                 )
 
     @contextmanager

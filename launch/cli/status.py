@@ -10,10 +10,10 @@ from launch.cli.options import Json, RunDir, new_console
 from launch.errors import UserError
 from launch.files import write_text
 from launch.reports import status as reports
+from launch.reports.kept import kept, means_of
 from launch.reports.prose import exported
 from launch.reports.tables import print_json
 from launch.rundir.run import open_run
-from nas.analysis import answer
 from nas.analysis import select as select_trial
 from nas.search.reading import uncollected
 from search_spaces.errors import named, typed
@@ -41,7 +41,8 @@ def export(
 
     opened, trials = open_run(run)
     try:
-        told = answer(trials, opened.objectives, opened.config.trainer.epochs, opened.space)
+        # A trial named by its number needs no model: without kept means it is exported with its own figures.
+        told = means_of(opened, trials) if select in ("best", "knee") else kept(opened, trials) or ()
         trial = select_trial(trials, opened.objectives, select, told)
     except ValueError as error:
         raise UserError(f"{error}") from error

@@ -6,7 +6,17 @@ from typing import Any
 
 from launch.reports.failures import failures
 from launch.rundir.run import Run
-from nas.analysis import Answer, account, answer, early_ranks, front_by_means, front_of, silent_rungs, still_gaining
+from nas.analysis import (
+    Answer,
+    Standing,
+    account,
+    answer,
+    early_ranks,
+    front_by_means,
+    front_of,
+    silent_rungs,
+    still_gaining,
+)
 from nas.search import Figure, TrialRecord
 from nas.search.rungs import below_the_end
 from search_spaces import Architecture
@@ -35,11 +45,16 @@ class Facts:
     failures: Sequence[Mapping[str, Any]]
     gaining: Sequence[Mapping[str, Any]]
 
+    @property
+    def means(self) -> Sequence[Standing]:
+        """The answer's standings; empty without an answer."""
+        return self.answer.standings if self.answer else ()
+
 
 def facts_of(run: Run, trials: Sequence[TrialRecord]) -> Facts:
     """Summarizes a run."""
     found = answer(trials, run.objectives, run.config.trainer.epochs, run.space)
-    front = front_of(trials, run.objectives) if found is None else front_by_means(found, run.objectives)
+    front = front_of(trials, run.objectives) if found is None else front_by_means(found.standings, run.objectives)
     return Facts(
         run,
         trials,

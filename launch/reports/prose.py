@@ -8,7 +8,7 @@ from launch.reports.facts import Facts
 from launch.reports.failures import failure_lines
 from launch.reports.tables import measure_amount, metric_amount, metric_figure, metric_range, probability
 from launch.rundir.run import Run
-from nas.analysis import Answer
+from nas.analysis import Standing
 from nas.costs import MEASURES, UNITS
 from nas.export import export
 from nas.search import Metric, TrialRecord
@@ -190,13 +190,13 @@ def how_to_read() -> str:
     return _HOW_TO_READ
 
 
-def exported(run: Run, trial: TrialRecord, found: Answer | None) -> str:
-    """A trial's config with its figures as comments: the answer's mean with its interval, where it has one."""
+def exported(run: Run, trial: TrialRecord, standings: Sequence[Standing]) -> str:
+    """A trial's config with its figures as comments: its mean among the standings with its interval, if it has one."""
     figures_of = {
         measure: f"{measure_amount(figure.value, measure)} ({figure.source})"
         for measure, figure in {**trial.costs, **run.measured.get(trial.number, {})}.items()
     }
-    standing = found.standing(trial.number) if found else None
+    standing = next((one for one in standings if one.trial.number == trial.number), None)
     value = trial.latest(run.metric.name)
     if standing is not None:
         seeds = len(standing.values)

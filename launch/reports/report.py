@@ -4,6 +4,7 @@ report.html, report.md   the results as text; the HTML contains the pictures
 *.png                    the pictures
 front.json               the front with its figures, for programs
 front-<trial>.yaml       every member of the front, ready for `nas train`
+means.json               the answer's means, for `nas export` (`launch.reports.kept`)
 """
 
 from collections import Counter
@@ -20,6 +21,7 @@ from launch.reports.facts import Facts
 from launch.reports.failures import failure_lines
 from launch.reports.figures import pictures
 from launch.reports.health import health
+from launch.reports.kept import keep
 from launch.reports.prose import (
     LABELS,
     PAIRS_TITLE,
@@ -55,7 +57,8 @@ def _write(facts: Facts, folder: Path) -> Path:
         (folder / f"{name}.png").write_bytes(data)
     (folder / "front.json").write_text(json_text([row for row in facts.rows if row["front"]]))
     for trial in facts.front:
-        (folder / f"front-{trial.number}.yaml").write_text(exported(facts.run, trial, facts.answer))
+        (folder / f"front-{trial.number}.yaml").write_text(exported(facts.run, trial, facts.means))
+    keep(facts.run, facts.means)
     (folder / "report.md").write_text(markdown(facts, images))
     page = folder / "report.html"
     page.write_text(html.page(facts, pictures(facts), health(facts)))

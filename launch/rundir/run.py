@@ -34,7 +34,7 @@ class Run:
 
     ``metric``: the metric of training by which trials are compared. ``limits`` are the budget in base units (bytes,
     ms), ``reference`` is the reference point of the hypervolume; both are empty until a driver has started.
-    ``measured``: trial -> measure -> figure measured after the search.
+    ``measured``: trial -> measure -> figure measured after the search. ``crc``: of the journal, as it was read.
     """
 
     folder: Path
@@ -44,6 +44,7 @@ class Run:
     limits: Mapping[str, float] = field(default_factory=dict)
     reference: Mapping[str, float] = field(default_factory=dict)
     measured: Mapping[int, Mapping[str, Figure]] = field(default_factory=dict)
+    crc: int = 0
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -91,6 +92,7 @@ def open_run(folder: Path) -> tuple[Run, list[TrialRecord]]:
         _checked(study, LIMITS, _LIMITS, study.attributes.get(LIMITS, {})),
         _checked(study, "reference", _LIMITS, study.attributes.get("reference", {})),
         _measured(study),
+        study.crc,
     )
     objectives = list(zip(study.metrics, study.directions, strict=True))
     if objectives != [(objective.metric, objective.direction) for objective in run.objectives]:

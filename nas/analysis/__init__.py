@@ -1,7 +1,7 @@
 """Analyses the trials of a run: the Pareto front, its growth, the effect of each placement, and the noise."""
 
 from nas.analysis.account import Account, account
-from nas.analysis.answer import Answer, answer
+from nas.analysis.answer import Answer, Standing, answer, restored, stored
 from nas.analysis.compare import EffectBeside, Gap, beside, takes_beside
 from nas.analysis.decide import most_telling
 from nas.analysis.front import FrontGrowth, GrowingFront, front_of, progress, searched
@@ -17,6 +17,7 @@ __all__ = [
     "Gaining",
     "Gap",
     "GrowingFront",
+    "Standing",
     "account",
     "answer",
     "beside",
@@ -25,9 +26,11 @@ __all__ = [
     "front_of",
     "most_telling",
     "progress",
+    "restored",
     "searched",
     "select",
     "silent_rungs",
     "still_gaining",
+    "stored",
     "takes_beside",
 ]

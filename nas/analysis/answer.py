@@ -1,9 +1,12 @@
 """The answer of a run: where attention pays, of which kind, how much, how sure that is, and which network to take."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import PlainSerializer, PlainValidator, TypeAdapter, ValidationInfo
 
 from nas.analysis.evidence import Array, Place, Reading, read, share, to_value
 from nas.analysis.intervals import Interval
@@ -51,6 +54,14 @@ class PairEffect:
     gain: Interval
 
 
+def _numbered(number: object, info: ValidationInfo) -> TrialRecord:
+    """The trial with this number; the context holds the trials."""
+    trials: Sequence[TrialRecord] = info.context or ()
+    if not isinstance(number, int) or not 0 <= number < len(trials) or trials[number].plan is None:
+        raise ValueError(f"trial {number!r} is not one of the run, or was never launched")
+    return trials[number]
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """A network that was trained in full.
@@ -61,7 +72,7 @@ class Standing:
     ``noise``: the standard deviation between its seeds. ``unstable``: it varies far more than the others.
     """
 
-    trial: TrialRecord
+    trial: Annotated[TrialRecord, PlainValidator(_numbered), PlainSerializer(lambda trial: trial.number)]
     values: tuple[float, ...]
     mean: Interval
     on_front: float
@@ -125,6 +136,23 @@ def answer(
     """
     found = read(trials, objectives, epochs, space)
     return None if found is None else stated(found, posterior(found.evidence), objectives)
+
+
+_STANDINGS: TypeAdapter[tuple[Standing, ...]] = TypeAdapter(tuple[Standing, ...])
+
+
+def stored(standings: Sequence[Standing]) -> list[dict[str, Any]]:
+    """The standings of an answer as JSON values, with trials as their numbers."""
+    found: list[dict[str, Any]] = _STANDINGS.dump_python(tuple(standings), mode="json")
+    return found
+
+
+def restored(data: object, trials: Sequence[TrialRecord]) -> tuple[Standing, ...]:
+    """What `stored` returned, with the run's trials; raises a ValueError for anything else."""
+    found = _STANDINGS.validate_python(data, context=trials)
+    if not all(math.isfinite(one.mean.value) for one in found):
+        raise ValueError("a mean is not finite")
+    return found
 
 
 def stated(reading: Reading, draws: Posterior, objectives: Sequence[Objective]) -> Answer:

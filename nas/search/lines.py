@@ -51,6 +51,11 @@ def sealed(record: Mapping[str, Any], before: int) -> bytes:
     return b'%b,"seal":"%08x"}\n' % (body, zlib.crc32(body, before))
 
 
+def unsealed(line: bytes, before: int) -> Any:  # noqa: ANN401  # any JSON value
+    """The record of a line from `sealed` with the same `before`; None if its seal is missing or another."""
+    return _decoded(line) if _seal_of(line) == zlib.crc32(line[:-_SEAL_BYTES], before) else None
+
+
 class Lines:
     """The complete lines of a file as JSON objects, each once and in order; others may append meanwhile.
 

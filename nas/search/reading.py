@@ -30,7 +30,7 @@ _MOST_DISTRIBUTIONS, _MOST_VALUES = 10_000, 100_000
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """A run's study: its settings, its other attributes, and its trials by number."""
+    """A run's study: its settings, its other attributes, and its trials by number. ``crc``: the journal's CRC-32."""
 
     path: Path
     settings: Mapping[str, Any]
@@ -38,6 +38,7 @@ class StudyRecord:
     metrics: Sequence[str]
     directions: Sequence[Direction]
     trials: Sequence[TrialRecord]
+    crc: int
 
 
 def read_run(run: Path) -> StudyRecord:
@@ -88,7 +89,7 @@ def _read(run: Path, path: Path) -> StudyRecord:
         trials = [record_of(trial, objectives) for trial in study.trials]
     except RecordError as error:
         raise damaged(path, "what it says of", str(error)) from None
-    return StudyRecord(path, settings, study.attributes, metrics, study.directions, trials)
+    return StudyRecord(path, settings, study.attributes, metrics, study.directions, trials, study.crc)
 
 
 @contextmanager
@@ -245,6 +246,7 @@ class _Study:
     system: dict[str, Any] = field(default_factory=dict)
     directions: list[Direction] = field(default_factory=list)
     trials: list[_Trial] = field(default_factory=list)
+    crc: int = 0
 
 
 class _Distribution(Protocol):
@@ -390,4 +392,5 @@ def _replay(path: Path) -> _Study:
                     raise wrong(f"study_id: there is no study {of}")
     if ours is None and lines.number:
         raise JournalError(f"{named(path)} is not a journal of this program: it holds no study {STUDY_NAME!r}")
+    study.crc = lines.crc
     return study

@@ -82,6 +82,8 @@ class State(IntEnum):
     WAITING = 4
 
 
+_OPEN = (int(State.RUNNING), int(State.WAITING))  # numbers, because enums compare slowly, for every line of a journal
+
 _WRONG = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 """Errors that a wrong record raises; a value that is not an architecture can raise any of them."""
 
@@ -247,12 +249,13 @@ class EpochRecord:
         Raises:
             ValueError: A field is missing, of another type or unknown.
         """
-        data = _mapping(data, "an epoch")
-        if "metrics" not in data:
+        if not isinstance(data, dict) or "metrics" not in data:
+            data = _mapping(data, "an epoch")
             names = [name for name in data if name.startswith((_VALIDATION, _TRAINING))]
-            data["metrics"] = {name.removeprefix(_VALIDATION): data.pop(name) for name in names}
-        if isinstance(data["metrics"], dict) and None in data["metrics"].values():
-            data["metrics"] = {n: math.nan if value is None else value for n, value in data["metrics"].items()}
+            data.setdefault("metrics", {name.removeprefix(_VALIDATION): data.pop(name) for name in names})
+        metrics = data["metrics"]
+        if isinstance(metrics, dict) and None in metrics.values():
+            data = {**data, "metrics": {n: math.nan if value is None else value for n, value in metrics.items()}}
         return cls(**data)
 
     def to_dict(self) -> dict[str, Any]:
@@ -407,7 +410,7 @@ class StoredTrial(Protocol):
 
 def ended(state: int) -> bool:
     """Whether a trial in this state has ended, and so cannot change."""
-    return state not in (State.RUNNING, State.WAITING)
+    return state not in _OPEN
 
 
 def read_trials(study: "optuna.Study", without: Container[int] = ()) -> list[TrialRecord]:

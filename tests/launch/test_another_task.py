@@ -141,7 +141,7 @@ def test_it_is_searched_and_reported_by_its_own_metric(
     facts = facts_of(run, trials)
     means = [row["mean"] for row in facts.standings]
     assert means == sorted(means, reverse=metric.direction == "maximize")
-    assert select(trials, run.objectives, "best", facts.answer).number == facts.standings[0]["trial"]
+    assert select(trials, run.objectives, "best", facts.means).number == facts.standings[0]["trial"]
     text = (report.write(facts).parent / "report.md").read_text()
     assert f"| trial | from | {metric.label} | macs | placements |" in text
     assert f"mean {metric.label} |" in text

@@ -328,7 +328,7 @@ def test_export_writes_a_config_that_reads_back(name: str, make_run: Callable[..
 def test_export_of_a_failed_trial_says_so(make_run: Callable[..., Run]) -> None:
     run, trials = open_run(make_run(jobs=2).folder)
     failed = replace(trials[1], status="failed", reason="out of\nluck")
-    assert "# trial: 1 (failed: out of luck)\n" in exported(run, failed, None)
+    assert "# trial: 1 (failed: out of luck)\n" in exported(run, failed, ())
 
 
 @pytest.mark.parametrize("which", ["99", "worst"])

@@ -28,14 +28,14 @@ def test_the_report_holds_front_baselines_and_pictures(make_run: Callable[..., R
     front = json.loads((page.parent / "front.json").read_text())
     facts = facts_of(run, trials)
     assert facts.answer is not None
-    assert [row["trial"] for row in front] == [t.number for t in front_by_means(facts.answer, run.objectives)]
+    assert [row["trial"] for row in front] == [t.number for t in front_by_means(facts.means, run.objectives)]
     baselines = {row["origin"] for row in facts.rows} - {"searched"}
     assert baselines == {f"{name} (baseline)" for name in ("plain", "se", "cbam", "aa", "aw")}
 
 
 def test_an_export_is_the_architecture_with_its_figures_above(make_run: Callable[..., Run]) -> None:
     run, trials = open_run(make_run().folder)
-    told = facts_of(run, trials).answer
+    told = facts_of(run, trials).means
     best = select(trials, run.objectives, "best", told)
     text = prose.exported(run, best, told)
     assert parse_architecture(text) == best.architecture

@@ -66,7 +66,7 @@ def read_all(folder: Path) -> str:
     status.show(console, found)
     for which in ("knee", "best", "0"):
         with contextlib.suppress(ValueError):  # `nas export` words it
-            out.write(exported(run, select(trials, run.objectives, which, facts.answer), facts.answer))
+            out.write(exported(run, select(trials, run.objectives, which, facts.means), facts.means))
     return out.getvalue()
 
 

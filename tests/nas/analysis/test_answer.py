@@ -120,11 +120,11 @@ def test_the_cheapest_network_is_on_the_front(factorial: Made) -> None:
     found = factorial.answer()
     plain = next(one for one in found.standings if one.trial.number == 0)
     assert plain.on_front == 1
-    members = front_by_means(found, OBJECTIVES)
+    members = front_by_means(found.standings, OBJECTIVES)
     assert members[0].number == 0
     assert found.take in {trial.number for trial in members}
-    assert select(factorial.trials, OBJECTIVES, "best", found).number == found.take
-    assert select(factorial.trials, OBJECTIVES, "knee", found) in members
+    assert select(factorial.trials, OBJECTIVES, "best", found.standings).number == found.take
+    assert select(factorial.trials, OBJECTIVES, "knee", found.standings) in members
 
 
 def test_a_lucky_seed_is_drawn_towards_what_placements_explain(factorial: Made) -> None:

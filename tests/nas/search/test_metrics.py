@@ -77,7 +77,7 @@ def test_every_decision_is_the_same_if_low_values_are_better(lab: Lab, tmp_path:
         told = answer(trials, objectives, lab.epochs, lab.space)
         assert told is not None
         again = [(one.trial.number, one.level_with) for one in told.standings]
-        chosen = [select(trials, objectives, which, told).number for which in ("best", "knee")]
+        chosen = [select(trials, objectives, which, told.standings).number for which in ("best", "knee")]
         gains = [effect.gain.value / metric.high for effect in told.effects]
         decisions = [(t.fingerprint, t.status, t.last_epoch, t.origin) for t in trials]
         found.append(((decisions, again, chosen), [volume, *gains, *early_ranks(trials, metric.name).values()]))
