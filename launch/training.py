@@ -13,6 +13,7 @@ from launch.reports.tables import metric_amount
 from launch.rundir.config import with_root
 from launch.rundir.run import open_run
 from nas.search import Metric
+from nas.weights import WeightsError
 from search_spaces import Architecture
 from search_spaces.yamlfile import read_yaml, validate, write_yaml
 from trainers import (
@@ -24,6 +25,7 @@ from trainers import (
     Training,
     fit,
     load_data,
+    read_weights,
     recipe_document,
 )
 from trainers.tasks import TASKS
@@ -37,6 +39,7 @@ def train_in_full(
     run: Path | None,
     overrides: list[str],
     device: str,
+    start: str | None = None,
 ) -> dict[str, Any]:
     """Trains to the end of the schedule and evaluates on test data, once.
 
@@ -51,8 +54,10 @@ def train_in_full(
         run: A run whose data and trainer are used.
         overrides: `trainer.epochs=90` and the like.
         device: Where to train.
+        start: Trained weights to start from, as `trainers.read_weights` takes them. Prints what became of them.
 
     Raises:
+        WeightsError: `start` cannot be read, or does not fit the network.
         UserError: neither recipe nor run is given, or both; or the network does not fit the data.
         Failure: the training diverged or ran out of memory.
         FileError: the recipe, with `overrides`, is wrong.
@@ -61,10 +66,15 @@ def train_in_full(
     data = load_data(chosen.data)
     metrics = TASKS[data.task].metrics
     main = metrics[0]
+    begun = None if start is None else read_weights(start)
     try:
-        training = Training(architecture, data, chosen.trainer, device=device)
+        training = Training(architecture, data, chosen.trainer, device=device, weights=begun)
+    except WeightsError:
+        raise
     except ValueError as error:
         raise UserError(f"{error}") from error
+    for line in () if training.loaded is None else training.loaded.lines():
+        console.print(line)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "architecture.yaml").write_text(architecture.dump())
     columns = (

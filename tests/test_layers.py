@@ -12,13 +12,14 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = ("search_spaces", "nas", "trainers", "launch")
 _NAS = {"pydantic", "pydantic_core", "yaml", "torch", "numpy", "filelock"}
-_TRAINERS = _NAS | {"torchvision", "PIL"}
+_TRAINERS = _NAS | {"torchvision", "PIL", "safetensors"}
 MAY_IMPORT = {
     "search_spaces": {"pydantic", "yaml"},
     "nas": _NAS,
     "nas.operators.exports": _NAS | {"onnxruntime"},
     "nas.search": _NAS | {"optuna", "threadpoolctl"},
     "trainers": _TRAINERS,
+    "trainers.weights": _TRAINERS | {"timm"},
     "launch": _TRAINERS | {"optuna", "ray", "tensorboard", "typer", "rich", "matplotlib", "plotly", "captum"},
 }
 """What is neither Python's own nor one of the packages. The longest name that fits a module decides."""

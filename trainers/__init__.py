@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from trainers.distributed import ALONE, Share
     from trainers.tasks import Evaluation
     from trainers.training import Diverged, EpochResult, OutOfMemory, Training, fit, precision
+    from trainers.weights import read_weights
 
 __all__ = [
     "ALONE",
@@ -29,6 +30,7 @@ __all__ = [
     "fit",
     "load_data",
     "precision",
+    "read_weights",
     "recipe_document",
     "recipe_names",
 ]
@@ -42,5 +44,6 @@ __getattr__, __dir__ = lazily(
         "distributed": "ALONE Share",
         "tasks": "Evaluation",
         "training": "Diverged EpochResult OutOfMemory Training fit precision",
+        "weights": "read_weights",
     },
 )

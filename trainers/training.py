@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from nas import memory_format, quick_start
+from nas.weights import Loaded, Weights, load_weights
 from search_spaces import Architecture
 from trainers import checkpoint, ema
 from trainers.config import TrainerConfig
@@ -26,6 +27,7 @@ from trainers.datasets.base import Dataset
 from trainers.distributed import ALONE, Share, equal_buffers, in_step, total, weight
 from trainers.optim import learning_rate, make_optimizer
 from trainers.tasks import TASKS, Evaluation, Metrics
+from trainers.weights import digest
 
 SplitName: TypeAlias = Literal["train", "val", "test"]
 Progress: TypeAlias = Callable[[int, int], None]
@@ -120,10 +122,12 @@ class Training:
         share: this process's part of every batch. The trainings of the other ranks must be created, restored and run
             in the same way, in a process group of `torch.distributed` with ``share.world_size`` ranks. All report the
             same figures. Batch normalisation sees only the share.
+        weights: where the network starts; default: from random values.
         build: builds the network; default: the task's builder.
 
     Raises:
         ValueError: the skeleton does not fit the data set.
+        WeightsError: the weights do not fit the network.
         OutOfMemory: the network does not fit the device.
     """
 
@@ -138,6 +142,7 @@ class Training:
         seed: int | None = None,
         device: torch.device | str = "cpu",
         share: Share = ALONE,
+        weights: Weights | None = None,
         build: Callable[[Architecture], nn.Module] | None = None,
     ) -> None:
         self.task = TASKS[dataset.task].load()
@@ -150,13 +155,18 @@ class Training:
         """The network with the trained weights."""
         self.averaged: nn.Module | None = None
         """The network with the averaged weights, if `config.ema_epochs` is above 0."""
+        self.loaded: Loaded | None = None
+        """What became of `weights`."""
         self._seed = config.seed if seed is None else seed
+        self._from = None if weights is None else digest(weights)
         self._config, self._dataset, self._device, self._share = config, dataset, torch.device(device), share
         self._amp, channels_last = precision(config, self._device)
         with self._seeded(0):
             self.model = (build or self.task.build)(architecture).to(self._device)
             if config.start == "quick":
                 quick_start(self.model)
+            if weights is not None:
+                self.loaded = load_weights(self.model, architecture, weights)
             layout = memory_format(self.model, self._device.type, channels_last=channels_last)
             self.model.to(memory_format=layout)
             self._optimizer = make_optimizer(self.model, config)
@@ -276,6 +286,7 @@ class Training:
             "mean": self._dataset.mean,  # tells apart equally many but different images
             "epochs": self.epochs,
             "seed": self._seed,
+            "weights to start from": self._from,
             **config,
         }
 

@@ -16,6 +16,14 @@ def train(
     config: Annotated[str, typer.Argument(metavar="CONFIG", help="An architecture file, or the name of a zoo entry.")],
     recipe: Annotated[str | None, typer.Option(help="A recipe's name or file: data and trainer.")] = None,
     run: Annotated[Path | None, typer.Option(help="Use data and trainer of this run instead.")] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="WEIGHTS",
+            help="Start from trained weights: a .safetensors, .pth or .pt file, torchvision:NAME or timm:NAME.",
+        ),
+    ] = None,
     *,
     overrides: Set,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for checkpoint and figures.")] = None,
@@ -28,6 +36,6 @@ def train(
     folder = output or Path("runs") / f"train-{Path(config).stem}"
     check_folder(folder)
     with naming(folder):
-        figures = train_in_full(architecture, folder, new_console(stderr=json), recipe, run, overrides, device)
+        figures = train_in_full(architecture, folder, new_console(stderr=json), recipe, run, overrides, device, start)
     if json:
         print_json(figures)

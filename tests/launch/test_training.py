@@ -9,6 +9,7 @@ from rich.console import Console
 from torch import nn
 
 from launch.training import train_in_full
+from nas import build_model
 from search_spaces import Architecture, load_space
 from trainers import Evaluation, Training
 
@@ -65,6 +66,14 @@ def test_without_an_average_there_is_nothing_to_choose(plain: Architecture, tmp_
     assert figures["weights"] == "model"
     assert list(figures["val_of_weights"]) == ["model"]
     assert "weights by validation" not in console.export_text()
+
+
+def test_a_training_from_weights_says_what_was_loaded(plain: Architecture, tmp_path: Path, console: Console) -> None:
+    train_in_full(plain, tmp_path / "first", console, "shapes", None, SETTINGS, "cpu")
+    checkpoint = tmp_path / "first" / "checkpoint.pt"
+    train_in_full(plain, tmp_path / "second", console, "shapes", None, SETTINGS, "cpu", str(checkpoint))
+    tensors = len(build_model(plain).state_dict())
+    assert f"{checkpoint}: {tensors} tensors loaded\n" in console.export_text()
 
 
 def test_again_gives_the_same_figures(plain: Architecture, tmp_path: Path, console: Console) -> None:

@@ -41,6 +41,7 @@ objectives: [accuracy]
     "nodata.yaml": "space: fashion-mnist\nrecipe: fashion_mnist\ndata: {root: nowhere}\n",
     "workers.yaml": "resources: {workers: 0}\n",
     "warm.yaml": "trainer: {epochs: 2, warmup_epochs: 3}\n",
+    "noise.pth": "no weights\n",
     "list.yaml": "- space: shapes\n",
     "open.yaml": """\
 schema: 1
@@ -129,6 +130,8 @@ ERRORS: list[tuple[str, str]] = [
         "train small.yaml --recipe shapes",
         "nas: skeleton.image_size is 16, and shapes has 32; set skeleton.image_size: 32",
     ),
+    ("train small.yaml --recipe shapes --from absent.pth", "absent.pth: no such file; give a .safetensors file"),
+    ("train small.yaml --recipe shapes --from noise.pth", "noise.pth: is no file of torch.save; give a .safetensors"),
     ("train small.yaml", "nas: say what to train on: --recipe NAME, or --run RUN"),
     ("train small.yaml --recipe nope", "nope: unknown recipe 'nope'; allowed: cifar, fashion_mnist, imagenet, shapes"),
     ("cost small.yaml --batch 0", "nas: batch_size is 0; it must be at least 1"),
