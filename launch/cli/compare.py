@@ -53,9 +53,8 @@ def compare(
 
 
 def _show(console: Console, found: Comparison) -> None:
-    console.print(" ".join(sentences(found)))
-    for note in found.notes:
-        console.print(note)
+    for line in (*sentences(found), *found.notes):
+        console.print(line)
     print_table(console, run_rows(found), title=f"\n{RUNS_TITLE}")
     if found.differing:
         print_table(console, settings_rows(found), title=f"\n{SETTINGS_TITLE}")

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ _MOST_NAMED = 3
 _MEANS_NOTHING = {"trainer.seed", "data.download"}
 """Settings of data and training that do not change what the metric measures."""
 _NOT_THE_NETWORK = {"skeleton.image_size"}
+_MACHINE = ("hosts", "resources.cpus_per_trial", "resources.gpus_per_trial", "resources.accelerator")
+"""What times depend on, as far as a run knows."""
 _HEADLINES = (
     "space",
     "data.name",
@@ -67,7 +70,7 @@ class Comparison:
     @property
     def answers(self) -> dict[int, Answer]:
         """By run, of those that have one."""
-        return {i: side.facts.answer for i, side in enumerate(self.sides) if side.facts.answer is not None}
+        return _answers(self.sides)
 
 
 def compared(runs: Sequence[tuple[Path, Facts]]) -> Comparison:
@@ -83,7 +86,7 @@ def compared(runs: Sequence[tuple[Path, Facts]]) -> Comparison:
     names = dict.fromkeys(name for found in settings for name in found)
     texts = {name: tuple(found.get(name, "-") for found in settings) for name in names}
     differing = {name: found for name, found in texts.items() if len(set(found)) > 1}
-    answers = {i: side.facts.answer for i, side in enumerate(sides) if side.facts.answer is not None}
+    answers = _answers(sides)
     networks = [name for name in differing if name.startswith("skeleton.") and name not in _NOT_THE_NETWORK]
     trained = _trained_differently(differing)
     measures = [name for name in sides[0].facts.run.measures if all(name in one.facts.run.measures for one in sides)]
@@ -180,7 +183,7 @@ def telling(found: Comparison) -> list[EffectBeside]:
     """The effects on which at least one run says something, as the runs agree on them the most important first."""
     order = ("agree", "sizes differ", "differ", "some can tell")
     kept = [one for one in found.effects if one.agreement in order]
-    return sorted(kept, key=lambda one: order.index(one.agreement))
+    return sorted(kept, key=lambda one: (order.index(one.agreement), -max(e.gain.value for e in one.effects.values())))
 
 
 def effect_name(one: EffectBeside, found: Comparison) -> str:
@@ -245,6 +248,10 @@ def _sides(runs: Sequence[tuple[Path, Facts]]) -> tuple[Side, ...]:
         Side(letter, shown, f"{letter} {named(shown if alike else facts.run.folder.name)}", facts)
         for letter, (shown, facts) in zip(LETTERS, runs, strict=False)
     )
+
+
+def _answers(sides: Sequence[Side]) -> dict[int, Answer]:
+    return {i: side.facts.answer for i, side in enumerate(sides) if side.facts.answer is not None}
 
 
 def _check(sides: Sequence[Side]) -> None:
@@ -320,14 +327,27 @@ def _notes(
             f"The trainings differ ({listed(trained)}): {label} differs for that reason too, so no network of one run "
             "is called better than one of another."
         )
+    else:
+        yield from _shared_trainings(sides)
     if "objectives" in differing:
         yield "The objectives differ: fronts are compared in the costs that all runs have."
     if not measures:
         yield "The runs have no cost in common: fronts are not compared."
-    machines = [name for name in ("hosts", *(n for n in differing if n.startswith("resources."))) if name in differing]
+    machines = [name for name in _MACHINE if name in differing]
     times = [name for name in measures if MEASURES[name].unit == "ms"]
     if times and machines:
         yield f"The machines may differ ({listed(machines)}): {listed(times)} of one run is not that of another."
+
+
+def _shared_trainings(sides: Sequence[Side]) -> Iterable[str]:
+    """Runs that trained a network with the same seed have one result twice, and it counts in both."""
+    trained = [{(t.fingerprint, t.seed) for t in side.facts.trials if t.epochs} for side in sides]
+    for (first, here), (second, there) in combinations(zip(sides, trained, strict=True), 2):
+        if same := len(here & there):
+            yield (
+                f"{first.letter} and {second.letter} trained {same} network{'' if same == 1 else 's'} with the same "
+                "seed: that they agree on these says nothing; another search.seed would tell more."
+            )
 
 
 # --- the sentences
@@ -345,7 +365,8 @@ def _sign(one: EffectBeside) -> int:
 
 def _place(found: Comparison, paying: Sequence[EffectBeside]) -> str:
     if paying:
-        told = [f"{effect_name(one, found)} ({_gains(one, found)})" for one in paying[:_MOST_NAMED]]
+        # Without figures: this sentence is read first, and the largest gain comes first.
+        told = [effect_name(one, found) for one in paying[:_MOST_NAMED]]
         more = f", and {len(paying) - _MOST_NAMED} more" if len(paying) > _MOST_NAMED else ""
         return f"Place {listed(told)}{more}: {_those(paying, found)} say that {_it(paying, 'pay')}."
     if not any(len(one.effects) > 1 for one in found.effects):
@@ -378,7 +399,7 @@ def _take(found: Comparison) -> str:
             if gap.difference.sign:
                 told.append(f"better than {rest} by {metric_range(low, high, run.metric)}")
             else:
-                told.append(f"not told from {rest}")
+                told.append(f"not to be told from {rest}")
     unit = f" {run.metric.shown.difference}".rstrip() if any(gap.difference.sign for gap in found.takes) else ""
     return f"Take {own[best]}: it is {listed(told)}{unit}."
 
@@ -403,13 +424,14 @@ def _differ(found: Comparison) -> str:
 
 def _some_can_tell(found: Comparison) -> str:
     by = Counter(_letters(one.told) for one in found.effects if one.agreement == "some can tell")
-    parts = [f"{count} only {letters}" for letters, count in by.items()]
-    return f"Of {_placements(sum(by.values()))}, not all runs can tell the sign: {listed(parts)} can." if by else ""
+    parts = [f"only {letters} can tell the sign of {_placements(count)}" for letters, count in by.items()]
+    text = listed(parts)
+    return f"{text[:1].upper()}{text[1:]}." if by else ""
 
 
 def _none_can_tell(found: Comparison) -> str:
     count = sum(one.agreement == "none can tell" for one in found.effects)
-    return f"Of {_placements(count)}, no run can tell whether it pays." if count else ""
+    return f"No run can tell the sign of {_placements(count)}." if count else ""
 
 
 def _told_gain(one: EffectBeside) -> bool:

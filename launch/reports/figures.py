@@ -45,7 +45,8 @@ _FRONT_NOTE = (
 )
 _FRONTS_NOTE = (
     "Each run's networks trained in full. Strong, with intervals: no network of the run that is as cheap has a better "
-    "mean. Click a network to copy the command that exports it; click a run to hide or show it. Dashed: a run's budget."
+    "mean. Click a network to copy the command that exports it; click a run to hide or show it. Dashed: a run's "
+    "budget, if it is near."
 )
 _FEW = 60
 _LEGEND: Mapping[str, Any] = {
@@ -453,7 +454,7 @@ def fronts(runs: Sequence[tuple[str, Sequence[Dot], float | None]], measure: str
     traces: list[Spec] = []
     layout = _front_layout([], measure, metric)
     seen: list[Dot] = []
-    for index, (name, dots, limit) in enumerate(runs):
+    for index, (name, dots, _) in enumerate(runs):
         here = [dot for dot in dots if measure in dot.costs and dot.state != "stopped"]
         steps = drawn.staircase(here, measure, higher_is_better=metric.direction == "maximize")
         on_line = {dot.trial for dot in steps}
@@ -469,10 +470,12 @@ def fronts(runs: Sequence[tuple[str, Sequence[Dot], float | None]], measure: str
                 told = _dots(found, look, state, measure, metric, "scatter")
                 told["hovertext"] = [f"<b>{_safe(name)}</b>, {text}" for text in told["hovertext"]]
                 traces.append(told | {"meta": index, "showlegend": state == "front"})
-        if limit is not None:
-            at = scaled(limit, measure)
-            layout.setdefault("shapes", []).append(_limit_line(at, colour))
-            text = f"{_safe(name.partition(' ')[0])}: budget {measure_amount(limit, measure)}"
+    costs = [dot.costs[measure] for dot in seen]
+    for index, (name, _, limit) in enumerate(runs):
+        # A limit far above all networks would press them together.
+        if limit is not None and costs and scaled(limit, measure) <= 1.25 * max(costs) - 0.25 * min(costs):
+            at, text = scaled(limit, measure), f"{_safe(name[0])}: budget {measure_amount(limit, measure)}"
+            layout.setdefault("shapes", []).append(_limit_line(at, _run_colour(index)))
             layout.setdefault("annotations", []).append(_limit_name(at, text) | {"yshift": 14 * index})
     layout["yaxis"] |= _range(seen, metric)
     layout["margin"]["t"] = 30 + 14 * len(runs)

@@ -36,7 +36,8 @@ def moved(facts: Facts, by: Sequence[float], name: str = "other") -> Facts:
         for one, s in zip(answer.effects, shifts, strict=True)
     )
     found = replace(answer, effects=effects, gains=answer.gains + shifts)
-    return replace(facts, run=replace(facts.run, folder=facts.run.folder.parent / name), answer=found)
+    trials = [replace(trial, seed=trial.seed + 1000) for trial in facts.trials]
+    return replace(facts, run=replace(facts.run, folder=facts.run.folder.parent / name), trials=trials, answer=found)
 
 
 def of(*runs: Facts) -> Comparison:
@@ -114,6 +115,15 @@ def test_settings_that_differ_are_rows_and_the_others_one_line(facts: Facts) -> 
     assert "objectives top1, macs" in line
     assert "\n" not in line
     assert not found.notes
+
+
+def test_trainings_that_two_runs_share_are_counted(facts: Facts) -> None:
+    other = moved(facts, [0.0])
+    count = len({trial.fingerprint for trial in facts.trials if trial.epochs and not trial.origin.is_finalist})
+    (note,) = of(facts, replace(other, trials=facts.trials)).notes
+    assert note.startswith("A and B trained ")
+    assert int(note.split()[4]) >= count
+    assert not of(facts, other).notes
 
 
 def test_networks_of_other_trainings_are_not_ranked(facts: Facts) -> None:

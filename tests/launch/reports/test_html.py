@@ -319,8 +319,10 @@ def test_a_comparison_of_strangers_runs_has_no_markup_of_theirs(facts: Facts, ma
 def test_the_fronts_of_runs_lie_over_one_another(facts: Facts, make_answer: MakeAnswer) -> None:
     dots = drawn.dots(replace(facts, answer=make_answer(facts.run, facts.trials)))
     few = [replace(dot, mean=dot.mean + 5) for dot in dots[:3]]
-    spec = figures.fronts([("A a", dots, facts.run.limits["macs"]), ("B b", few, None)], "macs", facts.run.metric)
-    assert len(spec["layout"]["shapes"]) == 1
+    last = 1e6 * max(dot.costs["macs"] for dot in dots)
+    spec = figures.fronts([("A a", dots, last), ("B b", few, 2 * last)], "macs", facts.run.metric)
+    (line,) = spec["layout"]["shapes"]  # the limit of B would press all networks together
+    assert line["x0"] == pytest.approx(last / 1e6)
     plotly.graph_objects.Figure(spec)
     for run, found in enumerate((dots, few)):
         here = [trace for trace in spec["data"] if trace.get("meta") == run]
