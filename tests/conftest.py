@@ -52,5 +52,6 @@ def few_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
     """The model of a run draws little, for tests that are not about its figures."""
     monkeypatch.setattr("nas.analysis.model._SWEEPS", 60)
     monkeypatch.setattr("nas.analysis.model._KEPT", 30)
+    monkeypatch.setattr("nas.analysis.model._FIRST", 5)
     monkeypatch.setattr("nas.analysis.decide._SWEEPS", 60)
     monkeypatch.setattr("nas.analysis.decide._KEPT", 30)

@@ -20,7 +20,7 @@ from nas.search.metrics import Objective
 from nas.search.records import TrialRecord
 from search_spaces import SearchSpace
 
-_SWEEPS, _KEPT = 800, 400
+_SWEEPS, _KEPT = 480, 400
 """Fewer than for a report: the search waits for it."""
 
 
