@@ -293,7 +293,7 @@ class _Chains:
         self._seen.append(self._theta)
         if sweep % 10 == 9:
             seen = np.concatenate(self._seen[len(self._seen) // 2 :])
-            self._step = np.linalg.cholesky(np.cov(seen.T) + 1e-4 * np.eye(5))
+            self._step = np.asarray(np.linalg.cholesky(np.cov(seen.T) + 1e-4 * np.eye(5)), dtype=np.float64)
 
     def _draw_effects(self) -> None:
         """All effects, given the data: a draw from the prior, corrected by what it misses (Matheron's rule)."""
