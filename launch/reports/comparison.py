@@ -16,6 +16,7 @@ from nas.analysis import EffectBeside, Gap, beside, takes_beside
 from nas.analysis.answer import Answer
 from nas.costs import MEASURES
 from search_spaces.errors import named
+from trainers.datasets import SOURCES
 
 LETTERS = "ABCDEFGH"
 """Of the runs, in the order in which they are named."""
@@ -23,7 +24,7 @@ RUNS_TITLE = "The runs"
 SETTINGS_TITLE = "What differs between them"
 EFFECTS_TITLE = "Every placement"
 _MOST_NAMED = 3
-_MEANS_NOTHING = {"trainer.seed", "data.download"}
+_SAME_RESULT = {"trainer.seed", "trainer.compile", "trainer.channels_last", "data.workers", "data.in_memory"}
 """Settings of data and training that do not change what the metric measures."""
 _NOT_THE_NETWORK = {"skeleton.image_size"}
 _MACHINE = ("hosts", "resources.cpus_per_trial", "resources.gpus_per_trial", "resources.accelerator")
@@ -277,6 +278,8 @@ def _settings(side: Side, sides: Sequence[Side]) -> dict[str, str]:
     found |= _flat(run.space.skeleton.model_dump(), "skeleton.")
     config = run.config.model_dump(mode="json", exclude={"space", "budget"})
     found |= _flat(config, "")
+    if not SOURCES[run.config.data.name].files:  # its pictures are the same wherever they lie
+        found.pop("data.root")
     for measure, limit in run.config.budget.items():
         at = f" ({measure_amount(run.limits[measure], measure)})" if measure in run.limits else ""
         found[f"budget.{measure}"] = f"{cell(limit)}{at}"
@@ -302,7 +305,7 @@ def _trained_differently(differing: Iterable[str]) -> list[str]:
     return [
         name
         for name in differing
-        if name.startswith(("data.", "trainer.", "skeleton.image_size")) and name not in _MEANS_NOTHING
+        if name.startswith(("data.", "trainer.", "skeleton.image_size")) and name not in _SAME_RESULT
     ]
 
 
@@ -415,7 +418,8 @@ def _harms(found: Comparison) -> str:
 def _differ(found: Comparison) -> str:
     apart = [one for one in found.effects if one.agreement == "differ"]
     if not apart:
-        return "The runs contradict each other on no placement." if any(one.gaps for one in found.effects) else ""
+        told = any(one.told for one in found.effects if one.gaps)
+        return "The runs contradict each other on no placement." if told else ""
     apart.sort(key=lambda one: -max(abs(gap.difference.value) for gap in one.gaps))
     told = [f"{effect_name(one, found)} ({_gains(one, found)})" for one in apart[:_MOST_NAMED]]
     more = f", and {len(apart) - _MOST_NAMED} more" if len(apart) > _MOST_NAMED else ""

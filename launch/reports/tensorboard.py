@@ -136,9 +136,9 @@ class Board:
             f"| {probability(standing.on_front)} |"
             for standing in answer.standings[:_TOP]
         ]
-        self.text("answer", "\n\n".join(told), step)
+        self.text("answer/in short", "\n\n".join(told), step)  # its name sorts before the others
         self.text("answer/where attention pays", "\n".join(lines), step)
-        self.text("answer/best networks", "\n".join(top), step)
+        self.text("answer/networks compared", "\n".join(top), step)
 
     def picture(self, tag: str, figure: Figure, step: int) -> None:
         """A picture under IMAGES."""

@@ -94,7 +94,7 @@ def test_the_mean_of_the_seeds_stands_beside_the_first_value(
     for standing in make_answer(run, trials).standings:
         board = boards[f"trial-{standing.trial.number:04d}"]
         assert board.Scalars("answer/mean")[0].value == pytest.approx(100 * standing.mean.value)
-        assert {"answer/where attention pays/text_summary", "answer/best networks/text_summary"} <= set(
+        assert {"answer/where attention pays/text_summary", "answer/networks compared/text_summary"} <= set(
             boards["search"].Tags()["tensors"]
         )
         assert board.Scalars("answer/low")[0].value == pytest.approx(100 * standing.mean.low)
@@ -102,7 +102,7 @@ def test_the_mean_of_the_seeds_stands_beside_the_first_value(
 
 def test_the_answers_sentences_stand_alone_as_text(drawn: tuple[Run, dict[str, EventAccumulator]]) -> None:
     _, boards = drawn
-    (event,) = boards["search"].Tensors("answer/text_summary")
+    (event,) = boards["search"].Tensors("answer/in short/text_summary")
     assert event.tensor_proto.string_val == [b"Take it.\n\nIt is good."]
 
 
