@@ -418,8 +418,8 @@ def _harms(found: Comparison) -> str:
 def _differ(found: Comparison) -> str:
     apart = [one for one in found.effects if one.agreement == "differ"]
     if not apart:
-        told = any(one.told for one in found.effects if one.gaps)
-        return "The runs contradict each other on no placement." if told else ""
+        some = any(one.told for one in found.effects if one.gaps)
+        return "The runs contradict each other on no placement." if some else ""
     apart.sort(key=lambda one: -max(abs(gap.difference.value) for gap in one.gaps))
     told = [f"{effect_name(one, found)} ({_gains(one, found)})" for one in apart[:_MOST_NAMED]]
     more = f", and {len(apart) - _MOST_NAMED} more" if len(apart) > _MOST_NAMED else ""
