@@ -33,7 +33,8 @@ def in_words(error: OSError) -> str | None:
         return None
     what = _REMEDIES.get(error.errno or 0)
     if error.filename is None:
-        return what
+        gone = error.errno == errno.ENOENT  # only a question for the current folder names no file
+        return "the current folder was removed: change to another one" if gone else what
     if error.filename == _OUTPUT:
         why = (error.strerror or str(error)).lower()
         return f"{_OUTPUT} cannot be written ({why}): send it to another file, or to /dev/null"

@@ -1,6 +1,7 @@
 """Drives a run: searches until it is done, measures the front, writes the report."""
 
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -28,6 +29,7 @@ from nas.costs import MEASURES, Budget, Calibration, CalibrationError, Condition
 from nas.search import Engine, Journal, SearchConfig, Summary, TrialRecord, read_trials
 from search_spaces import Architecture, SearchSpace
 from search_spaces.errors import named, printable, typed
+from search_spaces.files import at_home
 from search_spaces.yamlfile import read_yaml, validate
 from trainers import Dataset, load_data, precision
 from trainers.checkpoint import is_whole
@@ -236,11 +238,17 @@ def lost_checkpoints(run: Run, trials: Sequence[TrialRecord]) -> Iterator[str]:
 
 
 def check_machine(config: RunConfig, address: str | None) -> None:
-    """Raises a UserError if trials or cost measurements need a GPU that this machine lacks.
+    """Raises a UserError if trials or cost measurements need CPUs or a GPU that this machine lacks.
 
     `address`: as in `search`.
     """
     resources = config.resources
+    cpus = os.cpu_count() or 1
+    if address is None and resources.cpus_per_trial > cpus and resources.workers == "auto":
+        raise UserError(
+            f"resources.cpus_per_trial is {resources.cpus_per_trial:g}, and this machine has {cpus} CPUs: lower it, or "
+            "set resources.workers, which lets trials share the CPUs"
+        )
     measured = [measure for measure in config.measures if not is_counted(measure)]
     if not resources.gpus_per_trial or (address is not None and not measured):
         return
@@ -269,7 +277,7 @@ def check_elsewhere(config: RunConfig, space: SearchSpace, *, same_files: bool) 
         CalibrationError: the calibration file cannot be read.
     """
     source = SOURCES[config.data.name]
-    here = same_files and not config.data.download and Path(config.data.root).expanduser().is_dir()
+    here = same_files and not config.data.download and at_home(config.data.root).is_dir()
     if here or not (source.files or source.downloads):
         load_fitting(config, space)
     if config.calibration is not None:

@@ -50,6 +50,14 @@ def parse_architecture(text: str, source: str = "<string>") -> Architecture:
     return _architecture(read_yaml(text, source))
 
 
+def at_home(path: str) -> Path:
+    """The path with a leading ``~`` replaced by the user's folder; unchanged if there is no such user or folder."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def _space(document: Document) -> SearchSpace:
     return SearchSpace.from_spec(parse(document))
 

@@ -593,8 +593,6 @@ _EXPECTED: Mapping[str, str] = {
     "string_too_short": "text of at least {min_length} characters",
     "string_too_long": "text of at most {max_length} characters",
     "string_pattern_mismatch": "text that matches {pattern}",
-    "too_short": "a list of at least {min_length}",
-    "too_long": "a list of at most {max_length}",
 }
 """pydantic's type of error -> the values that it accepts."""
 
@@ -618,6 +616,10 @@ def _explain(detail: Mapping[str, Any], model: type[BaseModel], data: object) ->
             return _Finding((*path, key), expected=_any_of(tags), value=value.get(key))
         case "value_error" | "assertion_error":
             return _Finding(path, str(context["error"]))
+        case "too_short":
+            return _Finding(path, f"must have at least {context['min_length']} entries, not {context['actual_length']}")
+        case "too_long":
+            return _Finding(path, f"must have at most {context['max_length']} entries, not {context['actual_length']}")
         case _ if kind in _EXPECTED:
             bounds = {name: f"{bound:g}" if isinstance(bound, float) else bound for name, bound in context.items()}
             return _Finding(path, expected=_any_of(_EXPECTED[kind].format_map(bounds)), value=value)

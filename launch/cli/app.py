@@ -156,7 +156,9 @@ def run(arguments: list[str]) -> int:
         code = app(arguments, standalone_mode=False)
         sys.stdout.flush()
     except TyperException as error:
-        return _say(f"nas: {error.format_message()} (see nas --help)", USER_ERROR)
+        message = error.format_message()
+        # A command that needs a subcommand and got none tells its usage.
+        return _say(message if message.startswith("Usage: ") else f"nas: {message} (see nas --help)", USER_ERROR)
     except UserFacingError as error:
         return _say(str(error) if error.names_file else f"nas: {error}", USER_ERROR)
     except Failure as error:

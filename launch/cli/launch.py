@@ -16,7 +16,13 @@ from launch.session import check_elsewhere
 from search_spaces import SearchSpace
 from search_spaces.errors import named, typed
 
-app = typer.Typer(name="launch", help="Writes the files that start a search on a cluster.", no_args_is_help=True)
+app = typer.Typer(
+    name="launch",
+    help="Writes the files that start a search on a cluster.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+)
 
 File = Annotated[str, typer.Argument(metavar="RUN.yaml", help="A run file, or the name of one that ships.")]
 RunDir = Annotated[str | None, typer.Option("--run", metavar="DIR", help="The run's folder, shared by all nodes.")]

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -12,12 +13,14 @@ from launch.ray import internals
 from launch.ray.private import private_folder
 from launch.ray.signals import deferred
 from launch.rundir.config import Resources
-from search_spaces.errors import printable
+from search_spaces.errors import named, printable
 
 LOCAL = "local"
 """The address of a private Ray session on this machine."""
 
 _TRUSTED = (None, LOCAL, "auto")
+_HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(\d{1,5})", re.ASCII)
+_MOST_PORT = 65535
 
 
 def address_of(kept: str | None, given: str | None) -> str | None:
@@ -26,7 +29,7 @@ def address_of(kept: str | None, given: str | None) -> str | None:
     Ray exchanges pickles, so we never connect to an address that only the journal names: it may be a stranger's.
 
     Raises:
-        UserError: only the journal names a cluster elsewhere; or the address needs Ray Client.
+        UserError: only the journal names a cluster elsewhere; or the address needs Ray Client, or is none.
     """
     if given is None and kept not in _TRUSTED:
         raise UserError(
@@ -39,6 +42,12 @@ def address_of(kept: str | None, given: str | None) -> str | None:
         raise UserError(
             f"{printable(address)}: a search cannot run through Ray Client; start it on a machine of the "
             "cluster (--address auto), or from anywhere by ray job submit"
+        )
+    found = None if address in _TRUSTED else _HOST_AND_PORT.fullmatch(str(address))
+    if address not in _TRUSTED and not (found and 0 < int(found[2]) <= _MOST_PORT):
+        raise UserError(
+            f"{named(address)} is no address of a Ray cluster: write host:port (port 1 to {_MOST_PORT}), auto, or "
+            f"{LOCAL} for this machine alone"
         )
     return None if address == LOCAL else address
 

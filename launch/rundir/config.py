@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from nas.costs import MEASURES, read_limits
 from nas.search import Metric, SearchConfig
 from search_spaces import SearchSpace, load_space
+from search_spaces.files import at_home
 from search_spaces.yamlfile import Document, FileError, KeyPath, Problem, WrongInside, read_yaml, unknown, validate
 from trainers import DataConfig, TrainerConfig, recipe_document
 from trainers.datasets import SOURCES
@@ -187,18 +188,21 @@ def with_root(config: DataConfig, document: Document) -> DataConfig:
 
 
 def beside(document: Document, key: KeyPath, is_there: Callable[[Path], bool]) -> str | None:
-    """The path at `key`: beside the file that gives it if it exists there, else as it is written."""
+    """The path at `key`: beside the file that gives it if it exists there, else as it is written; ``~`` is the user's
+    folder.
+    """
     written = document.get(key)
     if not isinstance(written, str):
         return None
-    file = Path(document.place(key)[0])
-    path = file.parent / written
-    return str(path) if file.is_file() and is_there(path) else written
+    file, path = Path(document.place(key)[0]), at_home(written)
+    if file.is_file() and is_there(file.parent / path):
+        return str(file.parent / path)
+    return str(path) if written.startswith("~") else written
 
 
 def space_of(file: str, config: RunConfig) -> SearchSpace:
     """The space that a run file names: a path beside the file, a path from here, or a preset."""
-    beside = Path(file).parent / config.space
+    beside = Path(file).parent / at_home(config.space)
     try:
         return load_space(beside if beside.is_file() else config.space)
     except FileError as error:

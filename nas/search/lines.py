@@ -130,6 +130,8 @@ class Lines:
         if not isinstance(record, dict):
             raise self._damaged("it is not a JSON object")
         if not self._holds(line):
+            if line.endswith(b"\r\n"):
+                raise self._damaged("its line break is Windows' (CR LF), so a program converted the file")
             if _seal_of(line) is not None:
                 raise self._damaged("its seal is broken: this line or an earlier one was changed, dropped or moved")
             if "seal" in record or (self._sealed and record.get("worker_id") == OURS):

@@ -368,7 +368,7 @@ def test_a_good_file_becomes_the_model() -> None:
         ),
         (
             "objectives: [{measure: ms}, {measure: ms}, {measure: ms}, {measure: ms}]",
-            "f:1: objectives: must be a list of at most 3, not a list",
+            "f:1: objectives: must have at most 3 entries, not 4",
         ),
         ("gpus: some", "f:1: gpus: must be a number or 'auto', not 'some'"),
         ("budget: {ms: [3]}", "f:1: budget.ms: must be a number or text, not a list"),

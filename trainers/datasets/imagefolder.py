@@ -5,11 +5,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from search_spaces.files import at_home
 from trainers.datasets.base import Arrays, DataError, Dataset, Files, Indices, Split, shown
 from trainers.datasets.config import DataConfig
 from trainers.datasets.inspection import Inspection, Part, Progress, inspect_folder, lacking
@@ -74,7 +74,7 @@ def inspect(config: DataConfig, progress: Progress | None = None) -> Inspection:
     Raises:
         DataError: as `inspect_folder`.
     """
-    root = Path(config.root).expanduser()
+    root = at_home(config.root)
     return inspect_folder(root, layout=config.layout, max_unreadable=config.max_unreadable, progress=progress)
 
 

@@ -22,6 +22,7 @@ import numpy.typing as npt
 import PIL
 from PIL import Image
 
+from search_spaces.files import at_home
 from trainers.datasets.base import DataError, Labels, shown
 from trainers.datasets.pictures import Look, Unreadable, look
 from trainers.datasets.table import Layout
@@ -247,11 +248,13 @@ def _contents(root: Path, files: Sequence[File], looks: Mapping[str, Look]) -> d
     return {path: numbers.setdefault(whole.get(path, path), len(numbers)) for path in looks}
 
 
-def _cache_of(root: Path) -> Path:
-    """The cache file. It is not in the folder itself, which may be read-only and is not ours."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+def _cache_of(root: Path) -> Path | None:
+    """The cache file. It is not in the folder itself, which may be read-only and is not ours. None without a home."""
+    home = at_home(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    if not home.is_absolute():
+        return None
     name = blake2b(os.fsencode(root.resolve()), digest_size=8).hexdigest()
-    return Path(home) / "attention-nas" / f"pictures-{name}.json.gz"
+    return home / "attention-nas" / f"pictures-{name}.json.gz"
 
 
 def _read_cache(path: Path | None) -> dict[str, tuple[list[int], _Found]]:

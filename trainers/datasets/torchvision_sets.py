@@ -1,11 +1,10 @@
 """Fashion-MNIST, CIFAR-10 and CIFAR-100 as torchvision reads them."""
 
-from pathlib import Path
-
 import numpy as np
 from filelock import FileLock
 from torchvision import datasets
 
+from search_spaces.files import at_home
 from trainers.datasets.base import Arrays, DataError, Dataset
 from trainers.datasets.config import DataConfig
 from trainers.datasets.pixels import resize, statistics
@@ -26,7 +25,7 @@ def load(config: DataConfig) -> Dataset:
         DataError: its files are missing, or a split would be empty.
     """
     source, folder = _SETS[config.name]
-    root = Path(config.root).expanduser()
+    root = at_home(config.root)
     try:
         if config.download:
             root.mkdir(parents=True, exist_ok=True)

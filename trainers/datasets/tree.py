@@ -36,6 +36,7 @@ _KINDS = (
 """Test of a mode -> the kind of entry, for all that are neither file nor folder."""
 
 NO_LABEL = "no label: the split has no class folders"
+_VANISHED = "removed while the folder was read"
 
 _Identity: TypeAlias = tuple[int, int]
 """Device and inode of a folder: equal for every path to it."""
@@ -178,7 +179,11 @@ def _folders(tree: Tree, folder: str, above: _Ancestors) -> Iterator[tuple[str, 
         path = _join(folder, entry.name)
         if not _is(entry, "dir"):
             continue
-        identity = _identity(entry.stat())
+        try:
+            identity = _identity(entry.stat())
+        except OSError:
+            tree.leave_out(_VANISHED, path)
+            continue
         if _is_hidden(entry.name):
             tree.leave_out("hidden or system folder", path)
         elif identity in above:
@@ -204,7 +209,11 @@ def _files(tree: Tree, folder: str, above: _Ancestors) -> Iterator[File]:
         elif ending not in known:
             tree.leave_out(f"ending {shown(ending)}, which is not read" if ending else "no ending", path)
         else:
-            status = entry.stat()
+            try:
+                status = entry.stat()
+            except OSError:
+                tree.leave_out(_VANISHED, path)
+                continue
             yield File(path, status.st_size, status.st_mtime_ns)
     for name, identity in _folders(tree, folder, above):
         yield from _files(tree, _join(folder, name), above | {identity})

@@ -121,6 +121,19 @@ ERRORS: list[tuple[str, str]] = [
         "search --set resources.gpus_per_trial=1 --address auto",
         "nas: resources.gpus_per_trial is 1 and latency_ms is measured on this machine, which has no GPU",
     ),
+    (
+        "search --set resources.address=nowhere",
+        "nas: nowhere is no address of a Ray cluster: write host:port (port 1 to",
+    ),
+    ("search --address host:99999", "nas: host:99999 is no address of a Ray cluster"),
+    ("search --address http://[::1", "nas: http://[::1 is no address of a Ray cluster"),
+    ("search --set resources.cpus_per_trial=4000", "nas: resources.cpus_per_trial is 4000, and this machine has "),
+    ("search --set objectives=[]", "objectives: must have at least 1 entries, not 0"),
+    (
+        "search --set data.name=imagefolder --set data.root=~no.such.user/pictures",
+        "nas: imagefolder: ~no.such.user/pictures is no folder.",
+    ),
+    ("data ~no.such.user/pictures", "nas: imagefolder: ~no.such.user/pictures is no folder."),
     ("show wide.yaml", "wide.yaml:2: skeleton.width: must be at most 16384, not 99999999999999999999"),
     ("resume empty", "holds no run: journal.log is not there"),
     ("report nowhere", "holds no run: journal.log is not there"),
@@ -200,6 +213,20 @@ def test_a_run_keeps_where_its_data_is(
     assert open_run(tmp_path / "run")[0].config.data.root == str(tmp_path / "pictures")
     assert cli.run(["resume", str(tmp_path / "run")]) == cli.USER_ERROR  # there are no pictures
     assert capsys.readouterr().out == f"reading the data in {tmp_path / 'pictures'}\n"
+
+
+def test_paths_may_begin_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "run.yaml").write_text(
+        "space: ~/space.yaml\nrecipe: ~/recipe.yaml\ncalibration: ~/times.yaml\ndata: {root: ~/pictures}\n"
+    )
+    (tmp_path / "space.yaml").write_text(NEAR_SPACE)
+    (tmp_path / "recipe.yaml").write_text("trainer: {epochs: 3}\n")
+    config = load_run(tmp_path / "run.yaml")
+    assert config.trainer.epochs == 3
+    assert config.calibration == str(tmp_path / "times.yaml")
+    assert config.data.root == str(tmp_path / "pictures")
+    assert space_of(str(tmp_path / "run.yaml"), config).plain().skeleton.image_size == 8
 
 
 @pytest.mark.parametrize("name", ["a[/b]", "[new]", "[bold]x", ":smile:", "b\udcff"])
@@ -285,6 +312,28 @@ def test_an_error_of_the_user_is_a_line_or_two(
     assert len(printed.err.splitlines()) <= 2
     assert "Traceback" not in printed.err
     assert sorted(folder.rglob("*")) == before, "an error left something behind"
+
+
+@pytest.mark.parametrize("line", ["", "launch"])
+def test_a_command_that_lacks_its_subcommand_tells_its_usage(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(line.split()) == cli.USER_ERROR
+    printed = capsys.readouterr()
+    assert printed.err.startswith("Usage: ")
+    assert "COMMAND" in printed.err.splitlines()[0]
+    assert not printed.out
+    assert "(see nas --help)" not in printed.err
+    assert "completion" not in printed.err
+
+
+def test_a_folder_that_is_gone_is_named_as_such(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = folder / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert cli.run(["search", "--run", "x", "--set", "objectives=[top1, macs]", "--set", "budget={}"]) == cli.USER_ERROR
+    assert capsys.readouterr().err == "nas: the current folder was removed: change to another one\n"
 
 
 @pytest.mark.usefixtures("folder")

@@ -237,6 +237,15 @@ def test_a_journal_of_an_older_version_is_read_and_sealed_from_then_on(tmp_path:
         read_study(tmp_path)
 
 
+def test_a_journal_whose_line_breaks_were_converted_says_so(tmp_path: Path) -> None:
+    with create(tmp_path):
+        pass
+    path = tmp_path / "journal.log"
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    with pytest.raises(JournalError, match=r"line 1, at byte 0: its line break is Windows' \(CR LF\)"):
+        read_study(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from trainers import DataConfig, DataError, load_data
-from trainers.datasets import Inspection, inspect_folder, inspection
+from trainers.datasets import Inspection, inspect_folder, inspection, tree
 
 WriteFolder = Callable[..., None]
 
@@ -108,6 +108,24 @@ class TestLayout:
     def test_no_folder(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="absent is no folder"):
             inspect_folder(tmp_path / "absent")
+
+
+def test_what_is_removed_meanwhile_is_left_out(
+    write_folder: WriteFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_folder(tmp_path, 5, classes="abc")
+    listed = tree._entries
+
+    def removing(of: tree.Tree, folder: str) -> list[os.DirEntry[str]]:
+        found = listed(of, folder)
+        shutil.rmtree(tmp_path / "c", ignore_errors=True)
+        (tmp_path / "a" / "0.png").unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(tree, "_entries", removing)
+    found = inspect_folder(tmp_path)
+    assert found.classes == ("a", "b")
+    assert found.left_out["removed while the folder was read"] == ("c",)
 
 
 class TestLeftOut:
@@ -278,6 +296,13 @@ class TestCache:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
         assert inspect_folder(tmp_path / "data").classes == ("a", "b", "c")
         assert not list((tmp_path / "data").glob(".*"))  # nothing is ever written into the data
+
+
+def test_without_a_home_nothing_is_cached(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "expanduser", lambda _: Path.home())
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    assert inspection._cache_of(Path("pictures")) is None
 
 
 def test_progress_ends_at_the_number_of_files(write_folder: WriteFolder, tmp_path: Path) -> None:
