@@ -36,8 +36,9 @@ class Front:
 
 
 def minimised(values: ArrayLike, directions: Sequence[str]) -> Points:
-    """The values [n, m], with maximised objectives negated; an empty list gives [0, m]."""
-    points = np.asarray(values, dtype=np.float64).reshape(-1, len(directions))
+    """The values [n, m], with maximised objectives negated; an empty list gives [0, m]. m may be 0."""
+    points = np.asarray(values, dtype=np.float64)
+    points = points.reshape(len(points), len(directions))
     signs = np.array([-1.0 if direction == "maximize" else 1.0 for direction in directions])
     product: Points = points * signs
     return product

@@ -1,6 +1,7 @@
 """The answer of a run, from trials with known accuracies."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -157,6 +158,16 @@ def test_a_minimised_metric_has_gains_where_it_falls(trial: TrialOf, space: Sear
         (space.groups[2].label, 1)
     ]
     assert found.standings[0].mean.value == pytest.approx(0.6, abs=0.02)
+
+
+def test_a_run_without_a_cost_among_its_objectives_has_an_answer(factorial: Made, space: SearchSpace) -> None:
+    trials = [replace(trial, values=(trial.values or ())[:1]) for trial in factorial.trials]
+    found = answer(trials, (METRIC,), EPOCHS, space)
+    assert found is not None
+    assert found.baseline == 0
+    best = found.standings[0]
+    assert best.on_front == best.best, "without a cost, the front is the best network"
+    assert [trial.number for trial in front_by_means(found.standings, (METRIC,))] == [found.take]
 
 
 def test_without_a_metric_or_with_two_networks_there_is_no_answer(factorial: Made, space: SearchSpace) -> None:

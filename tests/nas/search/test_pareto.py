@@ -116,6 +116,7 @@ def test_the_knee_is_the_best_compromise() -> None:
 def test_maximised_objectives_change_sign() -> None:
     assert minimised([[0.9, 5.0]], ["maximize", "minimize"]).tolist() == [[-0.9, 5.0]]
     assert minimised([], ["maximize", "minimize"]).shape == (0, 2)
+    assert minimised([[], [], []], []).shape == (3, 0)
 
 
 @pytest.mark.parametrize("function", [is_front, layers, ranking, lambda p: hypervolume(p, [1.0, 1.0])])
