@@ -1,7 +1,9 @@
 """Holds the answer of a run (`nas.analysis.answer`) against known truths.
 
-    python benchmarks/answers.py --runs 500 --workers 2
-    python benchmarks/answers.py --runs 100 --trials 24 --kinds null --space small
+    python benchmarks/answers.py --runs 500 --workers 2 --to answers.jsonl
+    python benchmarks/answers.py --runs 100 --trials 24 --kinds null --spaces small
+
+`--to` keeps each run's figures in a file. A command with the same file does only the runs that it lacks.
 
 The real engine searches, with early stopping and repetitions; only the training is simulated. Every run has a truth of
 its own, drawn from its number. A network's accuracy is the sum of the effects of its placements, of effects of pairs,
@@ -23,6 +25,8 @@ together     share of runs in which all true effects are within the intervals th
 false        share of runs with an effect whose interval excludes 0 on the wrong side (null: on either side)
 signs        share of the effects larger than three of their standard errors whose sign is right
 half width   median of half the width of an interval (together), in points
+known        the same by least squares over the trainings in full, if all variances were known: of effects, of pairs, of
+             each network's own part and noise, and of seeds
 means        share of the networks whose true mean is within its interval
 told         share of runs that tell the network to take from the plain one, where it is truly a point better
 before       the same share under the former rule: two new seeds for the four best networks and for the plain one,
@@ -32,13 +36,14 @@ regret       mean points by which the network to take is worse than the best of 
 """
 
 import argparse
+import json
 import math
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
-from itertools import combinations
+from itertools import combinations, product
 from multiprocessing import get_context
 from pathlib import Path
 from random import Random
@@ -66,6 +71,8 @@ SPACES = ("small", "large")
 EPOCHS, ETA, WORKERS = 9, 3, 4
 _METRIC, _COST = Objective("top1", "maximize"), Objective("params", "minimize")
 _NOISE, _SHIFT, _OWN = 0.0023, 0.001, 0.002
+_MAIN, _LARGE_SHARE, _PAIR, _PAIR_SHARE = 0.02, 0.3, 0.005, 0.15
+"""Standard deviations and shares of large effects and of pairs, on the scale of accuracies."""
 _UNSTABLE, _TIMES = 0.1, 20
 _LARGE = """
 schema: 1
@@ -94,16 +101,16 @@ class Truth:
 
     @cached_property
     def _scale(self) -> float:
-        """Effects are drawn in points; one point is .01, or about .2 of log-odds near 95 %."""
-        return {"effects": 0.01, "odds": 0.2, "null": 0.0}[self._kind]
+        """Of effects; .01 of accuracy is about .2 of log-odds near 95 %."""
+        return {"effects": 1.0, "odds": 20.0, "null": 0.0}[self._kind]
 
     def _main(self, name: str) -> float:
         rng = self._rng("main", name)
-        return self._scale * (rng.gauss(0, 2) if rng.random() < 0.3 else rng.gauss(0, 0.1))
+        return self._scale * (rng.gauss(0, _MAIN) if rng.random() < _LARGE_SHARE else rng.gauss(0, 0.001))
 
     def _pair(self, a: str, b: str) -> float:
         rng = self._rng("pair", *sorted((a, b)))
-        return self._scale * (rng.gauss(0, 0.5) if rng.random() < 0.15 else 0.0)
+        return self._scale * (rng.gauss(0, _PAIR) if rng.random() < _PAIR_SHARE else 0.0)
 
     def share(self, score: float) -> float:
         if self._kind == "odds":
@@ -184,6 +191,11 @@ def search(truth: Truth, space: SearchSpace, trials: int, seed: int) -> list[Tri
             return read_trials(journal.study)
 
 
+Run: TypeAlias = tuple[str, str, int, int]
+"""Kind, space, trials, number."""
+_ARRAYS = ("each", "signs", "widths", "known", "means")
+
+
 @dataclass(frozen=True)
 class Held:
     """What one run's answer said that is true."""
@@ -193,6 +205,7 @@ class Held:
     false: bool
     signs: Array
     widths: Array
+    known: Array
     means: Array
     told: tuple[bool, bool] | None
     decided: bool
@@ -243,11 +256,41 @@ def held(kind: str, space_name: str, trials: int, number: int) -> Held:
         false=bool(wrong.any()),
         signs=np.asarray(np.sign(gains.mean(axis=0)) == np.sign(true), dtype=float)[large],
         widths=50 * (stated_high - stated_low),
+        known=known_widths(truth, reading),
         means=np.asarray(means, dtype=float),
         told=told(truth, space, answer),
         decided=answer.rival is None,
         regret=regret(truth, answer),
     )
+
+
+def known_widths(truth: Truth, reading: Reading) -> Array:
+    """[places] half the width of intervals that hold together, in points, if all variances were known.
+
+    Effects and pairs have normal priors with the truth's variances. On the scale of accuracies, so not for `odds`.
+    """
+    x, groups = reading.evidence.placed, reading.evidence.groups
+    places = len(groups)
+    first, second = np.nonzero(np.triu(groups[:, None] != groups))
+    prior = np.concatenate(
+        [[1.0], np.full(places, _MAIN**2 * _LARGE_SHARE), np.full(len(first), _PAIR**2 * _PAIR_SHARE)]
+    )
+    full = np.isfinite(reading.evidence.values[:, -1])
+    network, seed = reading.evidence.network[full], reading.evidence.seed[full]
+    noise = np.array([truth.noise(one.architecture) for one in reading.networks])
+    features = np.column_stack([np.ones(len(x)), x, x[:, first] * x[:, second]])[network]
+    covariance = np.diag(noise[network] ** 2) + _OWN**2 * (network[:, None] == network)
+    covariance += _SHIFT**2 * (seed[:, None] == seed) + (features * prior) @ features.T
+    # A gain is the effect, and those of its pairs for the share of networks that have the other place.
+    gain = np.concatenate([np.zeros((places, 1)), np.eye(places), np.zeros((places, len(first)))], axis=1)
+    at = 1 + places + np.arange(len(first))
+    gain[first, at], gain[second, at] = x.mean(axis=0)[second], x.mean(axis=0)[first]
+    told = gain * prior @ features.T
+    posterior_of = gain * prior @ gain.T - told @ np.linalg.solve(covariance, told.T)
+    deviations = np.sqrt(np.diag(posterior_of))
+    draws = np.random.default_rng(0).multivariate_normal(np.zeros(places), posterior_of, 2000)
+    reach = np.quantile(np.abs(draws / deviations).max(axis=1), 0.95)
+    return np.asarray(100 * reach * deviations)
 
 
 def told(truth: Truth, space: SearchSpace, answer: Answer) -> tuple[bool, bool] | None:
@@ -287,16 +330,39 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--spaces", nargs="+", choices=SPACES, default=list(SPACES))
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--to", type=Path, help="a file of the runs' figures, one a line; its runs are not done again")
     arguments = parser.parse_args()
-    heads = ["kind", "space", "trials", "each", "together", "false", "signs", "half width", "means"]
+    heads = ["kind", "space", "trials", "runs", "each", "together", "false", "signs", "half width", "known", "means"]
     heads += ["told", "before", "decided", "regret"]
     print("| " + " | ".join(heads) + " |\n" + "|---" * len(heads) + "|")
+    done = stored(arguments.to)
     with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
-        for kind in arguments.kinds:
-            for space in arguments.spaces:
-                for trials in arguments.trials:
-                    jobs = [pool.submit(held, kind, space, trials, number) for number in range(arguments.runs)]
-                    print(row(kind, space, trials, [job.result() for job in jobs]), flush=True)
+        for case in product(arguments.kinds, arguments.spaces, arguments.trials):
+            left = [number for number in range(arguments.runs) if (*case, number) not in done]
+            jobs = {pool.submit(held, *case, number): number for number in left}
+            for job in as_completed(jobs):
+                done[*case, jobs[job]] = job.result()
+                if arguments.to:
+                    store(arguments.to, (*case, jobs[job]), job.result())
+            print(row(*case, [done[*case, number] for number in range(arguments.runs)]), flush=True)
+
+
+def stored(path: Path | None) -> dict[Run, Held]:
+    """The runs of a file."""
+    lines = path.read_text().splitlines() if path and path.exists() else []
+    found: dict[Run, Held] = {}
+    for line in lines:
+        run, figures = json.loads(line)
+        arrays = {name: np.array(value) for name, value in figures.items() if name in _ARRAYS}
+        found[tuple(run)] = Held(**{**figures, **arrays})
+    return found
+
+
+def store(path: Path, run: Run, figures: Held) -> None:
+    """Adds a run to a file."""
+    found = {name: value.tolist() if name in _ARRAYS else value for name, value in vars(figures).items()}
+    with path.open("a") as file:
+        file.write(json.dumps([run, found]) + "\n")
 
 
 def row(kind: str, space: str, trials: int, found: Sequence[Held]) -> str:
@@ -308,11 +374,13 @@ def row(kind: str, space: str, trials: int, found: Sequence[Held]) -> str:
         kind,
         space,
         str(trials),
+        str(len(found)),
         share([one.each for one in found]),
         f"{100 * np.mean([one.together for one in found]):.1f}",
         f"{100 * np.mean([one.false for one in found]):.1f}",
         share([one.signs for one in found]),
         f"{np.median(np.concatenate([one.widths for one in found])):.2f}",
+        f"{np.median(np.concatenate([one.known for one in found])):.2f}" if kind == "effects" else "-",
         share([one.means for one in found]),
         share([np.array([one.told[0]], dtype=float) for one in found if one.told]),
         share([np.array([one.told[1]], dtype=float) for one in found if one.told]),

@@ -46,7 +46,7 @@ _MANY = 100
 """With so many networks a sweep takes long, so there are half as many chains, and half as many sweeps of each."""
 _AT_ONCE = 1 << 15
 """Numbers in the matrices that are factored at once: these stay in the processor's cache."""
-_FREEDOM_NOISE = 4.0
+_FREEDOM_NOISE = 2.0
 _FREEDOM_EFFECTS = 3.0
 """Degrees of freedom: of the noise's variance between networks, and of the effects of places."""
 _WANTED = 0.3
