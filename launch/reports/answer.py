@@ -90,9 +90,9 @@ def _take(run: Run, answer: Answer) -> str:
     text += "."
     if answer.rival is not None:
         when = (
-            "more trainings than a thousand would not decide"
+            "300 more trainings would not decide which network is best"
             if answer.more is None
-            else f"about {answer.more} more trainings would decide between the two"
+            else f"about {answer.more} more trainings would decide which network is best"
         )
         text += f" Trial {answer.rival} may be better; {when}."
     if answer.baseline_best >= 0.05:

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import PlainSerializer, PlainValidator, TypeAdapter, ValidationInfo
 
 from nas.analysis.evidence import Array, Place, Reading, read, share, to_value
+from nas.analysis.foretell import trainings_to_decide
 from nas.analysis.intervals import Interval
 from nas.analysis.model import Posterior, posterior
 from nas.search.metrics import Objective
@@ -89,9 +90,9 @@ class Answer:
     ``trainings``: those used, in full or stopped; ``networks``: distinct ones among them. ``options``: the effect of
     each option, averaged over its places; their intervals hold together with 95 %. ``pairs``: those whose interval
     excludes 0. ``standings``: best mean first. ``take``: the trial to take; ``rival``: the one that may be better, if
-    the two are not told apart, and ``more``: how many more trainings of the two are expected to decide (as in
-    `PlaceEffect`). ``baseline``: the best baseline that costs no more than ``take``; ``over_baseline``: by how much
-    ``take`` is better. ``baseline_best``: the probability that a baseline has the best metric of all.
+    the two are not told apart, and ``more``: after how many more trainings one should know which network is best, as in
+    `trainings_to_decide`. ``baseline``: the best baseline that costs no more than ``take``; ``over_baseline``: by how
+    much ``take`` is better. ``baseline_best``: the probability that a baseline has the best metric of all.
     ``noise``: the standard deviation between seeds of a usual network; ``unexplained``: the standard deviation between
     networks that effects and pairs do not explain. All in the metric's unit.
     ``gains`` [draws, effects] and ``merits`` [draws]: the model's draws of ``effects`` and of the metric of ``take``
@@ -175,7 +176,7 @@ def stated(reading: Reading, draws: Posterior, objectives: Sequence[Objective]) 
         standings=compared.standings(),
         take=compared.number(take),
         rival=None if rival is None else compared.number(rival),
-        more=0 if rival is None else compared.more(take, rival),
+        more=0 if rival is None else compared.more_to_decide(),
         baseline=None if baseline is None else compared.number(baseline),
         over_baseline=None if baseline is None else compared.difference(take, baseline),
         baseline_best=compared.baseline_best(),
@@ -316,6 +317,10 @@ class Compared:
         mean, variance = float(difference.mean()), max(float(difference.var()), 1e-12)
         needed = noise * (1.96**2 / mean**2 - 1 / variance) if mean else np.inf
         return 2 * max(int(np.ceil(needed)), 1) if needed <= _MOST_MORE else None
+
+    def more_to_decide(self) -> int | None:
+        """Trainings after which the best network is expected to be known; None: too many."""
+        return trainings_to_decide(self._merits, self._noise)
 
     def undecided(self) -> list[tuple[float, int, int]]:
         """The claims that are not certain: what it costs to be wrong, in the metric's unit, and the two networks.
