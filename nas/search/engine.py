@@ -65,6 +65,8 @@ _ROUNDING = 1e-6
 _SHARE_TO_COMPARE = 6
 _TOLD_AGAIN_AFTER = 16
 """A rung is compared with the end again when the complete trials have grown by more than a sixteenth."""
+_RANKED_AGAIN_AFTER = 256
+"""A rung is ranked again when more results came than a 256th of its trials."""
 _TRIES_AT_RANDOM = 100
 _REFERENCE = "reference"
 _FAULTS_OF_THE_MACHINE = (OSError, MemoryError)
@@ -232,7 +234,10 @@ class Engine:
         """(Rung, bracket) -> the trials that wait there."""
         self._at_rung: dict[tuple[int, int], dict[int, list[float]]] = {}
         """(Rung, bracket) -> the points there. `_points_at` collects them once; later results are added."""
-        self._best_at: dict[tuple[int, int], list[int]] = {}
+        self._best_at: dict[tuple[int, int], tuple[float, list[int]]] = {}
+        """(Rung, bracket) -> `_results` when it was ranked, and the trials to promote, best first."""
+        self._results = 0
+        """The number of jobs that reached their end."""
         self._telling: dict[int, tuple[int, bool]] = {}
         """Rung -> the number of complete trials, and whether they show that its values say something about the end."""
         self._front = Front(len(self._objectives))
@@ -424,13 +429,16 @@ class Engine:
                 entry = self._ledger.entries[min(numbers)]
                 self._climb(entry)
                 return entry
-            best = self._best_at.get((rung, bracket))
-            if best is None:
-                points = self._points_at(rung, bracket)
-                room = len(points) // self._config.eta - (len(points) - len(numbers))
-                # Most results promote nothing; that must not take time that grows with the trials.
-                best = self._best_of(points, numbers, room) if room > 0 else []
-                self._best_at[rung, bracket] = best
+            points = self._points_at(rung, bracket)
+            room = len(points) // self._config.eta - (len(points) - len(numbers))
+            if room <= 0:  # as after most results
+                continue
+            # To rank a rung takes time that grows with its trials; among many, the ranks of a few results ago do.
+            behind = len(points) // _RANKED_AGAIN_AFTER
+            after, best = self._best_at.get((rung, bracket), (-math.inf, []))
+            if self._results > after + behind:
+                best = self._best_of(points, numbers, room + behind)
+                self._best_at[rung, bracket] = (self._results, best)
             for number in best:
                 if number in numbers:
                     entry = self._ledger.entries[number]
@@ -470,7 +478,7 @@ class Engine:
         return entry
 
     def _reached(self, entry: Entry) -> None:
-        self._best_at.clear()
+        self._results += 1
         metric = self._metric
         if metric is not None and not math.isfinite(entry.epochs[entry.stop_epoch].metrics[metric.metric]):
             self._fail(entry, f"its {metric.metric} at epoch {entry.stop_epoch} is not a number")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -232,6 +233,29 @@ def test_a_promoted_trial_continues_under_its_number(lab: Lab) -> None:
     assert all(segments == ladder[: len(segments)] for segments in others)
     # Of nine trials, the first included, a third goes beyond each rung. More follow when all ten are proposed.
     assert while_proposing == [1] * 7 + [2] * 2
+
+
+def test_a_rung_of_many_trials_is_ranked_after_some_results_only(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    ranked: dict[int, list[int]] = {1: [], 3: []}
+    rank = Engine._best_of
+
+    def ranking(engine: Engine, points: Mapping[int, Sequence[float]], *others: Any) -> list[int]:
+        ranked[1 if len(points) == len(engine._at_rung[1, 0]) else 3].append(engine._results)
+        return rank(engine, points, *others)
+
+    monkeypatch.setattr(Engine, "_best_of", ranking)
+    monkeypatch.setattr("nas.search.engine._RANKED_AGAIN_AFTER", 4)
+    with lab.journal() as journal:
+        engine = lab.engine(journal, baselines={}, trials=61)
+        while engine.summary().launched < 61:
+            job = engine.next()
+            assert job is not None
+            lab.train(engine, job)
+            engine.finish(job, Outcome("reached"))
+        promoted = [entry for entry in engine._ledger.entries.values() if entry.stop_epoch > 1 and entry.bracket == 0]
+    assert len(promoted) >= 60 // 3 - 60 // 4  # as many as the rung has room for, but for those since the last ranking
+    late = ranked[1][len(ranked[1]) // 2 :]
+    assert min(after - before for before, after in itertools.pairwise(late)) > 5
 
 
 def worth(lab: Lab, final: Callable[[Architecture], float]) -> tuple[int, float]:
