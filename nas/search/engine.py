@@ -65,8 +65,8 @@ _ROUNDING = 1e-6
 _SHARE_TO_COMPARE = 6
 _TOLD_AGAIN_AFTER = 16
 """A rung is compared with the end again when the complete trials have grown by more than a sixteenth."""
-_RANKED_AGAIN_AFTER = 256
-"""A rung is ranked again when more results came than a 256th of its trials."""
+_RANKED_AGAIN_AFTER = 64
+"""A rung is ranked again when more results came than a 64th of its trials."""
 _TRIES_AT_RANDOM = 100
 _REFERENCE = "reference"
 _FAULTS_OF_THE_MACHINE = (OSError, MemoryError)
