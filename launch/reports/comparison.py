@@ -271,7 +271,7 @@ def _check(sides: Sequence[Side]) -> None:
 def _settings(side: Side, sides: Sequence[Side]) -> dict[str, str]:
     """Setting -> its text."""
     run = side.facts.run
-    found = {"space": run.space.name or "-", "architectures": cell(run.space.size)}
+    found = {"space": named(run.space.name or "-"), "architectures": cell(run.space.size)}
     # Two spaces may have the same name and size but offer other options or parameters.
     like = next(one for one in sides if one.facts.run.space.offers == run.space.offers)
     found["choices"] = f"those of {like.letter}"
@@ -321,6 +321,8 @@ def _notes(
     for side in sides:
         if not any(trial.epochs for trial in side.facts.trials):
             yield f"{side.name} has no training yet: only its settings are compared."
+        elif side.facts.run.metric.name not in side.facts.run.config.objectives:
+            yield f"{side.name} has no metric of training among its objectives: it has no effects."
         elif side.facts.answer is None:
             yield f"{side.name} has fewer than three networks trained in full: it has no effects yet."
     if networks:
@@ -393,6 +395,7 @@ def _take(found: Comparison) -> str:
     if not found.takes:
         return f"Each run has a network of its own to take: {listed(list(own.values()))}."
     best = max(answers, key=lambda i: answers[i].merits.mean())
+    unit = f" {run.metric.shown.difference}".rstrip()
     told = []
     for gap in found.takes:
         if best in (gap.first, gap.second):
@@ -400,11 +403,10 @@ def _take(found: Comparison) -> str:
             low, high = sorted(map(abs, (gap.difference.low, gap.difference.high)))
             rest = f"trial {answers[other].take} of {LETTERS[other]}"
             if gap.difference.sign:
-                told.append(f"better than {rest} by {metric_range(low, high, run.metric)}")
+                told.append(f"is better than {rest} by {metric_range(low, high, run.metric)}{unit}")
             else:
-                told.append(f"not to be told from {rest}")
-    unit = f" {run.metric.shown.difference}".rstrip() if any(gap.difference.sign for gap in found.takes) else ""
-    return f"Take {own[best]}: it is {listed(told)}{unit}."
+                told.append(f"cannot be told from {rest}")
+    return f"Take {own[best]}: it {listed(told)}."
 
 
 def _harms(found: Comparison) -> str:

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -78,6 +79,22 @@ def test_where_nothing_pays_in_both_the_network_to_take_comes_first(facts: Facts
     found = of(moved(facts, [-0.04], "first"), moved(facts, [-0.05]))
     assert comparison.sentences(found)[0].startswith("Take trial ")
     assert "No placement pays by what both runs say together" in said(found)
+
+
+def test_the_best_network_of_all_runs_is_told_from_each_other_one(facts: Facts) -> None:
+    def worse(by: float, name: str) -> Facts:
+        run = moved(facts, [0.0], name)
+        assert run.answer is not None
+        return replace(run, answer=replace(run.answer, merits=run.answer.merits - by))
+
+    assert facts.answer is not None
+    take = f"trial {facts.answer.take} of"
+    found = of(facts, worse(0.3, "far"), worse(0.001, "near"))
+    (sentence,) = [one for one in comparison.sentences(found) if one.startswith("Take ")]
+    assert sentence.startswith(f"Take {take} A (")
+    assert re.search(
+        rf": it is better than {take} B by 2\d\.\d to 3\d\.\d points and cannot be told from {take} C\.$", sentence
+    )
 
 
 def test_the_verdicts_of_three_runs_name_letters(facts: Facts) -> None:
@@ -166,6 +183,9 @@ def test_a_run_without_trainings_is_told_in_one_line(facts: Facts) -> None:
     assert comparison.sentences(found)
     few = of(facts, other)
     assert few.notes == ("B other has fewer than three networks trained in full: it has no effects yet.",)
+    costs = other.run.config.model_copy(update={"objectives": ("macs", "params")})
+    notes = of(facts, replace(other, run=replace(other.run, config=costs))).notes
+    assert "B other has no metric of training among its objectives: it has no effects." in notes
     nothing = of(replace(facts, answer=None, trials=[]), replace(other, trials=[]))
     assert comparison.sentences(nothing) == ["No run has an answer yet: each needs three networks trained in full."]
 
