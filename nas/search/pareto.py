@@ -253,6 +253,6 @@ def relative_hypervolume(points: Points, reference: Mapping[str, float], objecti
     In the ideal corner the metric is at the good end of its range, and every cost is 0.
     """
     directions = [objective.direction for objective in objectives]
-    corner = minimised([reference[objective.metric] for objective in objectives], directions)[0]
-    ideal = minimised([objective.best for objective in objectives], directions)[0]
+    corner = minimised([[reference[objective.metric] for objective in objectives]], directions)[0]
+    ideal = minimised([[objective.best for objective in objectives]], directions)[0]
     return hypervolume(points, corner) / float(np.prod(corner - ideal))
