@@ -16,7 +16,7 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nas import memory_format, quick_start
 from nas.weights import Loaded, Weights, load_weights
@@ -33,6 +33,8 @@ SplitName: TypeAlias = Literal["train", "val", "test"]
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with (steps done, steps of the epoch) after every training step."""
 
+_FITTED = 256
+"""Pictures on which operators are fitted that replace parts of a trained network."""
 _CHECK_EVERY = 50
 """Steps between two checks of the loss. Each check makes the host wait for the device."""
 
@@ -163,11 +165,12 @@ class Training:
         self._amp, channels_last = precision(config, self._device)
         with self._seeded(0):
             self.model = (build or self.task.build)(architecture).to(self._device)
-            if config.start == "quick":
-                quick_start(self.model)
-            if weights is not None:
-                self.loaded = load_weights(self.model, architecture, weights)
             layout = memory_format(self.model, self._device.type, channels_last=channels_last)
+            self._batches = self.task.feed(dataset, config.batch_size, self._device, layout, share)
+            if weights is not None:
+                self.loaded = load_weights(self.model, architecture, weights, pictures=self._pictures)
+            elif config.start == "quick":
+                quick_start(self.model)
             self.model.to(memory_format=layout)
             self._optimizer = make_optimizer(self.model, config)
         self._step = in_step(self.model, share)
@@ -176,7 +179,6 @@ class Training:
         if config.compile:
             for network in self.networks.values():
                 network.compile()
-        self._batches = self.task.feed(dataset, config.batch_size, self._device, layout, share)
 
     @property
     def networks(self) -> dict[str, nn.Module]:
@@ -243,6 +245,13 @@ class Training:
         few = split.take(ema.sample(len(split), self._batches.steps, self._batches.size))
         # `forward` is never compiled. Compiling for a few batches would not pay.
         ema.renew(average, self.model, lambda: self._run(average.forward, self._batches.evaluate(few)), self._share)
+
+    def _pictures(self) -> Iterator[Tensor]:
+        """Training images without augmentation, spread over the split, as the network gets them."""
+        split = self._dataset.train
+        few = split.take(np.linspace(0, len(split) - 1, min(_FITTED, len(split)), dtype=np.intp))
+        for images, *_ in self._batches.evaluate(few):
+            yield images
 
     def _run(self, network: Callable[..., Any], batches: Iterator[Any]) -> Evaluation:
         """The task's metrics of batches; the network's mode stays as it is."""

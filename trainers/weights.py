@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from nas.weights import Weights, WeightsError
+from search_spaces import Architecture, parse_architecture
 from search_spaces.errors import named, printable
 from trainers.checkpoint import DamagedError, is_whole
 
@@ -40,7 +41,8 @@ def read_weights(source: str) -> Weights:
     if colon and library in _LIBRARIES:
         with _saying(source, f"check the name and the connection to where {library} keeps its weights"):
             return Weights(source, _LIBRARIES[library](name), library)
-    return Weights(source, _unwrapped(_of_file(Path(source))))
+    tensors, architecture = _of_file(Path(source))
+    return Weights(source, _unwrapped(tensors), architecture=architecture)
 
 
 def digest(weights: Weights) -> str:
@@ -52,20 +54,23 @@ def digest(weights: Weights) -> str:
     return found.hexdigest()
 
 
-def _of_file(path: Path) -> Mapping[str, Tensor]:
+def _of_file(path: Path) -> tuple[Mapping[str, Tensor], Architecture | None]:
     remedy = "give a .safetensors file, or a state_dict saved by torch.save"
     if not path.is_file():
         raise WeightsError(f"{named(path)}: no such file; {remedy}, or torchvision:NAME or timm:NAME")
     if path.suffix == ".safetensors":
         with _saying(path, remedy):
-            return load_file(path)
+            return load_file(path), None
     with _saying(path, remedy):
         state = torch.load(path, map_location="cpu", weights_only=True)
-    if isinstance(state, Mapping) and {"training", "architecture"} <= state.keys() and not is_whole(path):
-        raise DamagedError(f"{named(path)}: not a whole checkpoint; take checkpoint.before.pt beside it")
+    architecture = None
+    if isinstance(state, Mapping) and {"training", "architecture"} <= state.keys():
+        if not is_whole(path):
+            raise DamagedError(f"{named(path)}: not a whole checkpoint; take checkpoint.before.pt beside it")
+        architecture = parse_architecture(state["architecture"], str(path))
     for inside in (state, *(state[key] for key in _INSIDE if isinstance(state, Mapping) and key in state)):
         if isinstance(inside, Mapping) and inside and all(isinstance(value, Tensor) for value in inside.values()):
-            return inside
+            return inside, architecture
     raise WeightsError(f"{named(path)}: holds no state dict (names and tensors); {remedy}")
 
 

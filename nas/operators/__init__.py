@@ -9,7 +9,7 @@ from typing import NoReturn
 from nas.operators.aa import AA
 from nas.operators.aw import AW
 from nas.operators.bam import BAM_OPERATOR
-from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost, norm_cost
+from nas.operators.base import Cost, Operator, Replaced, Resolved, conv, conv_cost, norm_cost
 from nas.operators.cbam import CBAM_OPERATOR
 from nas.operators.gala import GALA_OPERATOR
 from nas.operators.gating import refined_sum
@@ -30,6 +30,7 @@ __all__ = [
     "Maps",
     "Operator",
     "PluginError",
+    "Replaced",
     "Resolved",
     "Shown",
     "SpatialGates",

@@ -41,8 +41,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas.operators.attention import attend, logit_factors, products
-from nas.operators.aw import AWConv2d, aw_cost
-from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost
+from nas.operators.aw import AW, AWConv2d, aw_cost
+from nas.operators.base import Cost, Operator, Replaced, Resolved, conv, conv_cost
 from nas.operators.gating import pooled
 from nas.operators.shown import Attention, Maps
 from search_spaces.sites import Site
@@ -117,12 +117,15 @@ class AAConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C_in, H, W] -> [N, C_out, ceil(H / stride), ceil(W / stride)]."""
+        x, out = self.augment(x)
+        return out if self.conv is None else torch.cat([self.conv(x), out], 1)
+
+    def augment(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[N, C_in, H, W] -> x and the attention's filters, [N, d_v, ceil(H / stride), ceil(W / stride)]."""
         size = [(side - 1) // self.stride + 1 for side in x.shape[2:]]  # written as convolutions do, for open sizes
         x, qkv, tables = self.attended(x)
         out = self.projection(attend(qkv, self.heads, self.d_k, tables))
-        if self.poolings:
-            out = F.interpolate(out, size, mode="bilinear", align_corners=False)
-        return out if self.conv is None else torch.cat([self.conv(x), out], 1)
+        return x, F.interpolate(out, size, mode="bilinear", align_corners=False) if self.poolings else out
 
 
 def _sine(x: Tensor) -> Tensor:
@@ -186,4 +189,57 @@ def _shows(module: nn.Module, x: Tensor) -> Maps:
     return {"attention": Attention(*logit_factors(qkv, module.heads, module.d_k, tables), (h, w), (h, w))}
 
 
-AA = Operator(_build, _cost, _shows)
+_STEPS, _BATCH, _RATE = 200, 32, 3e-3
+"""Of the fit: steps of Adam, pictures in each, highest learning rate."""
+
+
+def _start(module: nn.Module, replaced: Replaced) -> None:
+    """Keeps the filters that the convolution still has. The attention is fitted to the filters that it replaces.
+
+    The fit is a regression of their outputs at the maps of ``replaced``; without maps, the attention starts as ever. A
+    convolution with groups keeps its filters only as a first guess, because fewer filters have other borders between
+    groups; they are fitted too.
+    """
+    assert isinstance(module, AAConv2d)
+    assert replaced.convolution is not None
+    whole = replaced.convolution
+    filters = whole.out_channels - module.d_v
+    if module.conv is not None:
+        kept = conv(whole.in_channels, filters, whole.kernel_size[0], groups=whole.groups, bias=whole.bias is not None)
+        with torch.no_grad():
+            kept.weight.copy_(whole.weight[:filters])
+            if kept.bias is not None and whole.bias is not None:
+                kept.bias.copy_(whole.bias[:filters])
+        if isinstance(module.conv, AWConv2d):
+            assert AW.start is not None
+            AW.start(module.conv, Replaced(kept))
+        else:
+            module.conv.load_state_dict(kept.state_dict())
+    if replaced.maps is not None:
+        maps = replaced.maps()
+        with torch.no_grad():
+            wanted = whole(maps)
+        _fit(module, maps, wanted, filters if whole.groups == 1 else 0)
+
+
+def _fit(module: AAConv2d, maps: Tensor, wanted: Tensor, first: int) -> None:
+    """Fits the filters from `first` on to `wanted`, in the mean of squares over pictures, positions and filters."""
+    parts = [module.qkv, module.projection, *([] if first or module.conv is None else [module.conv])]
+    tables = [table for table in (module.rel_h, module.rel_w) if table is not None]
+    parameters = [parameter for part in parts for parameter in part.parameters()] + tables
+    adam = torch.optim.Adam(parameters, _RATE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(adam, _RATE, total_steps=_STEPS)
+    with torch.enable_grad():
+        for _ in range(_STEPS):
+            chosen = torch.randint(len(maps), (_BATCH,), device=maps.device)
+            out = module(maps[chosen]) if not first else module.augment(maps[chosen])[1]
+            error = F.mse_loss(out, wanted[chosen, first:])
+            gradients = torch.autograd.grad(error, parameters)
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient
+            adam.step()
+            schedule.step()
+    adam.zero_grad()
+
+
+AA = Operator(_build, _cost, _shows, _start)

@@ -43,12 +43,14 @@ from nas.operators.base import (
     BatchNorm,
     Cost,
     Operator,
+    Replaced,
     Resolved,
     conv,
     conv_cost,
     norm_cost,
     recording,
     without_autocast,
+    zero,
 )
 from nas.operators.derivatives import Context, by_formula, formula_gradients, transformed
 from nas.operators.gating import pooled
@@ -475,4 +477,16 @@ def _shows(module: nn.Module, x: Tensor) -> Maps:
     return {"channels": ChannelGates(module.scale(x)[1].mean((2, 3)), 1.0, 2.0)}
 
 
-AW = Operator(_build, _cost, _shows)
+def _start(module: nn.Module, replaced: Replaced) -> float:
+    """K (1 + A) with A = 1/2 is 1.5 K, so K starts at two thirds of the convolution that was there."""
+    assert isinstance(module, AWConv2d)
+    assert replaced.convolution is not None
+    zero(module.expand_norm)
+    with torch.no_grad():
+        module.conv.weight.copy_(replaced.convolution.weight / 1.5)
+        if module.conv.bias is not None and replaced.convolution.bias is not None:
+            module.conv.bias.copy_(replaced.convolution.bias)
+    return 1.0
+
+
+AW = Operator(_build, _cost, _shows, _start)

@@ -23,7 +23,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from nas.operators.base import BatchNorm, Cost, Operator, Resolved, conv, conv_cost, norm_cost
+from nas.operators.base import BatchNorm, Cost, Operator, Replaced, Resolved, conv, conv_cost, norm_cost, zero
 from nas.operators.gating import Gate, show_gate, squeeze
 from search_spaces.sites import Site
 
@@ -88,4 +88,14 @@ def _cost(site: Site, resolved: Resolved) -> Cost:
     )
 
 
-BAM_OPERATOR = Operator(_build, _cost, partial(show_gate, low=1.0))
+def _start(module: nn.Module, _replaced: Replaced) -> float:
+    """In the form of the code M_s keeps its values: if both factors of a product are zero, neither has a gradient."""
+    assert isinstance(module, BAM)
+    zero(module.channel[-1])
+    if not module.as_code:
+        nn.init.zeros_(module.weight)
+        nn.init.zeros_(module.bias)
+    return 1.5
+
+
+BAM_OPERATOR = Operator(_build, _cost, partial(show_gate, low=1.0), _start)

@@ -35,6 +35,16 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
+class Replaced:
+    """What a trained network has in a slot before an operator is inserted there."""
+
+    convolution: nn.Conv2d | None
+    """In ``conv`` and ``conv2``; None: nothing, as in ``refine`` and ``after``."""
+    maps: Callable[[], Tensor] | None = None
+    """Gives the slot's input for a few hundred pictures, [N, in_channels, H, W]; None: there are no pictures."""
+
+
+@dataclass(frozen=True, slots=True)
 class Operator:
     """The module and the cost of an option.
 
@@ -46,11 +56,17 @@ class Operator:
     ``shows(module, x)``, if there is one, gives what the module's attention looks at in the map ``x`` that it gets, as
     typed maps (`nas.operators.shown`). The module is in evaluation mode, without gradients; nothing of it or of ``x``
     changes.
+
+    ``start(module, replaced)``, if there is one, sets parameters for a module that is inserted into a trained network:
+    it then computes what was there before (the input, or the convolution), times a constant above 0, for every input.
+    Returns the constant, which the layers around it undo, or None if the module only comes near to what was there.
+    Every parameter must get a gradient within two steps.
     """
 
     build: Callable[[Site, Resolved], nn.Module]
     cost: Callable[[Site, Resolved], Cost]
     shows: Callable[[nn.Module, Tensor], Maps] | None = None
+    start: Callable[[nn.Module, Replaced], float | None] | None = None
 
 
 def recording() -> bool:
@@ -108,6 +124,13 @@ def conv(
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
     return layer
+
+
+def zero(*layers: nn.Module) -> None:
+    """Sets weights and biases to zero, so that the layers give zero for every input."""
+    for layer in layers:
+        for parameter in layer.parameters():
+            nn.init.zeros_(parameter)
 
 
 def conv_cost(

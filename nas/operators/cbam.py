@@ -18,7 +18,7 @@ batch only, so training on a batch of one image raises ValueError.
 import torch
 from torch import Tensor, nn
 
-from nas.operators.base import BatchNorm, Cost, Operator, Resolved, conv, conv_cost, norm_cost
+from nas.operators.base import BatchNorm, Cost, Operator, Replaced, Resolved, conv, conv_cost, norm_cost, zero
 from nas.operators.gating import Gate, squeeze
 from nas.operators.shown import ChannelGates, Maps, SpatialGates
 from search_spaces.sites import Site
@@ -87,4 +87,13 @@ def _shows(module: nn.Module, x: Tensor) -> Maps:
     return maps if module.spatial is None else {**maps, "positions": SpatialGates(module.gate(x)[1])}
 
 
-CBAM_OPERATOR = Operator(_build, _cost, _shows)
+def _start(module: nn.Module, _replaced: Replaced) -> float:
+    assert isinstance(module, CBAM)
+    zero(module.expand)
+    if module.norm is None:
+        return 0.5
+    zero(module.norm)
+    return 0.25
+
+
+CBAM_OPERATOR = Operator(_build, _cost, _shows, _start)

@@ -16,7 +16,7 @@ Shapes: [N, C, H, W] -> [N, C, H, W], any H and W.
 import torch
 from torch import Tensor, nn
 
-from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost
+from nas.operators.base import Cost, Operator, Replaced, Resolved, conv, conv_cost, zero
 from nas.operators.gating import Gate, show_gate, squeeze
 from search_spaces.sites import Site
 
@@ -65,4 +65,10 @@ def _cost(site: Site, resolved: Resolved) -> Cost:
     )
 
 
-GALA_OPERATOR = Operator(_build, _cost, show_gate)
+def _start(module: nn.Module, _replaced: Replaced) -> float:
+    assert isinstance(module, GALA)
+    zero(module.expand, module.local[-1])
+    return 0.5
+
+
+GALA_OPERATOR = Operator(_build, _cost, show_gate, _start)

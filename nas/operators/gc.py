@@ -19,7 +19,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from nas.operators.base import Cost, Operator, Resolved, conv
+from nas.operators.base import Cost, Operator, Replaced, Resolved, conv, zero
 from nas.operators.derivatives import by_formula, differentiates, formula_gradients, transformed
 from nas.operators.gating import Merging
 from nas.operators.shown import Attention, Maps
@@ -102,13 +102,6 @@ class _WeightedMean(torch.autograd.Function):
         return rows.view(x.shape[0], *x.shape[2:], -1).permute(0, 3, 1, 2), by_weight
 
 
-def _zero(layer: nn.Linear) -> nn.Linear:
-    nn.init.zeros_(layer.weight)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
-    return layer
-
-
 def _context_cost(site: Site) -> Cost:
     # The mask and the weighted sum each take one multiply-add per number of the map.
     return Cost(site.out_channels, 2 * site.out_channels * site.size**2)
@@ -116,7 +109,8 @@ def _context_cost(site: Site) -> Cost:
 
 def _build_gc(site: Site, resolved: Resolved) -> nn.Module:
     channels, hidden = site.out_channels, int(resolved["hidden"])
-    layers = nn.Linear(channels, hidden), nn.LayerNorm(hidden), nn.ReLU(), _zero(nn.Linear(hidden, channels))
+    layers = nn.Linear(channels, hidden), nn.LayerNorm(hidden), nn.ReLU(), nn.Linear(hidden, channels)
+    zero(layers[-1])
     return Context(channels, nn.Sequential(*layers))
 
 
@@ -127,7 +121,9 @@ def _gc_cost(site: Site, resolved: Resolved) -> Cost:
 
 
 def _build_snl(site: Site, _resolved: Resolved) -> nn.Module:
-    return Context(site.out_channels, _zero(nn.Linear(site.out_channels, site.out_channels, bias=False)))
+    transform = nn.Linear(site.out_channels, site.out_channels, bias=False)
+    zero(transform)
+    return Context(site.out_channels, transform)
 
 
 def _snl_cost(site: Site, _resolved: Resolved) -> Cost:
@@ -142,5 +138,11 @@ def _shows(module: nn.Module, x: Tensor) -> Maps:
     return {"attention": Attention(query, _columns(x).mT.unsqueeze(1), (1, 1), (h, w))}
 
 
-GC = Operator(_build_gc, _gc_cost, _shows)
-SNL = Operator(_build_snl, _snl_cost, _shows)
+def _start(module: nn.Module, _replaced: Replaced) -> float:
+    assert isinstance(module, Context)
+    zero(module.transform[-1] if isinstance(module.transform, nn.Sequential) else module.transform)
+    return 1.0
+
+
+GC = Operator(_build_gc, _gc_cost, _shows, _start)
+SNL = Operator(_build_snl, _snl_cost, _shows, _start)

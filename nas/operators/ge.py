@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas.operators.base import BatchNorm, Cost, Operator, Resolved, conv, conv_cost, fixed, norm_cost
+from nas.operators.base import BatchNorm, Cost, Operator, Replaced, Resolved, conv, conv_cost, fixed, norm_cost, zero
 from nas.operators.gating import Gate, show_gate, squeeze
 from search_spaces.sites import Site
 
@@ -72,4 +72,14 @@ def _cost(site: Site, resolved: Resolved) -> Cost:
     return total
 
 
-GE_OPERATOR = Operator(_build, _cost, show_gate)
+def _start(module: nn.Module, _replaced: Replaced) -> float | None:
+    """theta_minus has no parameters, so its factor depends on the input from the start."""
+    assert isinstance(module, GE)
+    last = module.excite or module.gather
+    if not isinstance(last, nn.Sequential):
+        return None
+    zero(last[-1])
+    return 0.5
+
+
+GE_OPERATOR = Operator(_build, _cost, show_gate, _start)

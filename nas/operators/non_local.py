@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas.operators.attention import mixed
-from nas.operators.base import BatchNorm, Cost, Operator, Resolved, conv, conv_cost, fixed, norm_cost
+from nas.operators.base import BatchNorm, Cost, Operator, Replaced, Resolved, conv, conv_cost, fixed, norm_cost, zero
 from nas.operators.shown import Attention, Maps
 from search_spaces.sites import Site
 
@@ -133,4 +133,10 @@ def _shows(module: nn.Module, x: Tensor) -> Maps:
     return {"attention": Attention(theta, phi, (h, w), (height, width))}
 
 
-NON_LOCAL = Operator(_build, _cost, _shows)
+def _start(module: nn.Module, _replaced: Replaced) -> float:
+    assert isinstance(module, NonLocal)
+    zero(module.norm)
+    return 1.0
+
+
+NON_LOCAL = Operator(_build, _cost, _shows, _start)

@@ -14,7 +14,7 @@ Shapes: [N, C, H, W] -> [N, C, H, W], any H and W.
 import torch
 from torch import Tensor, nn
 
-from nas.operators.base import Cost, Operator, Resolved, conv, conv_cost
+from nas.operators.base import Cost, Operator, Replaced, Resolved, conv, conv_cost, zero
 from nas.operators.gating import Gate, show_gate, squeeze
 from search_spaces.sites import Site
 
@@ -59,5 +59,11 @@ def _no_squeeze_cost(site: Site, resolved: Resolved) -> Cost:
     return _two_layers(site.out_channels, int(resolved["hidden"]), site.size, bias=True)
 
 
-SE_OPERATOR = Operator(_build_se, _se_cost, show_gate)
-NO_SQUEEZE = Operator(_build_no_squeeze, _no_squeeze_cost, show_gate)
+def _start(module: nn.Module, _replaced: Replaced) -> float:
+    assert isinstance(module, SE)
+    zero(module.expand)
+    return 0.5
+
+
+SE_OPERATOR = Operator(_build_se, _se_cost, show_gate, _start)
+NO_SQUEEZE = Operator(_build_no_squeeze, _no_squeeze_cost, show_gate, _start)

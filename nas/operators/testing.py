@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from nas.operators.base import Operator, Resolved
+from nas.operators.base import Operator, Replaced, Resolved, conv
 from nas.operators.gating import Merging
 from nas.operators.shown import Attention, ChannelGates, Shown
 from search_spaces.options import Option, Param, resolve
@@ -338,6 +338,44 @@ def check_training(operator: Operator, site: Site, resolved: Resolved) -> None:
         assert torch.equal(first, second), "two runs from one seed differ"
 
 
+def check_start(operator: Operator, site: Site, resolved: Resolved) -> None:
+    """Inserted into a trained network, the operator is what was there times its constant.
+
+    Every parameter that gets a gradient in the first step of a training from nothing gets one within two steps. An
+    operator without ``start``, or for which it returns None, need not be what was there.
+    """
+    if operator.start is None:
+        return
+    torch.manual_seed(_SEED)
+    usual, module = (operator.build(site, resolved).double() for _ in range(2))
+    images, convolution = _images(site, batch=6), None
+    if site.slot in {"conv", "conv2"}:
+        sizes = site.in_channels, site.out_channels, site.kernel_size, site.stride, site.groups
+        convolution = conv(*sizes, bias=site.bias).double()
+    constant = operator.start(module, Replaced(convolution))
+    if constant is not None:
+        assert constant > 0, f"the constant is {constant}"
+        assert convolution is None or constant == 1, f"{constant} times the convolution, but it must be 1"
+        before = images if convolution is None else convolution(images)
+        for training in (False, True):
+            torch.testing.assert_close(module.train(training)(images), constant * before, rtol=1e-12, atol=1e-12)
+    still = _learnt(usual, images, steps=1) - _learnt(module, images, steps=2)
+    assert not still, f"no gradient within two steps: {', '.join(sorted(still))}"
+
+
+def _learnt(module: nn.Module, images: Tensor, *, steps: int) -> set[str]:
+    """The parameters that get a gradient in the first steps of a training."""
+    parameters = dict(module.named_parameters())
+    weights, learnt = torch.randn_like(module(images)), set[str]()
+    for _ in range(steps if parameters else 0):
+        gradients = torch.autograd.grad((module(images) * weights).sum(), list(parameters.values()))
+        for (name, parameter), gradient in zip(parameters.items(), gradients, strict=True):
+            if gradient.abs().max() > 1e-9:  # behind a bias and a norm, a gradient is rounding alone
+                learnt.add(name)
+            parameter.data.sub_(gradient, alpha=0.1)
+    return learnt
+
+
 def check_autocast(operator: Operator, site: Site, resolved: Resolved) -> None:
     """Under bfloat16 autocast, outputs and gradients are finite for large activations, and outputs close for small."""
     module = _built(operator, site, resolved).float()
@@ -494,6 +532,7 @@ CHECKS: Mapping[str, Callable[[Operator, Site, Resolved], None]] = MappingProxyT
             check_derivatives,
             check_in_place,
             check_training,
+            check_start,
             check_autocast,
             check_few_images,
             check_state,

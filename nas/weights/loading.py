@@ -1,16 +1,20 @@
 """Loads trained weights into a network and says what became of each."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from nas.builder import build_model, build_placed
+from nas.skeletons import Network
+from nas.weights.insertion import Insertion, Pictures, insert
 from nas.weights.layouts import LAYOUTS, from_peer, layout_of
 from search_spaces import Architecture, UserFacingError
 from search_spaces.errors import named, printable
-from search_spaces.sites import EMPTY
+from search_spaces.grammar import ResolvedChoice
+from search_spaces.sites import EMPTY, Slot
 
 _SHOWN = 8
 """Problems that a message lists; the others are counted."""
@@ -34,6 +38,8 @@ class Weights:
     """A state dict in anyone's names."""
     peer: str | None = None
     """The library whose names they are; None: the names tell."""
+    architecture: Architecture | None = None
+    """Of the network that they are from, if it is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +51,12 @@ class Loaded:
     """Whose names the file has; None: ours."""
     loaded: tuple[str, ...]
     """Ours."""
+    inserted: tuple[str, ...]
+    """Operators that the file does not have: ``layer1.0.refine (se)``."""
+    changing: tuple[str, ...]
+    """Those of them that change the logits."""
     new: tuple[str, ...]
-    """Ours that the file does not have: they keep their initial values."""
+    """Ours that keep their initial values: a head for another number of classes."""
     left: tuple[str, ...]
     """The file's that the network does not have."""
     notes: tuple[str, ...]
@@ -56,52 +66,79 @@ class Loaded:
         """The report, a line at a time."""
         names = "" if self.peer is None else f" (names of {self.peer})"
         yield f"{named(self.source)}{names}: {len(self.loaded)} tensors loaded"
+        if self.inserted:
+            yield f"inserted: {_cut(self.inserted)}"
         if self.new:
-            yield f"new: {_listed(self.new)}"
+            yield f"new: {_cut(_modules(self.new))}"
         if self.left:
-            yield f"left in the file: {_listed(self.left)}"
+            yield f"left in the file: {_cut(_modules(self.left))}"
         yield from self.notes
 
 
-def load_weights(network: nn.Module, architecture: Architecture, weights: Weights) -> Loaded:
+class _InSlot(NamedTuple):
+    """What the architecture has in a slot."""
+
+    block: str
+    slot: Slot
+    resolved: ResolvedChoice
+    channels: int
+
+    @property
+    def option(self) -> str:
+        """What is built there."""
+        return self.resolved[0]
+
+    def __str__(self) -> str:
+        return f"{self.block}.{self.slot} ({self.option})"
+
+
+def load_weights(
+    network: nn.Module, architecture: Architecture, weights: Weights, *, pictures: Pictures | None = None
+) -> Loaded:
     """Loads trained weights into a network, in place.
 
-    The network keeps its own initial values in the operators that the file does not have, and in the head if the file
-    has another number of classes. If the images are grey and the file's are not, the kernels of the first convolution
-    are summed over the colours: then a grey picture gives what it gives there as a picture in equal colours.
+    Operators that the file does not have are inserted so that the logits stay what they are without them
+    (`nas.weights.insertion`). The head keeps its own initial values if the file has another number of classes. If the
+    images are grey and the file's are not, the kernels of the first convolution are summed over the colours: then a
+    grey picture gives what it gives there as a picture in equal colours.
 
     Args:
         network: built from ``architecture``; nothing changes if an error is raised.
         architecture: the network's.
         weights: in our names or in those of a library in `LAYOUTS`.
+        pictures: gives a few hundred, on which AA is fitted to the filters that it replaces; without them its attention
+            starts as ever. Called only if it is needed.
 
     Raises:
         WeightsError: a part of the skeleton is missing in the file or has another shape, or the file has parts that the
             skeleton lacks. Names all of them.
     """
+    if not isinstance(network, Network):
+        kind = type(network).__name__
+        raise WeightsError(f"{named(weights.name)}: weights can start a classification network, but not a {kind}")
     skeleton = architecture.skeleton
     plain = build_model(Architecture(skeleton), device="meta")
-    state = network.state_dict()
-    peer = _peer(weights, skeleton.family, plain, state)
+    slots = _slots(architecture)
+    peer = _peer(weights, skeleton.family, plain, network.state_dict())
     found, left, notes = dict(weights.tensors), list[str](), list[str]()
     if peer is not None:
         layout = LAYOUTS[skeleton.family][peer]
-        found, left = from_peer(weights.tensors, layout, plain, dict.fromkeys([*plain.state_dict(), *state]))
+        names = dict.fromkeys([*plain.state_dict(), *network.state_dict()])
+        found, left = from_peer(weights.tensors, layout, plain, names)
         notes += [f"{peer}'s network differs: {text}" for concerns, text in layout.differs if concerns(skeleton)]
-    owners = _owners(architecture)
+    insertions = _insertions(network, slots, found, weights.architecture)
+    begun = {insertion.path for insertion in insertions}
+    wanted = {name: own for name, own in network.state_dict().items() if _slot_of(name, slots) not in begun}
+    wanted |= {name: own for name, own in plain.state_dict().items() if _slot_of(name, slots) in begun}
     stem, head = _ends(plain)
     problems = [f"{name} is not in the network" for name in left if not name.endswith(_COUNTER)]
     taken, new = dict[str, Tensor](), list[str]()
-    for name, own in state.items():
-        value = found.get(name)
+    for name, own in wanted.items():
+        value = found.pop(name, None)
         if value is None:
-            if _owner(name, owners) not in {None, *EMPTY.values()}:
-                new.append(name)
-            elif not name.endswith(_COUNTER):
+            if not name.endswith(_COUNTER):
                 problems.append(f"{_both(name, peer, skeleton.family)} is missing")
-            continue
-        del found[name]
-        if value.shape == own.shape:
+        elif value.shape == own.shape:
             taken[name] = value
         elif name in head and value.shape[1:] == own.shape[1:]:
             new.append(name)
@@ -113,7 +150,7 @@ def load_weights(network: nn.Module, architecture: Architecture, weights: Weight
             theirs, ours = ("x".join(map(str, tensor.shape)) or "a single number" for tensor in (value, own))
             problems.append(f"{_both(name, peer, skeleton.family)} is {theirs}, and {ours} in the network")
     for name in found:
-        if _owner(name, owners) is not None:
+        if _slot_of(name, slots) is not None:
             left.append(name)
         elif not name.endswith(_COUNTER):
             problems.append(f"{printable(name)} is not in the network")
@@ -125,10 +162,64 @@ def load_weights(network: nn.Module, architecture: Architecture, weights: Weight
         raise WeightsError("\n".join(shown))
     if head.intersection(new):
         notes.append("the head is new, because the file has another number of classes")
+    for insertion in insertions:
+        if insertion.is_convolution:
+            _put_plain(network, plain, insertion.path)
+    state = network.state_dict()
     with torch.no_grad():
         for name, value in taken.items():
             state[name].copy_(value)
-    return Loaded(weights.name, peer, tuple(taken), tuple(new), tuple(left), tuple(notes))
+    change = insert(network, insertions, pictures)
+    inserted = {path: str(inside) for path, inside in slots.items() if path in begun}
+    changing = tuple(inserted[path] for path in change.paths)
+    if changing:
+        notes.append(f"these change the logits: {_cut(changing)}")
+    if change.share is not None and change.same is not None:
+        notes.append(
+            f"the change is {change.share:.0%} of the logits' deviation, and {change.same:.1%} of the pictures keep "
+            "their class"
+        )
+    return Loaded(
+        weights.name,
+        peer,
+        loaded=tuple(taken),
+        inserted=tuple(inserted.values()),
+        changing=changing,
+        new=tuple(new),
+        left=tuple(left),
+        notes=tuple(notes),
+    )
+
+
+def _insertions(
+    network: Network, slots: Mapping[str, _InSlot], found: Mapping[str, Tensor], known: Architecture | None
+) -> list[Insertion]:
+    """The operators that the file does not have, in the order of the forward pass."""
+
+    def is_trained(path: str, inside: _InSlot) -> bool:
+        state = network.get_submodule(path).state_dict()
+        if not state:  # only the architecture tells
+            return known is not None and known.resolved.get(inside.block, {}).get(inside.slot) == inside.resolved
+        names = [name for name in state if not name.endswith(_COUNTER)]
+        return all(f"{path}.{name}" in found and found[f"{path}.{name}"].shape == state[name].shape for name in names)
+
+    insertions: list[Insertion] = []
+    is_last = True
+    for path, inside in reversed(list(slots.items())):
+        if inside.option == EMPTY[inside.slot]:
+            continue
+        if is_trained(path, inside):
+            is_last = False
+            continue
+        module, is_convolution = network.get_submodule(path), EMPTY[inside.slot] == "plain"
+        insertions.append(Insertion(path, inside.option, module, inside.channels, is_convolution, is_last))
+    return insertions[::-1]
+
+
+def _put_plain(network: Network, plain: Network, path: str) -> None:
+    """Puts the plain convolution in the place of an operator, without values."""
+    like = next(network.parameters())
+    network.set_submodule(path, plain.get_submodule(path).to_empty(device=like.device).to(like.dtype))
 
 
 def _peer(weights: Weights, family: str, plain: nn.Module, state: Mapping[str, Tensor]) -> str | None:
@@ -154,23 +245,29 @@ def _peer(weights: Weights, family: str, plain: nn.Module, state: Mapping[str, T
     return best
 
 
-def _owners(architecture: Architecture) -> dict[str, str]:
-    """Path of the module in every open slot -> its option."""
+def _slots(architecture: Architecture) -> dict[str, _InSlot]:
+    """Every open slot by the path of its module, in the order of the forward pass."""
     network, placed = build_placed(architecture, device="meta")
     paths = {id(module): path for path, module in network.named_modules()}
+    sites = {block.name: block.sites for block in architecture.blocks}
     return {
-        paths[id(module)]: architecture.resolved.get(block, {}).get(slot, (EMPTY[slot], {}))[0]
+        paths[id(module)]: _InSlot(
+            block,
+            slot,
+            architecture.resolved.get(block, {}).get(slot, (EMPTY[slot], {})),
+            sites[block][slot].out_channels,
+        )
         for (block, slot), module in placed.items()
     }
 
 
-def _owner(name: str, owners: Mapping[str, str]) -> str | None:
-    """The option in whose module a tensor is; None: it belongs to the skeleton."""
+def _slot_of(name: str, slots: Container[str]) -> str | None:
+    """The path of the slot in which a tensor is; None: it belongs to the skeleton."""
     path = name
     while path:
         path = path.rpartition(".")[0]
-        if path in owners:
-            return owners[path]
+        if path in slots:
+            return path
     return None
 
 
@@ -189,8 +286,12 @@ def _both(name: str, peer: str | None, family: str) -> str:
     return f"{name} ({LAYOUTS[family][peer].translated(path)}.{leaf} there)"
 
 
-def _listed(names: Sequence[str]) -> str:
-    """Modules of tensors, each once; long lists are cut."""
-    modules = list(dict.fromkeys(printable(name.rpartition(".")[0]) for name in names))
-    more = f" and {len(modules) - _SHOWN} more" if modules[_SHOWN:] else ""
-    return f"{', '.join(modules[:_SHOWN])}{more}"
+def _modules(names: Sequence[str]) -> list[str]:
+    """The modules of tensors, each once."""
+    return list(dict.fromkeys(printable(name.rpartition(".")[0]) for name in names))
+
+
+def _cut(words: Sequence[str]) -> str:
+    """A list in words; a long one is cut."""
+    more = f" and {len(words) - _SHOWN} more" if words[_SHOWN:] else ""
+    return f"{', '.join(words[:_SHOWN])}{more}"

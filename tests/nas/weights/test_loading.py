@@ -44,14 +44,16 @@ def test_our_own_names() -> None:
     assert list(told.lines()) == [f"w.pth: {len(state)} tensors loaded"]
 
 
-def test_new_operators_keep_their_values_and_are_named() -> None:
-    architecture, state = small(SE), state_of(small())
-    network = build_model(architecture)
-    own = network.state_dict()["stages.layer1.0.refine.reduce.weight"].clone()
-    told = load_weights(network, architecture, Weights("w.pth", state))
-    assert torch.equal(network.state_dict()["stages.layer1.0.refine.reduce.weight"], own)
-    assert all(".refine." in name for name in told.new)
-    assert list(told.lines())[1].startswith("new: stages.layer1.0.refine.reduce, stages.layer1.0.refine.expand, ")
+def test_new_operators_are_named() -> None:
+    told = load_weights(build_model(small(SE)), small(SE), Weights("w.pth", state_of(small())))
+    assert set(told.loaded) == set(state_of(small()))
+    assert list(told.lines())[1:] == ["inserted: layer1.0.refine (se), layer2.0.refine (se)"]
+
+
+def test_an_operator_of_another_width_is_inserted_anew() -> None:
+    told = load_weights(build_model(small(SE)), small(SE), Weights("w.pth", state_of(small(SE.replace("2}", "4}")))))
+    assert told.inserted == ("layer1.0.refine (se)", "layer2.0.refine (se)")
+    assert all(".refine." in name for name in told.left)
 
 
 def test_operators_that_the_network_lacks_are_left_and_named() -> None:
