@@ -20,7 +20,7 @@ from search_spaces.yamlfile import validate
 from trainers import Dataset, Recipe, TrainerConfig, Training, load_data, recipe_document
 from trainers.datasets import shapes
 
-_CUES = {"block": shapes.BLOCK_CUE, "row bar": shapes.ROW_CUE, "column bar": shapes.COLUMN_CUE}
+_CUES = {"blocks": shapes.BLOCK_CUE, "bar": shapes.BAR_CUE, "dot": shapes.DOT_CUE}
 
 
 def final_top1(architecture: Architecture, data: Dataset, config: TrainerConfig, seed: int) -> float:

@@ -51,12 +51,12 @@ placements: {"*": {refine: [se, cbam]}}
 """,
     "wide.yaml": """\
 schema: 1
-skeleton: {family: resnet, depth: 8, width: 99999999999999999999, image_size: 16, num_classes: 6}
+skeleton: {family: resnet, depth: 8, width: 99999999999999999999, image_size: 16, num_classes: 2}
 """,
     "small.yaml": """\
 schema: 1
 name: small
-skeleton: {family: resnet, depth: 8, image_size: 16, num_classes: 6}
+skeleton: {family: resnet, depth: 8, image_size: 16, num_classes: 2}
 placements: {"*": {refine: se}}
 """,
 }

@@ -64,7 +64,7 @@ def test_a_snippet_of_python_runs(block: Block, tmp_path: Path, monkeypatch: pyt
 
 MINE = """
 schema: 1
-skeleton: {family: resnet, depth: 8, image_size: 32, num_classes: 6}
+skeleton: {family: resnet, depth: 8, image_size: 32, num_classes: 2}
 placements: {"*": {refine: [none, se]}}
 """
 

@@ -17,13 +17,13 @@ from trainers import DataConfig, TrainerConfig, Training, load_data
 CONFIG = """
 schema: 1
 name: tiny
-skeleton: {family: resnet, depth: 8, width: 16, image_size: 32, num_classes: 6}
+skeleton: {family: resnet, depth: 8, width: 16, image_size: 32, num_classes: 2}
 placements:
   "layer1.*": {refine: cbam}
   "layer2.*": {conv: aw, refine: se}
   "layer3.*": {conv: {aa: {kappa: 1.0, upsilon: 0.5, heads: 2}}, refine: gc}
 """
-BARE = "schema: 1\nname: bare\nskeleton: {family: resnet, depth: 8, width: 16, image_size: 32, num_classes: 6}\n"
+BARE = "schema: 1\nname: bare\nskeleton: {family: resnet, depth: 8, width: 16, image_size: 32, num_classes: 2}\n"
 EACH = {"positions", "layer3.0-conv-aa", "layer3.0-refine-gc"}
 """Pictures that every drawn image gets."""
 
@@ -88,9 +88,9 @@ def test_the_names_of_the_files_are_printed(explain: Explain, tmp_path: Path) ->
 
 def test_errors_are_one_line(explain: Explain, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (trained / "plain.yaml").write_text(
-        "schema: 1\nskeleton: {family: resnet, depth: 8, image_size: 32, num_classes: 6}\n"
+        "schema: 1\nskeleton: {family: resnet, depth: 8, image_size: 32, num_classes: 2}\n"
     )
-    (trained / "seven.yaml").write_text(CONFIG.replace("num_classes: 6", "num_classes: 7"))
+    (trained / "seven.yaml").write_text(CONFIG.replace("num_classes: 2", "num_classes: 7"))
     (trained / "heads.yaml").write_text(CONFIG.replace("heads: 2", "heads: 1"))
     (trained / "broken.png").write_bytes(b"\x89PNG no more")
     (trained / "empty").mkdir()
@@ -107,7 +107,7 @@ def test_errors_are_one_line(explain: Explain, trained: Path, tmp_path: Path, mo
             "tiny.yaml: not a whole checkpoint of this version; give",
         ),
         ([picture], {"weights": "absent.pt"}, "absent.pt: no such file"),
-        ([picture], {"config": "seven.yaml"}, "skeleton.num_classes is 6 there, and 7 in the config"),
+        ([picture], {"config": "seven.yaml"}, "skeleton.num_classes is 2 there, and 7 in the config"),
         ([picture], {"config": "heads.yaml"}, "layer3.0.conv.heads is 2 there, and 1 in the config"),
         ([picture], {"config": "plain.yaml"}, "weights of another network"),
     ]:

@@ -17,7 +17,7 @@ from launch.errors import Failure
 SPACE = """\
 schema: 1
 name: tiny
-skeleton: {family: resnet, depth: 8, width: 4, image_size: 8, num_classes: 6}
+skeleton: {family: resnet, depth: 8, width: 4, image_size: 8, num_classes: 2}
 placements: {"*": {refine: [none, {se: {reduction: 2}}]}}
 tie: network
 """

@@ -68,6 +68,6 @@ def test_a_dead_replica_ends_all_and_the_next_continue_from_the_checkpoint(
 
 
 def test_errors_are_reported_as_by_a_single_process(group: ReplicaGroup) -> None:
-    with pytest.raises(ValueError, match=r"^skeleton.num_classes is 10, and shapes has 6"):
+    with pytest.raises(ValueError, match=r"^skeleton.num_classes is 10, and shapes has 2"):
         group.open(job("fashion-mnist"))
     assert group._actors == []
