@@ -125,7 +125,7 @@ def test_a_search_says_where_its_calibration_is_and_reads_it_again(
         ("cost resnet18 --device cuda:99 --measure", "device cuda:99 is not here: this machine has"),
         ("calibrate shapes --device cuda:99", "device cuda:99 is not here: this machine has"),
         ("calibrate shapes -o .", "is a folder"),
-        ("search run.yaml --set budget.params=1", "budget.params: no network keeps 1: plain 19.82 k"),
+        ("search run.yaml --set budget.params=1", "budget.params: no network keeps 1: plain 19.69 k"),
         ("search run.yaml --set budget.peak_memory_train=1.25", "did you mean 1.25x"),
         ("cost resnet18 --calibration nowhere.yaml", "nowhere.yaml"),
         ("proxies nosuch", "nosuch"),
