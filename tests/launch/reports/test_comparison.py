@@ -168,7 +168,7 @@ def test_effects_in_another_network_are_not_compared(facts: Facts) -> None:
 def test_another_metric_or_other_classes_are_refused(facts: Facts) -> None:
     other = moved(facts, [0.0])
     metric = Metric(name="map", label="mAP")
-    with pytest.raises(UserError, match=r"run has top-1 among 2 classes, other has mAP among 6 classes"):
+    with pytest.raises(UserError, match=r"run has top-1 among 2 classes, other has mAP among 2 classes"):
         of(facts, replace(other, run=replace(other.run, metric=metric)))
     skeleton = other.run.space.skeleton.model_copy(update={"num_classes": 9})
     with pytest.raises(UserError, match="among 9 classes"):

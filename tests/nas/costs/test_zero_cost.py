@@ -91,7 +91,7 @@ def test_naswot_counts_units_that_agree(network: Network, batch: tuple[Tensor, T
 def test_every_proxy_of_every_hand_placement_is_a_number_and_repeats() -> None:
     space = load_space("shapes")
     torch.manual_seed(0)
-    images, labels = torch.randn(8, 3, 32, 32), torch.arange(8) % 6
+    images, labels = torch.randn(8, 3, 32, 32), torch.arange(8) % 2
     before = torch.random.get_rng_state()
     found = {name: zero_cost(a, images, labels) for name, a in space.baselines().items()}
     assert torch.equal(torch.random.get_rng_state(), before)
