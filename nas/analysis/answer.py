@@ -89,10 +89,11 @@ class Answer:
 
     ``trainings``: those used, in full or stopped; ``networks``: distinct ones among them. ``options``: the effect of
     each option, averaged over its places; their intervals hold together with 95 %. ``pairs``: those whose interval
-    excludes 0. ``standings``: best mean first. ``take``: the trial to take; ``rival``: the one that may be better, if
-    the two are not told apart, and ``more``: after how many more trainings one should know which network is best, as in
-    `trainings_to_decide`. ``baseline``: the best baseline that costs no more than ``take``; ``over_baseline``: by how
-    much ``take`` is better. ``baseline_best``: the probability that a baseline has the best metric of all.
+    excludes 0. ``standings``: best mean first. ``take``: the trial to take, as in `Compared.take`; ``rival``: the one
+    that may be better, if the two are not told apart, and ``more``: after how many more trainings one should know which
+    network is best, as in `trainings_to_decide`. ``baseline``: the best baseline that costs no more than ``take``;
+    ``over_baseline``: by how much ``take`` is better. ``baseline_best``: the probability that a baseline has the best
+    metric of all.
     ``noise``: the standard deviation between seeds of a usual network; ``unexplained``: the standard deviation between
     networks that effects and pairs do not explain. All in the metric's unit.
     ``gains`` [draws, effects] and ``merits`` [draws]: the model's draws of ``effects`` and of the metric of ``take``
@@ -164,7 +165,8 @@ def stated(reading: Reading, draws: Posterior, objectives: Sequence[Objective]) 
     by_option = [gains[:, [place.option == name for place in reading.places]].mean(axis=1) for name in names]
     slope = _slope(reading, draws)
     compared = Compared(reading, draws, objectives)
-    take = compared.order[0]
+    usual = _interval(draws.usual * slope)
+    take = compared.take(usual.value)
     rival = compared.rival(take)
     baseline = compared.baseline(take)
     return Answer(
@@ -180,7 +182,7 @@ def stated(reading: Reading, draws: Posterior, objectives: Sequence[Objective]) 
         baseline=None if baseline is None else compared.number(baseline),
         over_baseline=None if baseline is None else compared.difference(take, baseline),
         baseline_best=compared.baseline_best(),
-        noise=_interval(draws.usual * slope),
+        noise=usual,
         unexplained=_interval(draws.unexplained * slope),
         gains=gains,
         merits=compared.merits(take),
@@ -293,6 +295,7 @@ class Compared:
         table = minimised(
             [[one.costs[name].value for name in costs] for one in self._trials], ["minimize"] * len(costs)
         )
+        self._costs = table
         self._no_dearer = np.asarray((table[:, None] <= table).all(axis=2))
         self._best = np.bincount(self._merits.argmax(axis=1), minlength=len(full)) / len(f)
         self.order = np.argsort(-self._merits.mean(axis=0), kind="stable").tolist()
@@ -303,6 +306,21 @@ class Compared:
     def number(self, index: int) -> int:
         """The trial's number."""
         return self._trials[index].number
+
+    def take(self, noise: float) -> int:
+        """The network to take: the best, or the cheapest of those that cost no more and cannot be told from it, if the
+        expected loss is below the noise of one training.
+
+        Args:
+            noise: standard deviation between the seeds of a usual network, in the metric's unit.
+        """
+        best = self.order[0]
+        behind = self._merits[:, [best]] - self._merits
+        loss = np.maximum(behind, 0).mean(axis=0)
+        level = (behind < 0).mean(axis=0) > _ERROR / 2
+        level[best] = True
+        cheap = [i for i in self.order if self._no_dearer[i, best] and level[i] and loss[i] < noise]
+        return min(cheap, key=lambda i: tuple(self._costs[i]), default=best)
 
     def rival(self, index: int) -> int | None:
         """The network that is most probably better than one, among those that cannot be told from it; None: no such."""

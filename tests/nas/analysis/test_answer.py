@@ -117,6 +117,20 @@ def test_the_network_to_take_and_what_it_gains(factorial: Made) -> None:
     assert sum(one.best for one in found.standings) == pytest.approx(1)
 
 
+@pytest.mark.parametrize(("dear", "taken"), [(0.8005, "none none se"), (0.84, "se se se")])
+def test_of_networks_that_are_level_the_cheapest_is_taken(
+    trial: TrialOf, space: SearchSpace, dear: float, taken: str
+) -> None:
+    made = Made(trial, space, {})
+    numbers = {}
+    for options, end in (("none none none", 0.6), ("none none se", 0.8), ("se se se", dear), ("se se none", 0.7)):
+        for seed in range(3):
+            numbers.setdefault(options, made.train(tuple(options.split()), seed=seed, end=end + 0.004 * (seed - 1)))
+    found = made.answer()
+    assert found.standings[0].trial.number == numbers["se se se"]
+    assert found.take == numbers[taken]
+
+
 def test_the_cheapest_network_is_on_the_front(factorial: Made) -> None:
     found = factorial.answer()
     plain = next(one for one in found.standings if one.trial.number == 0)
