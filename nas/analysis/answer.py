@@ -318,8 +318,9 @@ class Compared:
         behind = self._merits[:, [best]] - self._merits
         loss = np.maximum(behind, 0).mean(axis=0)
         level = (behind < 0).mean(axis=0) > _ERROR / 2
-        cheap = [i for i in self.order if self._no_dearer[i, best] and (i == best or (level[i] and loss[i] < noise))]
-        return int(min(cheap, key=lambda i: tuple(self._costs[i])))
+        as_good = self._no_dearer[:, best] & level & (loss < noise)
+        as_good[best] = True
+        return int(min((i for i in self.order if as_good[i]), key=lambda i: tuple(self._costs[i])))
 
     def rival(self, index: int) -> int | None:
         """The network that is most probably better than one, among those that cannot be told from it; None: no such."""
