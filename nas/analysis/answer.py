@@ -317,16 +317,19 @@ class Compared:
         best = self.order[0]
         behind = self._merits[:, [best]] - self._merits
         loss = np.maximum(behind, 0).mean(axis=0)
-        level = (behind < 0).mean(axis=0) > _ERROR / 2
+        level = self._better_than(best) > _ERROR / 2
         as_good = self._no_dearer[:, best] & level & (loss < noise)
         as_good[best] = True
         return int(min((i for i in self.order if as_good[i]), key=lambda i: tuple(self._costs[i])))
 
     def rival(self, index: int) -> int | None:
         """The network that is most probably better than one, among those that cannot be told from it; None: no such."""
-        better = (self._merits > self._merits[:, [index]]).mean(axis=0)
-        better[index] = 0
+        better = self._better_than(index)
         return int(better.argmax()) if better.max(initial=0) > _ERROR / 2 else None
+
+    def _better_than(self, index: int) -> Array:
+        """[networks] the probability that each one is better than this one."""
+        return np.asarray((self._merits > self._merits[:, [index]]).mean(axis=0))
 
     def more(self, first: int, second: int) -> int | None:
         """Trainings of both, in turn, after which the sign of their difference is expected to be known."""
