@@ -3,10 +3,7 @@
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from nas.operators.gating import Gate
-
-_LOGIT = 3.0
-"""sigmoid(3) = 0.95: nearly the identity, where the sigmoid still has a gradient."""
+from nas.operators.gating import OPEN, Gate
 
 
 def quick_start(network: nn.Module) -> None:
@@ -23,6 +20,6 @@ def quick_start(network: nn.Module) -> None:
     """
     for module in network.modules():
         if isinstance(module, Gate):
-            module.open(_LOGIT)
+            module.open(OPEN)
         elif isinstance(module, _BatchNorm) and module.weight is not None and not module.weight.any():
             nn.init.ones_(module.weight)

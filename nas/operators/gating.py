@@ -48,6 +48,10 @@ class Merging(nn.Module):
         """[N, C, H, W], and a shortcut of the same shape or None -> the operator's output plus the shortcut."""
 
 
+OPEN = 3.0
+"""Logit of a gate that starts open. sigmoid(3) = 0.95: nearly the identity, where the sigmoid still has a gradient."""
+
+
 class Gate(Merging):
     """x * factor, where the factor is a function of x."""
 

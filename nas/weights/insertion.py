@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.operators import Replaced, operators
-from nas.operators.gating import Gate
+from nas.operators.gating import OPEN, Gate
 from nas.skeletons import Network
 from nas.skeletons.inception_resnet_v2 import ScaledResidualBlock
 from nas.skeletons.network import Branches
@@ -25,9 +25,6 @@ from nas.weights.scales import absorb, is_one, scale
 
 Pictures: TypeAlias = Callable[[], Iterable[Tensor]]
 """Gives a few hundred pictures as a network gets them, in batches of [N, in_channels, H, W]."""
-
-_LOGIT = 3.0
-"""sigmoid(3) = 0.95."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +120,7 @@ def _opened(insertion: Insertion) -> float:
     """Opens a gate that has a bias. Returns its constant, which is that of every input."""
     gate = insertion.module
     if isinstance(gate, Gate):
-        gate.open(_LOGIT)
+        gate.open(OPEN)
     was_training = gate.training
     with torch.no_grad():
         like = next(gate.parameters())
